@@ -1,0 +1,380 @@
+"""``ladder``: the photo codec. All rates in one network, five levels, coarse to fine.
+
+Analysis  y = W x + 32 f(x)      Synthesis  x = V y + 32 g(y / std)
+
+W starts as a 16x16 block DCT on an orthonormal colour transform, V as its transpose, so that the
+untrained codec is a JPEG with a better entropy coder; f and g are small residual networks. The
+latent y has one cell for 16x16 pixels and is quantized channel by channel (``quantizers.depthwise``)
+after a predicted mean is subtracted. Level 0 is a hyper grid with one cell for 64x64 pixels; levels
+1 to 4 are the slices of y, low to high frequency. In each slice the cells of one colour of a
+checkerboard (the anchors) come first, so that the others see their four neighbours.
+
+Units: pixels 0..255; the latent in units of the orthonormal transform of such pixels; after division
+by ``step(n)`` one unit is the distance of two codewords. At ``Nbit`` a codebook of 2**N codewords
+covers a range of 10240 units, so step(N) = 10240 / 2**N.
+"""
+
+from dataclasses import asdict, dataclass
+from math import pi, sqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqcodec.fixedpoint import log2_magnitude
+from vqcodec.priors.network import CellNet, Film
+from vqcodec.quantizers.depthwise import straight_through
+
+RANGE = 10240.0  # units of the latent that a codebook covers
+RESIDUAL_UNIT = 32.0  # of the residual networks' outputs; one unit for all channels keeps DC calm
+BITS_CENTRE = 7.5  # t(n) = (n - 7.5) / 2
+LAMBDA = 30.0  # lambda = 30 / step**2, so that the quantization step is near its optimum
+FLOOR = 2.0**-20  # added to every probability, as in the tables; it also bounds the gradients
+MIN_LOG2_SCALE = -4.5  # of a logistic, in steps: a nonzero code has probability 2**-15 there
+MAX_LOG2_SCALE = 7.5
+
+
+@dataclass(frozen=True)
+class LadderConfig:
+    """Sizes of a ladder. Channel counts are those of the latent y, by frequency."""
+
+    luma: int = 176
+    chroma: int = 40
+    slices: tuple[int, ...] = (8, 24, 64, 160)
+    checkerboard: tuple[bool, ...] = (True, True, True, False)
+    fine: int = 96  # channels at /8
+    coarse: int = 192  # channels at /16
+    hyper: int = 48  # channels of the hyper grid
+    features: int = 64  # channels of the decoded hyper grid
+    hidden: tuple[int, ...] = (96, 96, 128, 128)  # of the prior network of each slice
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def rate_variable(bits: Tensor) -> Tensor:
+    """t of the FiLM layers for rate points ``bits`` (N of ``Nbit``)."""
+    return (bits - BITS_CENTRE) / 2
+
+
+def step(bits: Tensor) -> Tensor:
+    """Distance of two codewords in latent units at rate points ``bits``."""
+    return RANGE * torch.exp2(-bits)
+
+
+def dct_basis(luma: int, chroma: int, size: int = 16) -> Tensor:
+    """Rows of a block DCT on an orthonormal colour transform, lowest frequencies first.
+
+    Returns (luma + 2 * chroma, 3, size, size) float32, rows orthonormal. Chroma frequencies rank
+    four times as high as luma ones.
+    """
+    k = torch.arange(size, dtype=torch.float64)
+    dct = torch.cos(pi / size * (k[None] + 0.5) * k[:, None]) * sqrt(2 / size)
+    dct[0] /= sqrt(2)
+    order = sorted(
+        ((i, j) for i in range(size) for j in range(size)),
+        key=lambda ij: (ij[0] ** 2 + ij[1] ** 2, ij),
+    )
+    colours = torch.tensor(
+        [[1, 1, 1], [1, 0, -1], [-1, 2, -1]], dtype=torch.float64
+    ) / torch.tensor([[3.0], [2.0], [6.0]], dtype=torch.float64).sqrt()
+    rows = [(rank, 0, rank) for rank in range(luma)]
+    rows += [(4 * rank, c, rank) for c in (1, 2) for rank in range(chroma)]
+    basis = [
+        torch.einsum("c,i,j->cij", colours[c], dct[order[rank][0]], dct[order[rank][1]])
+        for _, c, rank in sorted(rows)
+    ]
+    return torch.stack(basis).float()
+
+
+class ResidualBlock(nn.Module):
+    """x + conv3x3(leaky ReLU(FiLM(conv3x3(x)))), close to the identity at first."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.film = Film(channels)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        with torch.no_grad():
+            self.second.weight.mul_(0.1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return x + self.second(F.leaky_relu(self.film(self.first(x), t), 1 / 8))
+
+
+def small_conv(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 1x1 convolution that starts near zero: the last layer of a residual network."""
+    conv = nn.Conv2d(inputs, outputs, 1)
+    with torch.no_grad():
+        conv.weight.mul_(0.01)
+        conv.bias.zero_()
+    return conv
+
+
+class Analysis(nn.Module):
+    """Image to latent."""
+
+    def __init__(self, config: LadderConfig) -> None:
+        super().__init__()
+        basis = dct_basis(config.luma, config.chroma)
+        self.linear = nn.Parameter(basis.flatten(1))  # (C, 768)
+        self.enter = nn.Conv2d(192, config.fine, 1)
+        self.fine = nn.ModuleList(ResidualBlock(config.fine) for _ in range(2))
+        self.down = nn.Conv2d(4 * config.fine, config.coarse, 1)
+        self.coarse = ResidualBlock(config.coarse)
+        self.leave = small_conv(config.coarse, len(basis))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x (B, 3, 16h, 16w) 0..255, t (B,) -> y (B, C, h, w)."""
+        x = x - 127.5
+        y = F.conv2d(F.pixel_unshuffle(x, 16), self.linear[:, :, None, None])
+        u = self.enter(F.pixel_unshuffle(x / 64, 8))
+        for block in self.fine:
+            u = block(u, t)
+        u = self.coarse(self.down(F.pixel_unshuffle(u, 2)), t)
+        return y + RESIDUAL_UNIT * self.leave(u).to(y.dtype)
+
+
+class Synthesis(nn.Module):
+    """Latent to image, the mirror of ``Analysis``."""
+
+    def __init__(self, config: LadderConfig) -> None:
+        super().__init__()
+        basis = dct_basis(config.luma, config.chroma)
+        self.linear = nn.Parameter(basis.flatten(1))  # (C, 768)
+        self.enter = nn.Conv2d(len(basis), config.coarse, 1)
+        self.coarse = ResidualBlock(config.coarse)
+        self.up = nn.Conv2d(config.coarse, 4 * config.fine, 1)
+        self.fine = nn.ModuleList(ResidualBlock(config.fine) for _ in range(2))
+        self.leave = small_conv(config.fine, 192)
+
+    def forward(self, y: Tensor, t: Tensor, std: Tensor) -> Tensor:
+        """y (B, C, h, w), t (B,), std (C,) -> x (B, 3, 16h, 16w), not clipped."""
+        linear = F.conv2d(y, self.linear.t()[:, :, None, None])
+        u = self.coarse(self.enter(y / std[:, None, None]), t)
+        u = F.pixel_shuffle(self.up(u), 2)
+        for block in self.fine:
+            u = block(u, t)
+        residual = F.pixel_shuffle(self.leave(u).to(y.dtype), 8)
+        return F.pixel_shuffle(linear, 16) + RESIDUAL_UNIT * residual + 127.5
+
+
+class HyperAnalysis(nn.Module):
+    """Latent to the hyper grid, before rounding."""
+
+    def __init__(self, channels: int, config: LadderConfig) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(2 * channels, 128, 1)
+        self.film = Film(128)
+        self.first = nn.Conv2d(128, 128, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(128, 128, 3, stride=2, padding=1)
+        self.leave = nn.Conv2d(128, config.hyper, 1)
+
+    def forward(self, y: Tensor, t: Tensor, std: Tensor, step: Tensor) -> Tensor:
+        """y (B, C, h, w) -> (B, hyper, ceil(h / 4), ceil(w / 4)); t (B,), step (B,)."""
+        h, w = y.shape[-2:]
+        y = F.pad(y, (0, -w % 4, 0, -h % 4), mode="replicate")
+        x = context_inputs(y, std, step[:, None, None, None], linear=False)
+        x = F.leaky_relu(self.film(self.enter(x), t), 1 / 8)
+        x = F.leaky_relu(self.second(F.leaky_relu(self.first(x), 1 / 8)), 1 / 8)
+        return self.leave(x)
+
+
+class HyperSynthesis(nn.Module):
+    """Hyper codes to features on the grid of the latent. Has an exact form for files."""
+
+    def __init__(self, config: LadderConfig) -> None:
+        super().__init__()
+        self.conv64 = nn.Conv2d(config.hyper, 96, 3, padding=1)
+        self.film = Film(96)
+        self.up64 = nn.Conv2d(96, 4 * 64, 1)
+        self.conv32 = nn.Conv2d(64, 64, 3, padding=1)
+        self.up32 = nn.Conv2d(64, 4 * config.features, 1)
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        """z (B, hyper, h, w) integers -> (B, features, 4h, 4w)."""
+        x = F.leaky_relu(self.film(self.conv64(z / 4), t), 1 / 8)
+        x = F.leaky_relu(F.pixel_shuffle(self.up64(x), 2), 1 / 8)
+        x = F.leaky_relu(self.conv32(x), 1 / 8)
+        return F.leaky_relu(F.pixel_shuffle(self.up32(x), 2), 1 / 8)
+
+
+def logistic_bits(x: Tensor, log2_scale: Tensor) -> Tensor:
+    """-log2 of the probability that a logistic variable falls in [x - 1/2, x + 1/2].
+
+    Uses sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which never underflows.
+    """
+    rate = torch.exp2(-log2_scale)
+    tails = F.softplus(-(x + 0.5) * rate) + F.softplus((x - 0.5) * rate)
+    bits = (tails - torch.log1p(-torch.exp(-rate))) / 0.6931471805599453
+    return -torch.log2(torch.exp2(-bits) + FLOOR)
+
+
+def context_inputs(y: Tensor, std: Tensor, step: Tensor, linear: bool) -> Tensor:
+    """Values and log magnitudes of latents y (B, c, h, w), for the networks of the prior.
+
+    The values are y / std where ``linear`` (the lowest frequencies, which predict each other), and
+    the magnitudes with the sign of y elsewhere: texture is heavy-tailed, and a network that
+    extrapolates linearly from it to a logarithm of a scale does not train.
+    """
+    magnitude = log2_magnitude(y / step)
+    values = y / std[:, None, None] if linear else magnitude * y.sign()
+    return torch.cat((values, magnitude), 1)
+
+
+class _Clamp(torch.autograd.Function):
+    """clamp whose gradient passes where it leads back into the interval, and only there."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x < low, x > high)
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        below, above = ctx.saved_tensors
+        outward = (below & (grad > 0)) | (above & (grad < 0))
+        return grad.masked_fill(outward, 0.0), None, None
+
+
+def clamp_scale(log2_scale: Tensor) -> Tensor:
+    """Into the range of the scale classes."""
+    return _Clamp.apply(log2_scale, MIN_LOG2_SCALE, MAX_LOG2_SCALE)
+
+
+def anchors(h: int, w: int, device: torch.device) -> Tensor:
+    """(h, w) bool: the cells of a checkerboard that are coded first."""
+    return (torch.arange(h, device=device)[:, None] + torch.arange(w, device=device)) % 2 == 0
+
+
+class Ladder(nn.Module):
+    """The autoencoder and the networks of its prior."""
+
+    stride = 16
+
+    def __init__(self, config: LadderConfig = LadderConfig()) -> None:
+        super().__init__()
+        channels = config.luma + 2 * config.chroma
+        if sum(config.slices) != channels:
+            raise ValueError(f"slices {config.slices} do not add up to {channels} channels")
+        self.config = config
+        self.analysis = Analysis(config)
+        self.synthesis = Synthesis(config)
+        self.hyper_analysis = HyperAnalysis(channels, config)
+        self.hyper_synthesis = HyperSynthesis(config)
+        self.anchor_nets, self.other_nets = nn.ModuleList(), nn.ModuleList()
+        seen = config.features
+        for size, hidden, split in zip(
+            config.slices, config.hidden, config.checkerboard, strict=True
+        ):
+            self.anchor_nets.append(CellNet(seen, hidden, 2 * size))
+            seen += 2 * size
+            self.other_nets.append(CellNet(seen, hidden, 2 * size) if split else nn.Identity())
+        self.hyper_scale = nn.Parameter(torch.zeros(4, config.hyper))  # cubic in t of log2 scale
+        self.hyper_mean = nn.Parameter(torch.zeros(4, config.hyper))
+        self.register_buffer("std", torch.ones(channels))
+
+    def set_std(self, images: Tensor) -> None:
+        """Measure the channels' standard deviations on images (B, 3, H, W) 0..255."""
+        with torch.no_grad():
+            x = F.pixel_unshuffle(images - 127.5, 16)
+            y = F.conv2d(x, self.analysis.linear[:, :, None, None])
+            self.std.copy_(y.std((0, 2, 3)).clamp_(min=0.5))
+
+    def prior_inputs(self, y: Tensor, part: slice, step: Tensor) -> Tensor:
+        """What the prior networks see of decoded channels ``part`` (B, c, h, w): (B, 2c, h, w)."""
+        return context_inputs(y, self.std[part], step, linear=part.start == 0)
+
+    def loss(
+        self, x: Tensor, bits: Tensor, generator: torch.Generator, rdo: float = 0.0, amp: bool = False
+    ) -> dict[str, Tensor]:
+        """x (B, 3, H, W) 0..255, bits (B,): rate points. Sides are multiples of 64.
+
+        Noise for the rate, straight-through rounding for the distortion. Returns 'loss' and its
+        parts, of which 'bpp' and 'mse' are per sample (B,).
+        """
+        t, delta = rate_variable(bits), step(bits)[:, None, None, None]
+        pixels = x.shape[-2] * x.shape[-1]
+
+        def noise(like: Tensor) -> Tensor:
+            return torch.rand(like.shape, generator=generator) - 0.5
+
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            y = self.analysis(x, t)
+        z = self.hyper_analysis(y.detach(), t, self.std, delta[:, 0, 0, 0])
+        powers = torch.stack((torch.ones_like(t), t, t * t, t * t * t), 1)
+        z_scale = clamp_scale((powers @ self.hyper_scale)[:, :, None, None])
+        z_mean = (powers @ self.hyper_mean)[:, :, None, None]
+        hyper_bits = logistic_bits(z + noise(z) - z_mean, z_scale).sum((1, 2, 3))
+        h, w = y.shape[-2:]
+        features = self.hyper_synthesis(straight_through(z, z.round()), t)[:, :, :h, :w]
+
+        board = anchors(h, w, x.device)
+        seen, parts, slice_bits, start = features, [], [], 0
+        for size, first, second in zip(self.config.slices, self.anchor_nets, self.other_nets):
+            part = slice(start, start + size)
+            start += size
+            log2_std = self.std[part, None, None].log2() - delta.log2()
+            y_part, unit = y[:, part], mean_unit(self.std[part, None, None]) / delta
+
+            def predict(net: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+                mean, scale = net(inputs, t).chunk(2, 1)
+                return mean * unit, clamp_scale(scale + log2_std)
+
+            def quantize(mean: Tensor, scale: Tensor) -> Tensor:
+                residual = y_part / delta - mean
+                code = choose_codes(residual.detach(), scale.detach(), rdo)
+                # The code is constant almost everywhere, so the mean's gradient is exact; the
+                # latent's is straight-through.
+                soft = y_part - y_part.detach()
+                return delta * (mean + code) + soft
+
+            mean, scale = predict(first, seen)
+            y_hat = quantize(mean, scale)
+            if isinstance(second, CellNet):
+                known = torch.where(board, y_hat.detach(), 0.0)
+                mean2, scale2 = predict(second, torch.cat((seen, self.prior_inputs(known, part, delta)), 1))
+                mean, scale = torch.where(board, mean, mean2), torch.where(board, scale, scale2)
+                y_hat = quantize(mean, scale)
+            residual = y_part / delta - mean
+            slice_bits.append(logistic_bits(residual + noise(residual), scale).sum((1, 2, 3)))
+            parts.append(y_hat)
+            seen = torch.cat((seen, self.prior_inputs(y_hat.detach(), part, delta)), 1)
+
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            x_hat = self.synthesis(torch.cat(parts, 1), t, self.std)
+        mse = (x_hat - x).square().mean((1, 2, 3))
+        bpp = (hyper_bits + sum(slice_bits)) / pixels
+        weight = LAMBDA / delta[:, 0, 0, 0].square()
+        loss = ((weight * mse + bpp) * torch.rsqrt(weight / weight_at(7.5))).mean()
+        return {
+            "loss": loss,
+            "rd": (weight * mse + bpp).detach(),
+            "bpp": bpp.detach(),
+            "mse": mse.detach(),
+            "hyper_bpp": (hyper_bits / pixels).detach(),
+            "slices_bpp": torch.stack(slice_bits, 1).detach() / pixels,
+        }
+
+
+def mean_unit(std: Tensor) -> Tensor:
+    """Latent units of one unit of a predicted mean; the root keeps the gradients of DC moderate."""
+    return (32 * std).sqrt()
+
+
+def weight_at(bits: float) -> float:
+    return LAMBDA / (RANGE * 2.0**-bits) ** 2
+
+
+def choose_codes(residual: Tensor, log2_scale: Tensor, rdo: float) -> Tensor:
+    """Nearest codeword, or with ``rdo`` > 0 the better of it and its neighbour towards zero.
+
+    Minimizes squared error in steps + rdo * bits.
+    """
+    near = residual.round()
+    if rdo <= 0:
+        return near
+    lower = near - near.sign()
+    cost_near = (residual - near).square() + rdo * logistic_bits(near, log2_scale)
+    cost_lower = (residual - lower).square() + rdo * logistic_bits(lower, log2_scale)
+    return torch.where(cost_lower < cost_near, lower, near)

@@ -1,0 +1,118 @@
+"""Exact evaluation of small networks: the same integers on every machine.
+
+A network may shape the probabilities of the range coder only if its output never differs. Floating
+point sums do differ, with the order of summation, so here no sum ever rounds: weights are multiples
+of 2**-12, activations are multiples of 2**-10 of magnitude at most 2**10, both held in float64.
+Each product is then an integer times 2**-22, and as long as the magnitudes of all products of one
+output add up to less than 2**53 * 2**-22, every partial sum is representable: any order of
+summation, any number of threads, and fused multiply-adds give the same float64. ``FixedLinear``
+checks that bound when it is made. After each sum the activation is rounded to its grid again.
+
+Grids are (h, w, channels) float64 tensors, so that a cell's vector is contiguous in memory.
+"""
+
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+WEIGHT_BITS = 12
+ACTIVATION_BITS = 10
+ACTIVATION_LIMIT = 2.0**10
+_ACTIVATION_SCALE = 2.0**ACTIVATION_BITS
+_WEIGHT_SCALE = 2.0**WEIGHT_BITS
+_EXACT = 2.0**53
+_CHUNK_ROWS = 8192  # rows of patches in memory at once: 8192 x 9 x 256 x 8 bytes = 151 MB
+
+
+def round_weights(weights: Tensor) -> Tensor:
+    """The nearest multiples of 2**-12, as float64."""
+    return torch.floor(weights.double() * _WEIGHT_SCALE + 0.5) / _WEIGHT_SCALE
+
+
+def round_activations(x: Tensor) -> Tensor:
+    """Round float64 ``x`` in place to multiples of 2**-10, half up, and clip it to +-2**10."""
+    x.mul_(_ACTIVATION_SCALE).add_(0.5).floor_().div_(_ACTIVATION_SCALE)
+    return x.clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """max(x, x / 8), rounded to the grid. The slope is a power of two, so the product is exact."""
+    return round_activations(torch.maximum(x, x / 8))
+
+
+def log2_magnitude(x: Tensor) -> Tensor:
+    """log2(1 + 4 |x|) / 4 with log2 interpolated linearly between the powers of two.
+
+    Works on any floating dtype and is differentiable; on float64 multiples of 2**-10 it is exact
+    before the rounding to the activation grid, which ``exact`` callers apply.
+    """
+    u = 1 + 4 * x.abs()
+    mantissa, exponent = torch.frexp(u.detach())  # u = mantissa * 2**exponent, 1/2 <= mantissa < 1
+    half = torch.ldexp(torch.ones_like(mantissa), exponent - 1)  # the power of two at or below u
+    return (exponent - 2 + u / half) / 4
+
+
+def exp2_fixed(numerator: int, log2_denominator: int, bits: int = 32) -> int:
+    """floor(2**(numerator / 2**log2_denominator) * 2**bits), by integer square roots alone."""
+    x = 1 << (numerator + (bits << log2_denominator))
+    for _ in range(log2_denominator):
+        x = isqrt(x)
+    return x
+
+
+class FixedLinear:
+    """A linear map on rows, exact in any order of summation.
+
+    weight (out, in) and bias (out,) float, rounded to multiples of 2**-12 and 2**-10 here.
+    Raises ValueError where the weights are so large that a sum could exceed 53 bits.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight = round_weights(weight).t().contiguous()  # (in, out)
+        self.bias = round_activations(bias.double().clone())
+        largest = self.weight.abs().sum(0).max().item() * ACTIVATION_LIMIT + ACTIVATION_LIMIT
+        if not largest * _WEIGHT_SCALE * _ACTIVATION_SCALE < _EXACT:
+            raise ValueError("weights too large for exact evaluation in 53 bits")
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """rows (n, in) on the activation grid -> (n, out) on the activation grid."""
+        return round_activations(rows @ self.weight + self.bias)
+
+
+def patches(grid: Tensor, cells: Tensor | None = None) -> Tensor:
+    """The 3x3 neighbourhoods of cells, zero outside the grid.
+
+    grid (h, w, C) float64; cells (n,) int64 flat indices, or None for all -> (n, 9 * C), tap-major.
+    """
+    h, w, c = grid.shape
+    padded = torch.nn.functional.pad(grid, (0, 0, 1, 1, 1, 1)).reshape(-1, c)
+    if cells is None:
+        cells = torch.arange(h * w, device=grid.device)
+    corner = cells // w * (w + 2) + cells % w
+    taps = torch.tensor(
+        [dy * (w + 2) + dx for dy in range(3) for dx in range(3)], device=grid.device
+    )
+    return padded[corner[:, None] + taps].reshape(len(cells), 9 * c)
+
+
+class FixedConv3x3:
+    """A 3x3 convolution with zero padding, as patches times a matrix."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        out = weight.shape[0]
+        self.linear = FixedLinear(weight.permute(0, 2, 3, 1).reshape(out, -1), bias)
+
+    def __call__(self, grid: Tensor, cells: Tensor | None = None) -> Tensor:
+        """grid (h, w, C) -> (n, out) for the n cells asked for."""
+        if cells is None:
+            cells = torch.arange(grid.shape[0] * grid.shape[1], device=grid.device)
+        chunks = [self.linear(patches(grid, part)) for part in cells.split(_CHUNK_ROWS)]
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+
+
+def pixel_shuffle(grid: Tensor) -> Tensor:
+    """(h, w, 4 * C) -> (2h, 2w, C), in the channel order of ``torch.nn.PixelShuffle(2)``."""
+    h, w, c4 = grid.shape
+    x = grid.reshape(h, w, c4 // 4, 2, 2).permute(0, 3, 1, 4, 2)
+    return x.reshape(2 * h, 2 * w, c4 // 4)
