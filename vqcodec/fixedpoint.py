@@ -8,7 +8,8 @@ output add up to less than 2**53 * 2**-22, every partial sum is representable: a
 summation, any number of threads, and fused multiply-adds give the same float64. ``FixedLinear``
 checks that bound when it is made. After each sum the activation is rounded to its grid again.
 
-Grids are (h, w, channels) float64 tensors, so that a cell's vector is contiguous in memory.
+Grids are (h, w, channels) tensors, so that a cell's vector is contiguous in memory. They are kept in
+float32, which holds any activation exactly, and widened to float64 a chunk of cells at a time.
 """
 
 from math import isqrt
@@ -22,7 +23,7 @@ ACTIVATION_LIMIT = 2.0**10
 _ACTIVATION_SCALE = 2.0**ACTIVATION_BITS
 _WEIGHT_SCALE = 2.0**WEIGHT_BITS
 _EXACT = 2.0**53
-_CHUNK_ROWS = 8192  # rows of patches in memory at once: 8192 x 9 x 256 x 8 bytes = 151 MB
+CHUNK_CELLS = 4096  # cells in work at once: their patches are 4096 x 9 x 256 x 8 bytes = 75 MB
 
 
 def round_weights(weights: Tensor) -> Tensor:
@@ -44,13 +45,13 @@ def leaky_relu(x: Tensor) -> Tensor:
 def log2_magnitude(x: Tensor) -> Tensor:
     """log2(1 + 4 |x|) / 4 with log2 interpolated linearly between the powers of two.
 
-    Works on any floating dtype and is differentiable; on float64 multiples of 2**-10 it is exact
-    before the rounding to the activation grid, which ``exact`` callers apply.
+    Differentiable, for training; for multiples of 2**-10 in float64 every operation is exact, and
+    the result still has to be rounded to the activation grid.
     """
     u = 1 + 4 * x.abs()
     mantissa, exponent = torch.frexp(u.detach())  # u = mantissa * 2**exponent, 1/2 <= mantissa < 1
-    half = torch.ldexp(torch.ones_like(mantissa), exponent - 1)  # the power of two at or below u
-    return (exponent - 2 + u / half) / 4
+    power = u.detach() / (2 * mantissa)  # the power of two at or below u; the division is exact
+    return (exponent - 2 + u / power) / 4
 
 
 def exp2_fixed(numerator: int, log2_denominator: int, bits: int = 32) -> int:
@@ -80,20 +81,17 @@ class FixedLinear:
         return round_activations(rows @ self.weight + self.bias)
 
 
-def patches(grid: Tensor, cells: Tensor | None = None) -> Tensor:
+def patches(grid: Tensor, cells: Tensor) -> Tensor:
     """The 3x3 neighbourhoods of cells, zero outside the grid.
 
-    grid (h, w, C) float64; cells (n,) int64 flat indices, or None for all -> (n, 9 * C), tap-major.
+    grid (h + 2, w + 2, C), padded with zeros; cells (n,) int64, flat indices into the (h, w) grid
+    without the padding -> (n, 9 * C) float64, tap-major.
     """
-    h, w, c = grid.shape
-    padded = torch.nn.functional.pad(grid, (0, 0, 1, 1, 1, 1)).reshape(-1, c)
-    if cells is None:
-        cells = torch.arange(h * w, device=grid.device)
-    corner = cells // w * (w + 2) + cells % w
-    taps = torch.tensor(
-        [dy * (w + 2) + dx for dy in range(3) for dx in range(3)], device=grid.device
-    )
-    return padded[corner[:, None] + taps].reshape(len(cells), 9 * c)
+    wide = grid.shape[1]
+    corner = cells // (wide - 2) * wide + cells % (wide - 2)
+    taps = [dy * wide + dx for dy in range(3) for dx in range(3)]
+    index = corner[:, None] + torch.tensor(taps, device=grid.device)
+    return grid.reshape(-1, grid.shape[2])[index].reshape(len(cells), -1).double()
 
 
 class FixedConv3x3:
@@ -103,12 +101,10 @@ class FixedConv3x3:
         out = weight.shape[0]
         self.linear = FixedLinear(weight.permute(0, 2, 3, 1).reshape(out, -1), bias)
 
-    def __call__(self, grid: Tensor, cells: Tensor | None = None) -> Tensor:
-        """grid (h, w, C) -> (n, out) for the n cells asked for."""
-        if cells is None:
-            cells = torch.arange(grid.shape[0] * grid.shape[1], device=grid.device)
-        chunks = [self.linear(patches(grid, part)) for part in cells.split(_CHUNK_ROWS)]
-        return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+    def __call__(self, grid: Tensor, cells: Tensor) -> Tensor:
+        """grid (h, w, C) float32, cells (n,) flat indices -> (n, out) float64."""
+        padded = torch.nn.functional.pad(grid, (0, 0, 1, 1, 1, 1))
+        return torch.cat([self.linear(patches(padded, part)) for part in cells.split(CHUNK_CELLS)])
 
 
 def pixel_shuffle(grid: Tensor) -> Tensor:

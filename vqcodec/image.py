@@ -1,12 +1,556 @@
-"""Files to arrays and back."""
+"""Files to arrays and back: grey, alpha, 16 bit, palettes, orientation, ICC, EXIF.
 
+The only file that imports Pillow. ``register()`` teaches Pillow to open and save .vqc files.
+"""
+
+import os
+import struct
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+
+from vqcodec.errors import (
+    FormatError,
+    ImageError,
+    InputError,
+    NotVqcError,
+    OutputError,
+    VqcodecError,
+)
+from vqcodec.files import atomic_write
+
+MAX_PIXELS = 2**28
+
+_MAGIC = b"VQC"
+_EXIF_PREFIX = b"Exif\0\0"
+_ORIENTATION = ExifTags.Base.Orientation
+
+# Formats that are not decoded here: EPS would start Ghostscript and WMF a system's renderer.
+_REFUSED = {"EPS", "WMF", "VQC"}
+# Formats whose further frames are views, gain maps or layers beside one whole picture.
+_FIRST_FRAME = {"MPO", "PSD"}
+
+# EXIF orientation -> the upright array
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a.swapaxes(0, 1)[::-1],
+}
+
+# Tags of a TIFF that describe the picture and not the layout of its bytes
+_DESCRIPTIVE = (
+    ExifTags.Base.ImageDescription,
+    ExifTags.Base.Make,
+    ExifTags.Base.Model,
+    ExifTags.Base.XResolution,
+    ExifTags.Base.YResolution,
+    ExifTags.Base.ResolutionUnit,
+    ExifTags.Base.Software,
+    ExifTags.Base.DateTime,
+    ExifTags.Base.Artist,
+    ExifTags.Base.HostComputer,
+    ExifTags.Base.Copyright,
+)
+
+_SUFFIXES = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".ppm": "PPM",
+    ".pgm": "PGM",
+    ".pnm": "PNM",
+}
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True, "exact": True},
+    "TIFF": {},  # uncompressed: with libtiff Pillow cannot store EXIF
+    "BMP": {},
+    "PPM": {},
+    "PGM": {},
+    "PNM": {},
+}
+_WITH_ALPHA = {"PNG", "WEBP", "TIFF"}
+_WITH_METADATA = {"PNG", "JPEG", "WEBP", "TIFF"}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An upright still image with 8 bits per sample, and what belongs to it."""
+
+    pixels: np.ndarray  # (h, w, 3) uint8, or (h, w) uint8 for a grey picture
+    alpha: np.ndarray | None = None  # (h, w) uint8; None: opaque
+    icc: bytes | None = None  # an RGB profile, or a grey one for a grey picture
+    exif: bytes | None = None  # from its TIFF header on (b"II*\0" or b"MM\0*"); no orientation
+    deep: bool = False  # the source had more than 8 bits per sample
+    notes: tuple[str, ...] = ()  # what was changed on the way in, a line each, for the user
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def grey(self) -> bool:
+        return self.pixels.ndim == 2
+
+
+# ------------------------------------------------------------------------------------------ in
+
+
+def read(source: Path | bytes | BinaryIO, name: str) -> Picture:
+    """The picture in a file, in bytes or in a binary stream (a pipe will do).
+
+    Any still image that Pillow opens, except EPS and WMF. Grey stays grey; so does a palette
+    of greys without an ICC profile. Alpha that is 255 everywhere is dropped. 16 bits per sample
+    become 8: grey with rounding, RGB in Pillow by its upper byte. (Pillow does not tell 10 bit
+    AVIF and 16 bit RGB JPEG 2000 from 8 bit; they are read without a note.) The EXIF orientation
+    is applied. An ICC profile is kept if it is for grey and the picture is, or for RGB likewise.
+
+    ``name`` stands for the source in messages. Raises InputError if the source cannot be opened,
+    ImageError if it is not a whole still image of at most 2**28 pixels.
+    """
+    with _stream(source, name) as stream:
+        try:
+            if stream.read(len(_MAGIC)) == _MAGIC:
+                raise ImageError(f"{name}: is a .vqc file already")
+            im = _open(stream)
+            _check_size(im, name)  # before pixel data is decoded and memory is taken
+            _check_still(im, name)
+            return _picture(im, name)
+        except VqcodecError:
+            raise
+        except UnidentifiedImageError:
+            raise ImageError(f"{name}: not an image that can be read") from None
+        except Exception as error:  # Pillow's decoders raise nearly everything on broken data
+            raise ImageError(f"{name}: broken image: {_line(error)}") from error
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """Pixels of a picture as (h, w, 3) uint8."""
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    """Pixels of a picture as (h, w, 3) uint8, upright; alpha is ignored. Raises as ``read``."""
+    pixels = read(path, str(path)).pixels
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+
+
+def from_pillow(im: Image.Image) -> Picture:
+    """The same as ``read`` for an image of Pillow's (its current frame). Raises ImageError."""
+    try:
+        _check_size(im, "picture")
+        return _picture(im, "picture")
+    except VqcodecError:
+        raise
+    except Exception as error:
+        raise ImageError(f"picture: {_line(error)}") from error
+
+
+def _stream(source: Path | bytes | BinaryIO, name: str) -> AbstractContextManager[IO[bytes]]:
+    """A context with a seekable binary stream at its start."""
+    if isinstance(source, bytes):
+        return BytesIO(source)
+    if isinstance(source, Path):
+        try:
+            file = cast(BinaryIO, source.open("rb"))
+        except FileNotFoundError:
+            raise InputError(f"{name}: no such file") from None
+        except OSError as error:
+            # Windows calls opening a folder a lack of permission
+            reason = "is a folder" if os.path.isdir(source) else _line(error)
+            raise InputError(f"{name}: {reason}") from error
+        if file.seekable():
+            return file
+        with file:
+            return BytesIO(file.read())
+    if not source.seekable():
+        return BytesIO(source.read())
+    source.seek(0)
+    return nullcontext(source)
+
+
+def _open(stream: IO[bytes], only: str | None = None) -> ImageFile.ImageFile:
+    """Image.open without its limit of pixels, which is global and prints a warning at a third of
+    ours; the caller checks the size. Raises UnidentifiedImageError, and what the plugins raise.
+    """
+    stream.seek(0)
+    prefix = stream.read(16)
+    tried = set(_REFUSED)
+    for load_plugins in (Image.preinit, Image.init):  # the common ones first
+        load_plugins()
+        for kind in [only] if only else Image.ID:
+            if kind in tried:
+                continue
+            tried.add(kind)
+            factory, accept = Image.OPEN[kind]
+            try:
+                if not accept or accept(prefix) is True:
+                    stream.seek(0)
+                    return factory(stream, "")
+            except (SyntaxError, IndexError, TypeError, struct.error):
+                continue  # as Image.open: not this format after all
+    raise UnidentifiedImageError
+
+
+def _line(error: BaseException) -> str:
+    """The cause on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _check_size(im: Image.Image, name: str) -> None:
+    if not 0 < im.width * im.height <= MAX_PIXELS:
+        raise ImageError(f"{name}: {im.width} x {im.height} pixels; 1 to {MAX_PIXELS} can be coded")
+
+
+def _check_still(im: ImageFile.ImageFile, name: str) -> None:
+    count = 1 if im.format in _FIRST_FRAME else getattr(im, "n_frames", 1)
+    if count > 1:
+        what = f"animated {im.format} with {count} frames"
+        if im.format == "TIFF":
+            what = f"multi-page TIFF with {count} pages"
+        raise ImageError(f"{name}: {what}; only still images can be coded")
+
+
+def _picture(im: Image.Image, name: str) -> Picture:
+    """Conversion to 8-bit grey or RGB, alpha apart, upright."""
+    rawmode, max_value = _raw(im)  # before load() forgets it
+    im.load()
+    mode = im.mode  # after load(), which may change it
+    deep = max_value > 255
+    notes = [f"{max_value.bit_length()} bits per sample coded as 8"] if deep else []
+    icc = im.info.get("icc_profile") or None
+
+    if mode.startswith("I;16") or (mode == "I" and im.format in ("PNG", "PPM")):
+        values = np.array(im)  # (h, w) uint16 or int32, 0..max_value
+        pixels, alpha = _to_8bit(values, max_value), _keyed_alpha(values, im, rawmode)
+        if im.format == "TIFF" and getattr(im, "tag_v2", {}).get(262) == 0:
+            pixels = 255 - pixels  # white is zero, which Pillow undoes for up to 8 bits only
+    elif mode in ("I", "F"):
+        kind = "32-bit integers" if mode == "I" else "floating point numbers"
+        raise ImageError(
+            f"{name}: samples are {kind}, whose black and white are unknown; "
+            "make it 8 or 16 bits per sample first"
+        )
+    elif mode in ("1", "L", "RGB"):
+        pixels = np.array(im.convert("L") if mode == "1" else im)
+        alpha = _keyed_alpha(pixels, im, rawmode)
+    else:
+        has_alpha = im.has_transparency_data
+        straight = im.convert("LA") if mode == "La" else im
+        samples = np.array(straight.convert("RGBA" if has_alpha else "RGB"))
+        pixels, alpha = samples[..., :3], samples[..., 3] if has_alpha else None
+        # Pillow delivers 16-bit grey with alpha as RGBA
+        grey = mode in ("LA", "La") or rawmode == "LA;16B"
+        if grey or (mode in ("P", "PA") and icc is None and not np.ptp(pixels, axis=2).any()):
+            pixels = pixels[..., 0]
+        if mode in ("CMYK", "LAB", "HSV"):
+            notes.append(f"{mode} converted to RGB")
+
+    if icc is not None and not _fits(icc, grey=pixels.ndim == 2):
+        icc = None
+        notes.append("ICC profile dropped: it is not for a grey or an RGB picture as this one is")
+    orientation, exif = _exif(im, notes)
+    if alpha is not None and alpha.min() == 255:
+        alpha = None
+    upright = _UPRIGHT.get(orientation, lambda a: a)
+    return Picture(
+        np.ascontiguousarray(upright(pixels)),
+        None if alpha is None else np.ascontiguousarray(upright(alpha)),
+        icc,
+        exif,
+        deep,
+        tuple(notes),
+    )
+
+
+def _raw(im: Image.Image) -> tuple[str, int]:
+    """(raw mode in the file, largest sample value), as far as Pillow knows it before load().
+
+    Pillow delivers most 16-bit files with modes of 8 bits; only the raw mode tells.
+    """
+    rawmode, max_value = "", 255
+    tiles = getattr(im, "tile", None)
+    if tiles:
+        args = tiles[0][3]
+        args = args if isinstance(args, tuple) else (args,)
+        rawmode = next((a for a in args if isinstance(a, str)), "")
+        if tiles[0][0].startswith("ppm") and len(args) > 1:  # (raw mode, largest value)
+            return rawmode, 65535 if args[1] > 255 else 255
+    if rawmode.endswith(";12"):
+        max_value = 4095
+    # not BGR;16, which is 5 + 6 + 5 bits
+    elif im.mode.startswith("I") or (";16" in rawmode and not rawmode.startswith("BGR")):
+        max_value = 65535
+    return rawmode, max_value
+
+
+def _to_8bit(values: np.ndarray, max_value: int) -> np.ndarray:
+    """Integers 0..max_value to uint8, to the nearest; 65535 -> 255."""
+    scale = (np.arange(max_value + 1, dtype=np.uint32) * 255 + max_value // 2) // max_value
+    return scale.astype(np.uint8)[np.clip(values, 0, max_value)]
+
+
+def _keyed_alpha(values: np.ndarray, im: Image.Image, rawmode: str) -> np.ndarray | None:
+    """Alpha (h, w) from the one colour that a PNG without palette may declare transparent.
+
+    ``values`` are the samples of mode 1 (as 0, 255), L, RGB or 16-bit grey.
+    """
+    key = im.info.get("transparency")
+    if not isinstance(key, int | tuple):
+        return None
+    # Pillow gives the key in units of the file, the samples in 8 bits
+    if im.mode == "1":
+        key = 255 if key else 0
+    elif rawmode in ("L;2", "L;4"):
+        key = int(cast(int, key)) * {"L;2": 85, "L;4": 17}[rawmode]
+    elif im.mode == "RGB" and ";16" in rawmode:
+        key = tuple(k >> 8 for k in cast(tuple[int, ...], key))
+    same = values == np.asarray(key)
+    return np.where(same.all(axis=2) if same.ndim == 3 else same, 0, 255).astype(np.uint8)
+
+
+def _fits(icc: bytes, grey: bool) -> bool:
+    """Whether it is an ICC profile for the colour space that the picture is stored in.
+
+    A grey picture with an RGB profile breaks the rules of PNG and TIFF, and viewers ignore the
+    profile; storing three channels for its sake would cost more than it brings.
+    """
+    return icc[36:40] == b"acsp" and icc[16:20] == (b"GRAY" if grey else b"RGB ")
+
+
+def _exif(im: Image.Image, notes: list[str]) -> tuple[int, bytes | None]:
+    """(orientation, EXIF without it). Broken EXIF is dropped with a note, as viewers do."""
+    orientation = 1
+    try:
+        tags = im.getexif()  # also finds an orientation in XMP
+        orientation = tags.get(_ORIENTATION, 1)
+        exif = im.info.get("exif")
+        if not exif:  # TIFF, whose own tags are the EXIF
+            return orientation, _exif_of_tags(tags)
+        while exif.startswith(_EXIF_PREFIX):
+            exif = exif[len(_EXIF_PREFIX) :]
+        return orientation, _without_orientation(exif)
+    except Exception:  # Pillow's parser raises nearly everything
+        notes.append("broken EXIF dropped")
+        return orientation, None
+
+
+def _exif_of_tags(tags: Image.Exif) -> bytes | None:
+    kept = Image.Exif()
+    kept.update({tag: tags[tag] for tag in _DESCRIPTIVE if tag in tags})
+    for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if found := tags.get_ifd(ifd):
+            kept.get_ifd(ifd).update(found)
+            kept[ifd] = found
+    return kept.tobytes().removeprefix(_EXIF_PREFIX) if len(kept) else None
+
+
+def _without_orientation(exif: bytes) -> bytes:
+    """The same bytes with that entry cut out of the first directory.
+
+    No other byte moves, since maker notes hold offsets that nobody can correct. If the picture
+    was turned, its thumbnail, which was not, is unlinked.
+    """
+    order = {b"II": "<", b"MM": ">"}[exif[:2]]
+    (start,) = struct.unpack_from(order + "I", exif, 4)
+    (count,) = struct.unpack_from(order + "H", exif, start)
+    end = start + 2 + 12 * count
+    next_directory = exif[end : end + 4]
+    entries = [exif[i : i + 12] for i in range(start + 2, end, 12)]
+    kept = []
+    for entry in entries:
+        tag, _, _, value = struct.unpack(order + "HHIH2x", entry)
+        if tag != _ORIENTATION:
+            kept.append(entry)
+        elif value != 1:
+            next_directory = bytes(4)
+    directory = struct.pack(order + "H", len(kept)) + b"".join(kept) + next_directory
+    return exif[:start] + directory.ljust(end + 4 - start, b"\0") + exif[end + 4 :]
+
+
+# ----------------------------------------------------------------------------------------- out
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's suffix names, for ``write``. Raises OutputError if it names none."""
+    try:
+        return _SUFFIXES[path.suffix.lower()]
+    except KeyError:
+        raise OutputError(
+            f"{path}: no format known for this suffix; can write {', '.join(_SUFFIXES)}"
+        ) from None
+
+
+def write(picture: Picture, target: Path | BinaryIO, format: str, *, force: bool = False) -> None:
+    """Store as PNG, JPEG (quality 95, 4:4:4), WebP (lossless), TIFF, BMP, PPM, PGM or PNM.
+
+    ICC and EXIF go along, except into BMP and PNM, which cannot carry them. A path is written
+    atomically, and replaced only with ``force``.
+
+    Raises OutputError for an unknown format, alpha in a format without it, colour in PGM, a
+    picture that the format cannot hold (WebP: 16383 pixels a side) and a path that cannot be
+    written. Errors of a stream pass through.
+    """
+    format = format.upper()
+    if format not in _SAVE_OPTIONS:
+        raise OutputError(f"{format}: unknown format; can write {', '.join(_SAVE_OPTIONS)}")
+    if picture.alpha is not None and format not in _WITH_ALPHA:
+        raise OutputError(f"{format} cannot store alpha; {', '.join(sorted(_WITH_ALPHA))} can")
+    if format == "PGM" and not picture.grey:
+        raise OutputError("PGM cannot store colour; PPM can")
+    im = to_pillow(picture)
+    if format in ("PPM", "WEBP"):  # which know no grey
+        im = im.convert("RGB" if picture.alpha is None else "RGBA")
+    options = dict(_SAVE_OPTIONS[format])
+    if format in _WITH_METADATA:
+        if picture.icc and _fits(picture.icc, grey=im.mode.startswith("L")):
+            options["icc_profile"] = picture.icc
+        if picture.exif:
+            options["exif"] = im.info["exif"]
+    buffer = BytesIO()  # TIFF needs to seek, pipes cannot
+    try:
+        if format == "TIFF" and picture.exif:  # or its tags would replace the file's own
+            tags = Image.Exif()
+            tags.load(picture.exif)
+            options["exif"] = _exif_of_tags(tags) or b""
+        im.save(buffer, format="PPM" if format in ("PGM", "PNM") else format, **options)
+    except Exception as error:
+        raise OutputError(f"cannot be stored as {format}: {_line(error)}") from error
+    if isinstance(target, Path):
+        with atomic_write(target, force=force) as file:
+            file.write(buffer.getbuffer())
+    else:
+        target.write(buffer.getbuffer())
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """An image of mode L, LA, RGB or RGBA with icc_profile and exif in its info."""
+    im = Image.fromarray(picture.pixels)
+    if picture.alpha is not None:
+        im.putalpha(Image.fromarray(picture.alpha))
+    if picture.icc:
+        im.info["icc_profile"] = picture.icc
+    if picture.exif:
+        im.info["exif"] = _EXIF_PREFIX + picture.exif
+    return im
+
+
+def encode_alpha(alpha: np.ndarray) -> bytes:
+    """(h, w) uint8 as a grey PNG."""
+    buffer = BytesIO()
+    Image.fromarray(alpha).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def decode_alpha(data: bytes, width: int, height: int) -> np.ndarray:
+    """Alpha (height, width) uint8 from ``encode_alpha``'s bytes, which need not be trusted.
+
+    Raises FormatError unless they are a still 8-bit grey PNG of exactly that size.
+    """
+    try:
+        im = _open(BytesIO(data), only="PNG")
+        if (im.mode, im.size, _raw(im)[0]) != ("L", (width, height), "L"):
+            raise FormatError(f"alpha is not {width} x {height} grey")
+        if getattr(im, "n_frames", 1) != 1:
+            raise FormatError("alpha is animated")
+        return np.array(im)
+    except FormatError:
+        raise
+    except Exception as error:
+        raise FormatError(f"broken alpha: {_line(error)}") from error
+
+
+# ------------------------------------------------------------------------------- Pillow plugin
+
+
+class VqcImageFile(ImageFile.ImageFile):
+    """A .vqc file in Pillow: the header is parsed at once, the pixels are decoded by load()."""
+
+    format = "VQC"
+    format_description = "vqcodec learned image"
+
+    def _open(self) -> None:
+        from vqcodec import container
+
+        assert self.fp is not None
+        self._data = self.fp.read()
+        try:
+            file = container.read(self._data)
+        except NotVqcError as error:
+            raise SyntaxError(str(error)) from error  # lets Pillow try other formats
+        except FormatError as error:
+            raise OSError(str(error)) from error
+        header = file.header
+        boxes = {box.type: box.payload for box in file.boxes}
+        self._size = header.width, header.height
+        self._mode = ("L" if header.grey else "RGB") + ("A" if "ALPH" in boxes else "")
+        if "ICC " in boxes:
+            self.info["icc_profile"] = boxes["ICC "]
+        if "EXIF" in boxes:
+            self.info["exif"] = _EXIF_PREFIX + boxes["EXIF"]
+
+    def load(self) -> Any:
+        if self._data:
+            import vqcodec
+
+            try:
+                im = to_pillow(vqcodec.decode_picture(self._data))
+            except VqcodecError as error:
+                raise OSError(str(error)) from error
+            if (im.mode, im.size) != (self.mode, self.size):
+                raise OSError("the picture is not what the header says")
+            self.im = im.im
+            self._data = b""
+            if self._exclusive_fp and self.fp:
+                self.fp.close()
+        return super().load()
+
+
+def _save_vqc(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+    """Options of Image.save: rate="8bit", codec=None, device="cpu", icc_profile=, exif=."""
+    import vqcodec
+
+    options = im.encoderinfo
+    picture = from_pillow(im)
+    if "icc_profile" in options:
+        picture = replace(picture, icc=options["icc_profile"] or None)
+    if "exif" in options:
+        exif = options["exif"]
+        exif = exif.tobytes() if isinstance(exif, Image.Exif) else exif or b""
+        picture = replace(picture, exif=exif.removeprefix(_EXIF_PREFIX) or None)
+    fp.write(
+        vqcodec.encode_picture(
+            picture,
+            rate=options.get("rate", "8bit"),
+            codec=options.get("codec"),
+            device=options.get("device", "cpu"),
+        )
+    )
+
+
+def register() -> None:
+    """Let Pillow open and save .vqc files: ``Image.open("a.vqc")``, ``im.save("a.vqc", rate=...)``.
+
+    Broken files raise OSError when opened or loaded; save raises VqcodecErrors as they are.
+    """
+    kind = VqcImageFile.format
+    Image.register_open(kind, VqcImageFile, lambda prefix: prefix.startswith(_MAGIC))
+    Image.register_save(kind, _save_vqc)
+    Image.register_extension(kind, ".vqc")
+    Image.register_mime(kind, "image/x-vqc")

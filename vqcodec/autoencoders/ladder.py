@@ -29,7 +29,9 @@ RANGE = 10240.0  # units of the latent that a codebook covers
 RESIDUAL_UNIT = 32.0  # of the residual networks' outputs; one unit for all channels keeps DC calm
 BITS_CENTRE = 7.5  # t(n) = (n - 7.5) / 2
 LAMBDA = 30.0  # lambda = 30 / step**2, so that the quantization step is near its optimum
-FLOOR = 2.0**-20  # added to every probability, as in the tables; it also bounds the gradients
+LOG2_E = 1.4426950408889634
+LOG_TAIL = -9.0  # natural logarithm of the tail's density at zero
+HYPER_SIZE = 64  # codewords of a hyper channel, the integers -32..31
 MIN_LOG2_SCALE = -4.5  # of a logistic, in steps: a nonzero code has probability 2**-15 there
 MAX_LOG2_SCALE = 7.5
 
@@ -177,7 +179,7 @@ class HyperAnalysis(nn.Module):
         x = context_inputs(y, std, step[:, None, None, None], linear=False)
         x = F.leaky_relu(self.film(self.enter(x), t), 1 / 8)
         x = F.leaky_relu(self.second(F.leaky_relu(self.first(x), 1 / 8)), 1 / 8)
-        return self.leave(x)
+        return _Clamp.apply(self.leave(x), -HYPER_SIZE / 2 + 0.5, HYPER_SIZE / 2 - 1.5)
 
 
 class HyperSynthesis(nn.Module):
@@ -203,11 +205,13 @@ def logistic_bits(x: Tensor, log2_scale: Tensor) -> Tensor:
     """-log2 of the probability that a logistic variable falls in [x - 1/2, x + 1/2].
 
     Uses sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which never underflows.
+    A faint Cauchy tail is added: without it, one large code where a flat area was predicted costs
+    thousands of bits, and its gradient wrecks the training.
     """
     rate = torch.exp2(-log2_scale)
     tails = F.softplus(-(x + 0.5) * rate) + F.softplus((x - 0.5) * rate)
-    bits = (tails - torch.log1p(-torch.exp(-rate))) / 0.6931471805599453
-    return -torch.log2(torch.exp2(-bits) + FLOOR)
+    log_logistic = torch.log1p(-torch.exp(-rate)) - tails
+    return torch.logaddexp(log_logistic, LOG_TAIL - torch.log1p(x * x)) * -LOG2_E
 
 
 def context_inputs(y: Tensor, std: Tensor, step: Tensor, linear: bool) -> Tensor:
@@ -290,8 +294,9 @@ class Ladder(nn.Module):
     ) -> dict[str, Tensor]:
         """x (B, 3, H, W) 0..255, bits (B,): rate points. Sides are multiples of 64.
 
-        Noise for the rate, straight-through rounding for the distortion. Returns 'loss' and its
-        parts, of which 'bpp' and 'mse' are per sample (B,).
+        The rate is that of the codes, with the gradient of noisy latents; the distortion is that of
+        the codes, with a straight-through gradient. ``rdo``: see ``choose_codes``. Returns 'loss'
+        and its parts, of which 'bpp' and 'mse' are per sample (B,).
         """
         t, delta = rate_variable(bits), step(bits)[:, None, None, None]
         pixels = x.shape[-2] * x.shape[-1]
@@ -321,23 +326,25 @@ class Ladder(nn.Module):
                 mean, scale = net(inputs, t).chunk(2, 1)
                 return mean * unit, clamp_scale(scale + log2_std)
 
-            def quantize(mean: Tensor, scale: Tensor) -> Tensor:
-                residual = y_part / delta - mean
-                code = choose_codes(residual.detach(), scale.detach(), rdo)
-                # The code is constant almost everywhere, so the mean's gradient is exact; the
-                # latent's is straight-through.
-                soft = y_part - y_part.detach()
-                return delta * (mean + code) + soft
+            def quantize(mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+                residual = (y_part / delta - mean).detach()
+                code = choose_codes(residual, scale.detach(), rdo)
+                # Straight-through for the latent. Where the code is zero the mean is what is
+                # decoded, so there it gets the gradient too; elsewhere the code follows it.
+                mean = torch.where(code == 0, mean, mean.detach())
+                return delta * (mean + code) + (y_part - y_part.detach()), code
 
             mean, scale = predict(first, seen)
-            y_hat = quantize(mean, scale)
+            y_hat, code = quantize(mean, scale)
             if isinstance(second, CellNet):
                 known = torch.where(board, y_hat.detach(), 0.0)
                 mean2, scale2 = predict(second, torch.cat((seen, self.prior_inputs(known, part, delta)), 1))
                 mean, scale = torch.where(board, mean, mean2), torch.where(board, scale, scale2)
-                y_hat = quantize(mean, scale)
-            residual = y_part / delta - mean
-            slice_bits.append(logistic_bits(residual + noise(residual), scale).sum((1, 2, 3)))
+                y_hat, code = quantize(mean, scale)
+            # The scale learns from the codes themselves, latent and mean through noise.
+            noisy = y_part / delta - mean + noise(mean)
+            soft = logistic_bits(noisy, scale.detach()).sum((1, 2, 3))
+            slice_bits.append(logistic_bits(code, scale).sum((1, 2, 3)) + (soft - soft.detach()))
             parts.append(y_hat)
             seen = torch.cat((seen, self.prior_inputs(y_hat.detach(), part, delta)), 1)
 

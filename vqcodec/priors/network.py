@@ -27,19 +27,20 @@ class Film(nn.Module):
 
 
 class FixedFilm:
-    """The exact form of ``Film`` at one rate point."""
+    """The exact form of ``Film``."""
 
-    def __init__(self, film: Film, t: float) -> None:
-        # t is a multiple of 2**-9, so t**3 is exact in float64; so is the product with 12-bit weights.
-        powers = torch.tensor((t, t * t, t * t * t), dtype=torch.float64)
-        weight = fixedpoint.round_weights(film.linear.weight.detach().cpu())
-        scale, shift = fixedpoint.round_weights((weight * powers).sum(1)).chunk(2)
-        self.scale, self.shift = 1 + scale, shift
+    def __init__(self, film: Film, device: torch.device) -> None:
+        self.weight = fixedpoint.round_weights(film.linear.weight.detach()).to(device)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return fixedpoint.round_activations(
-            x * self.scale.to(x.device) + self.shift.to(x.device)
-        )
+    def at(self, t: float) -> tuple[Tensor, Tensor]:
+        """Scale and shift (C,) at rate variable t, a multiple of 2**-9 in [-2, 2]: powers are exact."""
+        powers = torch.tensor((t, t * t, t * t * t), dtype=torch.float64, device=self.weight.device)
+        scale, shift = fixedpoint.round_weights((self.weight * powers).sum(1)).chunk(2)
+        return 1 + scale, shift
+
+
+def apply_film(x: Tensor, film: tuple[Tensor, Tensor]) -> Tensor:
+    return fixedpoint.round_activations(x * film[0] + film[1])
 
 
 class CellNet(nn.Module):
@@ -61,27 +62,36 @@ class CellNet(nn.Module):
         x = self.activation(self.film(self.conv(x), t))
         return self.out(self.activation(self.mix(x)))
 
-    def exact(self, t: float) -> "FixedCellNet":
-        return FixedCellNet(self, t)
+
+def fixed_linear(conv: nn.Conv2d, device: torch.device) -> fixedpoint.FixedLinear:
+    """The exact form of a 1x1 convolution."""
+    weight, bias = conv.weight.detach(), conv.bias.detach()
+    return fixedpoint.FixedLinear(weight[:, :, 0, 0].to(device), bias.to(device))
 
 
-def fixed_linear(conv: nn.Conv2d) -> fixedpoint.FixedLinear:
-    """A 1x1 convolution as an exact linear map on rows."""
-    return fixedpoint.FixedLinear(conv.weight.detach().cpu()[:, :, 0, 0], conv.bias.detach().cpu())
-
-
-def fixed_conv(conv: nn.Conv2d) -> fixedpoint.FixedConv3x3:
-    return fixedpoint.FixedConv3x3(conv.weight.detach().cpu(), conv.bias.detach().cpu())
+def fixed_conv(conv: nn.Conv2d, device: torch.device) -> fixedpoint.FixedConv3x3:
+    """The exact form of a 3x3 convolution."""
+    return fixedpoint.FixedConv3x3(conv.weight.detach().to(device), conv.bias.detach().to(device))
 
 
 class FixedCellNet:
-    """The exact form of ``CellNet`` at one rate point."""
+    """The exact form of ``CellNet``."""
 
-    def __init__(self, net: CellNet, t: float) -> None:
-        self.conv, self.film = fixed_conv(net.conv), FixedFilm(net.film, t)
-        self.mix, self.out = fixed_linear(net.mix), fixed_linear(net.out)
+    def __init__(self, net: CellNet, device: torch.device) -> None:
+        self.conv, self.film = fixed_conv(net.conv, device), FixedFilm(net.film, device)
+        self.mix, self.out = fixed_linear(net.mix, device), fixed_linear(net.out, device)
 
-    def __call__(self, grid: Tensor, cells: Tensor | None = None) -> Tensor:
-        """grid (h, w, inputs) float64, cells (n,) or None for all -> (n, outputs)."""
-        x = fixedpoint.leaky_relu(self.film(self.conv(grid, cells)))
+    def __call__(self, grid: Tensor, cells: Tensor, t: float) -> Tensor:
+        """grid (h, w, inputs) float32, cells (n,) flat indices -> (n, outputs) float64."""
+        film = self.film.at(t)
+        padded = torch.nn.functional.pad(grid, (0, 0, 1, 1, 1, 1))
+        return torch.cat(
+            [
+                self._rows(fixedpoint.patches(padded, part), film)
+                for part in cells.split(fixedpoint.CHUNK_CELLS)
+            ]
+        )
+
+    def _rows(self, rows: Tensor, film: tuple[Tensor, Tensor]) -> Tensor:
+        x = fixedpoint.leaky_relu(apply_film(self.conv.linear(rows), film))
         return self.out(fixedpoint.leaky_relu(self.mix(x)))

@@ -1,0 +1,25 @@
+# docker build -t vqcodec .                           CPU
+# docker build -t vqcodec:cuda --build-arg TORCH=cuda .   NVIDIA GPUs (run with --gpus all)
+# docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" vqcodec encode photo.png
+FROM python:3.12-slim
+
+ARG TORCH=cpu
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+
+# torch stands in a layer of its own: it is large and changes seldom.
+RUN case "$TORCH" in \
+      cpu) pip install --index-url https://download.pytorch.org/whl/cpu 'torch>=2.6,<2.14' ;; \
+      cuda) pip install 'torch>=2.6,<2.14' ;; \
+      *) echo "TORCH is cpu or cuda, not '$TORCH'" >&2; exit 2 ;; \
+    esac
+
+COPY pyproject.toml README.md LICENSE /src/
+COPY vqcodec /src/vqcodec
+COPY models /src/models
+RUN pip install /src && rm -rf /src
+
+RUN useradd --create-home --uid 1000 vqcodec && install -d -o vqcodec /data
+USER vqcodec
+WORKDIR /data
+ENTRYPOINT ["vqcodec"]
+CMD ["--help"]

@@ -1,0 +1,367 @@
+"""Images to sections and back with a trained ``Ladder``: tiles, exact prior, range coder.
+
+A section is a level: the hyper grid, then the four slices of the latent. ``_walk`` visits the groups
+of codes in coding order and computes what is known of each group before it is read, its means and
+its classes, by exact arithmetic. The encoder and the decoder run the same walk; they differ only in
+where the codes come from. Nothing that the walk sees depends on floating point rounding, so a file
+decodes to the same codes everywhere.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqcodec import fixedpoint
+from vqcodec.autoencoders.ladder import (
+    BITS_CENTRE,
+    HYPER_SIZE,
+    RANGE,
+    CellNet,
+    Ladder,
+    anchors,
+    mean_unit,
+)
+from vqcodec.priors.classes import ClassTables, classify
+from vqcodec.priors.network import FixedCellNet, FixedFilm, apply_film, fixed_conv, fixed_linear
+from vqcodec.rangecoder import TABLE_BITS, RangeDecoder, RangeEncoder
+
+RATE_UNIT = 256  # a rate point is stored as an integer: N of ``Nbit`` times 256
+RATE_LOW, RATE_HIGH = 5 * RATE_UNIT, 10 * RATE_UNIT
+HYPER_BANDS = 6  # hyper tables, one for each whole N from 5 to 10
+RDO = 0.08  # squared steps that one bit is worth in the encoder's choice of codes
+TILE = 128  # cells; larger images go through the convolutions in tiles of 2048 pixels
+HALO = 6  # cells: the receptive field of analysis and synthesis reaches 4 cells and a bit
+_FIXED = 16  # fractional bits of the factors between units; std has 8 more, the power 32
+_LOG2_RANGE = 13642  # log2(RANGE) * 2**10, rounded
+
+
+class Coded(NamedTuple):
+    """What the encoder made of an image."""
+
+    sections: list[bytes]  # coarse first
+    ideal_bits: list[float]  # of each section
+    latent: Tensor  # (h * w, C) float32 in steps: what the decoder will see
+
+
+class Group(NamedTuple):
+    """Codes that are coded together, and all that is known before."""
+
+    level: int
+    cells: Tensor  # (n,) int64, flat indices into the grid of the latent
+    part: slice  # channels
+    mean: Tensor  # (n, c) float64, in steps, multiples of 2**-10
+    classes: Tensor  # (n, c) uint8
+
+
+@dataclass(frozen=True)
+class RatePoint:
+    """One setting of the codec. ``index`` is N * 256 and what the file stores."""
+
+    index: int
+
+    @property
+    def bits(self) -> float:
+        return self.index / RATE_UNIT
+
+    @property
+    def step(self) -> float:
+        return RANGE * 2.0**-self.bits
+
+    @property
+    def t(self) -> float:
+        """Rate variable of the FiLM layers, exact in binary."""
+        return (self.bits - BITS_CENTRE) / 2
+
+    @property
+    def power(self) -> int:
+        """floor(2**N * 2**32), exactly."""
+        return fixedpoint.exp2_fixed(self.index, 8)
+
+    @property
+    def size(self) -> int:
+        """Codewords of a codebook: 2**N, rounded."""
+        return (self.power + (1 << 31)) >> 32
+
+    @property
+    def band(self) -> int:
+        """Row of the hyper tables."""
+        return (self.index + RATE_UNIT // 2) // RATE_UNIT - 5
+
+
+def unit_tables(std: Tensor) -> Tensor:
+    """(3, C) int32, made once at export: std * 2**8, mean unit * 2**8, log2(std) * 2**10.
+
+    They are shipped with the weights because a square root or a logarithm may round differently
+    on another machine.
+    """
+    std = std.double()
+    rows = (std * 256, mean_unit(std) * 256, std.log2() * 1024)
+    return torch.stack([torch.floor(row + 0.5) for row in rows]).to(torch.int32)
+
+
+class LadderCodec:
+    """A trained ladder with its tables, on one device."""
+
+    levels = 5
+    channels = 3
+
+    def __init__(
+        self,
+        model: Ladder,
+        units: Tensor,
+        hyper_tables: np.ndarray,
+        class_tables: np.ndarray,
+        device: torch.device,
+        rdo: float = RDO,
+    ) -> None:
+        """units: see ``unit_tables``; hyper_tables (6, hyper, 64) and class_tables (64, 1024) uint32."""
+        self.device, self.rdo = device, rdo
+        self.model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.std, self.mean_unit, self.log2_std = units.tolist()
+        self.hyper_tables, self.class_tables = hyper_tables, class_tables
+        hyper = model.hyper_synthesis
+        self.conv64, self.film = fixed_conv(hyper.conv64, device), FixedFilm(hyper.film, device)
+        self.up64, self.conv32 = fixed_linear(hyper.up64, device), fixed_conv(hyper.conv32, device)
+        self.up32 = fixed_linear(hyper.up32, device)
+        self.anchor_nets = [FixedCellNet(net, device) for net in model.anchor_nets]
+        self.other_nets = [
+            FixedCellNet(net, device) if isinstance(net, CellNet) else None
+            for net in model.other_nets
+        ]
+
+    # --- pixels and latents: floating point, in tiles -------------------------------------------
+
+    def analyse(self, pixels: np.ndarray, rate: RatePoint) -> Tensor:
+        """pixels (H, W, 3) uint8 -> latent (1, C, h, w) float32 in transform units."""
+        height, width = pixels.shape[:2]
+        h, w = -(-height // 16), -(-width // 16)
+        latent = torch.empty(1, len(self.std), h, w, device=self.device)
+        t = torch.tensor([rate.t], device=self.device)
+        for inner, outer, crop in _tiles(h, w):
+            rows, columns = (slice(16 * s.start, 16 * s.stop) for s in outer)
+            tile = torch.from_numpy(np.ascontiguousarray(pixels[rows, columns]))
+            if self.device.type == "cuda":
+                tile = tile.pin_memory().to(self.device, non_blocking=True)
+            x = tile.permute(2, 0, 1)[None].float()
+            missing = (16 * (outer[1].stop - outer[1].start) - x.shape[3],
+                       16 * (outer[0].stop - outer[0].start) - x.shape[2])  # fmt: skip
+            x = F.pad(x, (0, missing[0], 0, missing[1]), mode="replicate")
+            latent[:, :, inner[0], inner[1]] = self.model.analysis(x, t)[:, :, crop[0], crop[1]]
+        return latent
+
+    def synthesize(self, latent: Tensor, height: int, width: int, rate: RatePoint) -> np.ndarray:
+        """latent (h * w, C) in steps -> pixels (height, width, 3) uint8."""
+        h, w = -(-height // 16), -(-width // 16)
+        pixels = np.empty((height, width, 3), np.uint8)
+        t = torch.tensor([rate.t], device=self.device)
+        grid = latent.reshape(h, w, -1)
+        for inner, outer, crop in _tiles(h, w):
+            y = grid[outer[0], outer[1]].permute(2, 0, 1)[None] * rate.step
+            x = self.model.synthesis(y, t, self.model.std)
+            rows, columns = (slice(16 * c.start, 16 * c.stop) for c in crop)
+            x = x[0, :, rows, columns].round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
+            rows, columns = (slice(16 * s.start, 16 * s.stop) for s in inner)
+            target = pixels[rows, columns]
+            target[:] = x[: target.shape[0], : target.shape[1]].cpu().numpy()
+        return pixels
+
+    # --- codes: exact -----------------------------------------------------------------------------
+
+    def encode(self, pixels: np.ndarray, rate: RatePoint) -> Coded:
+        """pixels (H, W, 3) uint8 -> sections."""
+        z, y, (h, w) = self.latents(pixels, rate)
+        return self.encode_latent(y, z, h, w, rate)
+
+    @torch.inference_mode()
+    def latents(self, pixels: np.ndarray, rate: RatePoint) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """pixels (H, W, 3) uint8 -> hyper codes (hyper, h', w'), latent (h * w, C) in steps, (h, w)."""
+        y = self.analyse(pixels, rate)
+        t = torch.tensor([rate.t], device=self.device)
+        step = torch.tensor([rate.step], device=self.device)
+        z = self.model.hyper_analysis(y, t, self.model.std, step).round_()[0]
+        h, w = y.shape[-2:]
+        return z, y[0].permute(1, 2, 0).reshape(h * w, -1) / rate.step, (h, w)
+
+    @torch.inference_mode()
+    def encode_latent(
+        self,
+        y: Tensor,
+        z: Tensor,
+        h: int,
+        w: int,
+        rate: RatePoint,
+        watch: Callable[[Group, np.ndarray], None] = lambda group, codes: None,
+    ) -> Coded:
+        """y (h * w, C) in steps, z (hyper, h', w') integers -> sections. ``watch`` sees each group."""
+        symbols = (z + HYPER_SIZE // 2).flatten(1).to(torch.int32).cpu().numpy()
+        coder, bits = RangeEncoder(), 0.0
+        for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
+            coder.encode(row, table)
+            bits += float((TABLE_BITS - np.log2(table[row].astype(np.float64))).sum())
+        sections, ideal = [coder.finish()], [bits]
+
+        tables = ClassTables(self.class_tables, rate.size)
+        cost = torch.from_numpy(np.minimum(tables.bits, 1e6)).float().to(self.device)
+        coders = [RangeEncoder() for _ in range(self.levels - 1)]
+        ideal += [0.0] * (self.levels - 1)
+
+        def choose(group: Group) -> Tensor:
+            residual = y[group.cells, group.part] - group.mean.float()
+            codes = _choose(residual, group.classes, cost, tables.zero, self.rdo)
+            values = (codes + tables.zero).flatten().to(torch.int32).cpu().numpy()
+            classes = group.classes.flatten().cpu().numpy()
+            ideal[group.level] += tables.encode(coders[group.level - 1], values, classes)
+            watch(group, values)
+            return codes
+
+        latent = self._walk(z, h, w, rate, choose)
+        return Coded(sections + [coder.finish() for coder in coders], ideal, latent)
+
+    def decode(
+        self, sections: list[bytes], height: int, width: int, rate: RatePoint
+    ) -> tuple[Tensor, list[float]]:
+        """The first 1 to 5 sections -> latent (h * w, C) in steps, and the ideal bits of each section.
+
+        Levels that are not given keep their predicted means.
+        """
+        h, w = -(-height // 16), -(-width // 16)
+        shape = (self.model.config.hyper, -(-h // 4), -(-w // 4))
+        ideal = [0.0] * len(sections)
+        coder = RangeDecoder(sections[0])
+        symbols = np.empty((shape[0], shape[1] * shape[2]), np.int32)
+        for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
+            row[:] = coder.decode(len(row), table)
+            ideal[0] += float((TABLE_BITS - np.log2(table[row].astype(np.float64))).sum())
+        z = torch.from_numpy(symbols).reshape(shape) - HYPER_SIZE // 2
+        tables = ClassTables(self.class_tables, rate.size)
+        coders = [RangeDecoder(section) for section in sections[1:]]
+
+        def read(group: Group) -> Tensor:
+            if group.level > len(coders):
+                return torch.zeros_like(group.mean, dtype=torch.float32)
+            classes = group.classes.flatten().cpu().numpy()
+            values = tables.decode(coders[group.level - 1], classes)
+            ideal[group.level] += float(tables.bits[classes, values].sum())
+            codes = torch.from_numpy(values - tables.zero).to(self.device)
+            return codes.reshape(group.mean.shape).float()
+
+        with torch.inference_mode():
+            return self._walk(z.to(self.device).float(), h, w, rate, read), ideal
+
+    def _features(self, z: Tensor, h: int, w: int, t: float) -> Tensor:
+        """Hyper codes (hyper, h', w') -> features (h, w, features) float32, exact."""
+        grid = (z / 4).permute(1, 2, 0).contiguous()
+        rows, columns = grid.shape[:2]
+
+        def shuffled(x: Tensor, rows: int, columns: int) -> Tensor:
+            x = fixedpoint.pixel_shuffle(x.reshape(rows, columns, -1))
+            return fixedpoint.leaky_relu(x).float()
+
+        cells = torch.arange(rows * columns, device=self.device)
+        x = apply_film(self.conv64(grid, cells), self.film.at(t))
+        grid = shuffled(self.up64(fixedpoint.leaky_relu(x)), rows, columns)
+        cells = torch.arange(4 * rows * columns, device=self.device)
+        x = fixedpoint.leaky_relu(self.conv32(grid, cells))
+        return shuffled(self.up32(x), 2 * rows, 2 * columns)[:h, :w]
+
+    def _walk(
+        self, z: Tensor, h: int, w: int, rate: RatePoint, visit: Callable[[Group], Tensor]
+    ) -> Tensor:
+        """Call ``visit`` for each group in coding order; it returns the codes (n, c), 0 for zero.
+
+        Returns the latent (h * w, C) float32 in steps: code plus mean, a multiple of 2**-10.
+        """
+        seen = self._features(z, h, w, rate.t)
+        board = anchors(h, w, self.device).flatten()
+        everywhere = torch.arange(h * w, device=self.device)
+        latent = torch.empty(h * w, len(self.std), device=self.device)
+        log2_step = _LOG2_RANGE - 4 * rate.index
+        start = 0
+        for level, (size, first, second) in enumerate(
+            zip(self.model.config.slices, self.anchor_nets, self.other_nets, strict=True), 1
+        ):
+            part = slice(start, start + size)
+            start += size
+            factor = self._factors(
+                unit * rate.power // (int(RANGE) << (40 - _FIXED)) for unit in self.mean_unit[part]
+            )  # mean unit over step
+            offset = torch.tensor(self.log2_std[part], device=self.device) - log2_step
+
+            def visit_cells(net: FixedCellNet, grid: Tensor, cells: Tensor) -> None:
+                mean, scale = net(grid, cells, rate.t).chunk(2, 1)  # noqa: B023
+                mean = fixedpoint.round_activations(mean * factor)  # noqa: B023
+                classes = classify(scale + offset / 1024.0)  # noqa: B023
+                codes = visit(Group(level, cells, part, mean, classes))  # noqa: B023
+                latent[cells, part] = (codes + mean).float()  # noqa: B023
+
+            if second is None:
+                visit_cells(first, seen, everywhere)
+            else:
+                visit_cells(first, seen, everywhere[board])
+                latent[everywhere[~board], part] = 0.0
+                context = self._context(latent[:, part], part, rate).reshape(h, w, -1)
+                visit_cells(second, torch.cat((seen, context), 2), everywhere[~board])
+            if level < self.levels - 1:
+                context = self._context(latent[:, part], part, rate).reshape(h, w, -1)
+                seen = torch.cat((seen, context), 2)
+        return latent
+
+    def _context(self, y: Tensor, part: slice, rate: RatePoint) -> Tensor:
+        """The exact form of ``ladder.context_inputs``: y (n, c) in steps -> (n, 2c) float32."""
+        y = y.double()
+        magnitude = fixedpoint.round_activations(fixedpoint.log2_magnitude(y))
+        if part.start == 0:
+            factor = self._factors(
+                (int(RANGE) << (40 + _FIXED)) // (std * rate.power) for std in self.std[part]
+            )  # step over std
+            values = fixedpoint.round_activations(y * factor)
+        else:
+            values = magnitude * y.sign()
+        return torch.cat((values, magnitude), 1).float()
+
+    def _factors(self, integers: Iterable[int]) -> Tensor:
+        """Integers with 16 fractional bits, as float64."""
+        return torch.tensor(list(integers), dtype=torch.float64, device=self.device) / 2**_FIXED
+
+
+def _choose(residual: Tensor, classes: Tensor, cost: Tensor, zero: int, rdo: float) -> Tensor:
+    """Codes (n, c) float32 around 0, minimizing squared error in steps + rdo * bits.
+
+    Candidates are the nearest codeword and its neighbour towards zero, where most of the gain is.
+    residual (n, c) in steps; cost (64, size) bits.
+    """
+    size = cost.shape[1]
+    codes = residual.round().clamp_(-zero, size - 1 - zero)
+    codes.masked_fill_(classes == 0, 0.0)
+    flat, places = codes.view(-1), codes.view(-1).nonzero()[:, 0]
+    near = flat[places]
+    lower = near - near.sign()
+    value = residual.reshape(-1)[places]
+    row = classes.reshape(-1)[places].long() * size + zero
+    bits = cost.view(-1)
+    gain = (value - near).square_() - (value - lower).square_()
+    gain += rdo * (bits[row + near.long()] - bits[row + lower.long()])
+    flat[places] = torch.where(gain > 0, lower, near)
+    return codes
+
+
+_Span = tuple[slice, slice]
+
+
+def _tiles(h: int, w: int) -> list[tuple[_Span, _Span, _Span]]:
+    """(inner, outer, crop) for each tile, in cells: outer has a halo, crop is inner within outer."""
+
+    def spans(n: int) -> list[tuple[slice, slice, slice]]:
+        result = []
+        for start in range(0, n, TILE):
+            stop = min(start + TILE, n)
+            low, high = max(0, start - HALO), min(n, stop + HALO)
+            result.append((slice(start, stop), slice(low, high), slice(start - low, stop - low)))
+        return result
+
+    return [tuple(zip(r, c, strict=True)) for r in spans(h) for c in spans(w)]  # type: ignore[misc]

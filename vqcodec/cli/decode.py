@@ -1,0 +1,97 @@
+"""``vqcodec decode``: .vqc files to pictures."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vqcodec.cli import options, report, streams, text
+from vqcodec.cli.jobs import STDIO, Job, plan
+
+if TYPE_CHECKING:
+    from vqcodec.codec import Codec
+
+# Each is the suffix, too.
+_FORMATS = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm"]
+
+
+@click.command()
+@options.files
+@click.option(
+    "--levels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Decode the N coarsest levels only: a preview.",
+)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(_FORMATS),
+    metavar="FORMAT",
+    help=f"{', '.join(_FORMATS)}.  [default: by OUT's suffix, else png]",
+)
+def decode(
+    inputs: tuple[str, ...],
+    output: str | None,
+    recursive: bool,
+    force: bool,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    levels: int | None,
+    format_name: str | None,
+) -> int:
+    """Make pictures of .vqc files.
+
+    INPUT is a file, a folder or - (stdin). Several inputs, or a folder, go to the folder OUT;
+    with -r its folders are repeated there.
+    """
+    from vqcodec import container, image, zoo
+
+    suffix = f".{format_name or 'png'}"
+    jobs = plan(inputs, output, recursive=recursive, input_suffixes=(".vqc",), output_suffix=suffix)
+    loaded: dict[str, Codec] = {}
+
+    def work(job: Job) -> report.Done:
+        job.check_output(force)
+        named = format_name is None and job.output != STDIO
+        format = image.format_of(Path(job.output) if named else Path("picture" + suffix))
+        data = streams.read_vqc(job.input)
+        content = container.read(data, levels)  # what is broken is refused without torch
+        card = zoo.for_header(content.header)
+        if card.id not in loaded:
+            loaded[card.id] = zoo.load(card, options.use_device(device, threads))
+        from vqcodec.codec import decompress
+
+        begun = time.perf_counter()
+        picture = decompress(loaded[card.id], data, levels)
+        if job.output == STDIO:
+            image.write(picture, streams.stdout(), format)
+            streams.stdout().flush()
+        else:
+            job.make_folder()
+            image.write(picture, Path(job.output), format, force=force)
+        seconds = time.perf_counter() - begun
+
+        width, height = picture.width, picture.height
+        rate = text.rate(content.header.rate, card.system)
+        section_bytes = [len(section) for section in content.sections]
+        return report.Done(
+            summary=f"{width}x{height}  {rate}  {text.speed(width, height, seconds)}",
+            record={
+                "bytes": len(data),
+                "bpp": text.bpp(len(data), width, height),
+                "rate": rate,
+                "width": width,
+                "height": height,
+                "seconds": seconds,
+                "sections": section_bytes,
+            },
+            details=text.sections(section_bytes, width, height),
+            warnings=picture.notes,
+        )
+
+    return report.run(jobs, work, as_json=as_json, quiet=quiet, verbose=verbose)

@@ -1,0 +1,120 @@
+"""Which input becomes which output."""
+
+import os
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import click
+
+from vqcodec.errors import InputError, OutputError
+
+STDIO = "-"  # a file of this name is given as ./-
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to make: paths as the user would write them, or "-"."""
+
+    input: str
+    output: str
+    in_folder: bool = False  # the output's folder is made where it is missing
+
+    def check_output(self, force: bool) -> None:
+        """Finds out before the work, and not after it, that the output exists."""
+        if not force and os.path.isfile(self.output):
+            raise OutputError(f"{self.output}: exists; --force overwrites")
+
+    def make_folder(self) -> None:
+        """Makes the output's folder, where that is ours to make. Raises OutputError."""
+        if self.in_folder:
+            folder = os.path.dirname(self.output) or os.curdir
+            try:
+                os.makedirs(folder, exist_ok=True)
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise OutputError(f"{folder}: cannot be made: {reason}") from error
+
+
+def plan(
+    inputs: Sequence[str],
+    output: str | None,
+    *,
+    recursive: bool,
+    input_suffixes: Collection[str],
+    output_suffix: str,
+) -> list[Job]:
+    """All jobs in the order of the inputs; refused as a whole if two would clash.
+
+    ``output`` names a folder if there are several inputs or one of them is a folder, and a file
+    or "-" otherwise; without it a file is made next to its input. ``input_suffixes`` (lower case)
+    say which files of a folder count.
+
+    Raises UsageError, InputError for a folder with nothing to do, OutputError.
+    """
+    if STDIO in inputs and len(inputs) > 1:
+        raise click.UsageError("- (stdin) cannot be combined with other inputs")
+    several = len(inputs) > 1 or os.path.isdir(inputs[0])
+    if output == STDIO and several:
+        raise click.UsageError("-o - (stdout) takes one input file")
+    into_folder = several or (output and (os.path.isdir(output) or output.endswith(os.sep)))
+    if inputs[0] == STDIO:
+        jobs = [Job(STDIO, output or STDIO)]
+    elif into_folder or output is None:
+        found = _find(inputs, recursive, input_suffixes)
+        jobs = [_renamed(top, name, output, output_suffix) for top, name in found]
+    else:
+        jobs = [Job(inputs[0], output)]
+    _refuse_clashes(jobs)
+    if jobs[0].output == STDIO and sys.stdout.isatty():
+        raise OutputError("will not write binary data to a terminal; -o names a file")
+    return jobs
+
+
+def _renamed(top: str, name: str, folder: str | None, suffix: str) -> Job:
+    renamed = os.path.splitext(name)[0] + suffix
+    output = os.path.join(top if folder is None else folder, renamed)
+    return Job(os.path.join(top, name), output, in_folder=folder is not None)
+
+
+def _find(
+    inputs: Sequence[str], recursive: bool, suffixes: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """All files, as a folder and a path below it that an output folder repeats."""
+    for item in inputs:
+        if not os.path.isdir(item):
+            yield os.path.split(item)
+            continue
+        names = sorted(_names_in(item, recursive, suffixes))
+        if not names:
+            hint = "" if recursive else "; -r looks into its folders"
+            raise InputError(f"{item}: no {' or '.join(suffixes)} file in this folder{hint}")
+        yield from ((item, name) for name in names)
+
+
+def _names_in(folder: str, recursive: bool, suffixes: Collection[str]) -> Iterator[str]:
+    for path, folders, files in os.walk(folder, onerror=_cannot_list):
+        if not recursive:
+            folders.clear()
+        for name in files:
+            if os.path.splitext(name)[1].lower() in suffixes:
+                yield os.path.relpath(os.path.join(path, name), folder)
+
+
+def _cannot_list(error: OSError) -> None:
+    raise InputError(f"{error.filename}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _refuse_clashes(jobs: Sequence[Job]) -> None:
+    """No output may be that of another job, or any job's input."""
+    inputs = {os.path.realpath(job.input) for job in jobs if job.input != STDIO}
+    makers: dict[str, str] = {}
+    for job in jobs:
+        if job.output == STDIO:
+            continue
+        target = os.path.realpath(job.output)
+        if target in makers:
+            raise OutputError(f"{job.output}: {makers[target]} and {job.input} both become this")
+        if target in inputs:
+            raise OutputError(f"{job.output}: is an input and would be overwritten")
+        makers[target] = job.input

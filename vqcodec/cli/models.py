@@ -1,0 +1,48 @@
+"""``vqcodec models``: which codecs are installed."""
+
+import json
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per codec.")
+def models(as_json: bool) -> None:
+    """List the installed codecs, with what was measured for each."""
+    from vqcodec import zoo
+
+    for card in zoo.cards():
+        if as_json:
+            record = {
+                "id": card.id,
+                "number": card.number,
+                "system": card.system,
+                "title": card.title,
+                "licence": card.licence,
+                "rates": card.rates,
+                "hash": card.hash.hex(),
+                "path": str(card.path),
+                "table": card.table,
+            }
+            click.echo(json.dumps(record))
+            continue
+        click.echo(f"{card.id}: {card.title}")
+        click.echo(f"  system {card.system}, number {card.number}, licence {card.licence}")
+        click.echo(f"  rates  {card.rates}")
+        if card.table:
+            _print_table(card.table)
+
+
+def _print_table(points: list[dict[str, object]]) -> None:
+    """The measured points; the first one names the columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    names = list(points[0])
+    for name in names:
+        table.add_column(name, justify="right")
+    for point in points:
+        table.add_row(*(str(point.get(name, "")) for name in names))
+    Console().print(table)

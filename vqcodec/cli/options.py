@@ -1,0 +1,67 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from vqcodec.errors import VqcodecError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+device = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the networks run.",
+)
+threads = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: all cores]"
+)
+quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+
+
+def files(command: Command) -> Command:
+    """The inputs and options that ``encode`` and ``decode`` have in common."""
+    for option in reversed(
+        [
+            click.argument(
+                "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path()
+            ),
+            click.option(
+                "-o",
+                "--output",
+                metavar="OUT",
+                type=click.Path(),
+                help="File, folder or - (stdout).  [default: next to the input]",
+            ),
+            click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders."),
+            click.option("--force", is_flag=True, help="Overwrite outputs that exist."),
+            device,
+            threads,
+            click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file."),
+            quiet,
+            click.option("-v", "--verbose", is_flag=True, help="Print the sections too."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def use_device(device: str, threads: int | None) -> str:
+    """Sets torch's threads; returns "cpu" or "cuda". Imports torch.
+
+    Raises VqcodecError where CUDA is asked for and there is none.
+    """
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "cpu":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise VqcodecError("no CUDA device was found; --device cpu needs none")
+    return "cpu"

@@ -1,0 +1,44 @@
+"""Numbers as the user reads them."""
+
+from collections.abc import Sequence
+
+
+def size(n_bytes: int) -> str:
+    """``512 B``, ``23.1 kB`` (1000 bytes), ``1.23 MB``."""
+    if n_bytes < 1000:
+        return f"{n_bytes} B"
+    return f"{n_bytes / 1e3:.1f} kB" if n_bytes < 1e6 else f"{n_bytes / 1e6:.2f} MB"
+
+
+def bpp(n_bytes: int, width: int, height: int) -> float:
+    """Bits per pixel of a whole file."""
+    return 8 * n_bytes / (width * height)
+
+
+def rate(header_rate: int, system: str | None) -> str:
+    """The rate point of a file: ``8bit``, ``7.50bit``; the bare number where it is unknown."""
+    if system != "ladder":
+        return str(header_rate)
+    bits = header_rate / 256
+    return f"{bits:.0f}bit" if bits.is_integer() else f"{bits:.2f}bit"
+
+
+def speed(width: int, height: int, seconds: float) -> str:
+    """Megapixels per second."""
+    return f"{width * height / 1e6 / max(seconds, 1e-9):.1f} MP/s"
+
+
+def row(name: str, n_bytes: int, bpp: float | None = None) -> str:
+    """A line of a table of sizes."""
+    line = f"{name:<10}{n_bytes:11,} B"
+    return line if bpp is None else f"{line}{bpp:10.4f} bpp"
+
+
+def sections(
+    n_bytes: Sequence[int], width: int, height: int, ideal_bits: Sequence[float] | None = None
+) -> list[str]:
+    """A line for each section, coarse first; level 1 is what ``--levels 1`` decodes."""
+    lines = [row(f"level {i + 1}", n, bpp(n, width, height)) for i, n in enumerate(n_bytes)]
+    if ideal_bits is None:
+        return lines
+    return [f"{a}   ideal {bits:,.1f} bits" for a, bits in zip(lines, ideal_bits, strict=True)]

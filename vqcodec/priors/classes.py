@@ -1,0 +1,91 @@
+"""Scale classes: which table a code is coded with.
+
+A prior network predicts log2 of the scale of each code. Rounded down to one of 64 classes, it picks a
+table. Codes of one class are coded together with one static table, sorted by class, which is what
+makes the range coder fast. The codes of class 0 are always the zero codeword and are not coded.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqcodec.fixedpoint import ACTIVATION_BITS
+from vqcodec.priors.histogram import TOTAL, integer_rows
+from vqcodec.rangecoder import TABLE_BITS, RangeDecoder, RangeEncoder
+
+CLASSES = 64
+WIDTH = 192  # of a class, in units of 2**-10 octaves: 3/16 octave
+LOWEST = -4608  # lower end of class 0: -4.5 octaves, in the same units
+LARGEST = 1024  # codewords of the largest codebook; tables of smaller ones are cut from it
+
+
+def classify(log2_scale: Tensor) -> Tensor:
+    """log2 scales, float64 multiples of 2**-10 -> classes, uint8, 0 <= class < 64."""
+    units = (log2_scale * 2**ACTIVATION_BITS).to(torch.int32)
+    index = torch.div(units - LOWEST, WIDTH, rounding_mode="floor")
+    return index.clamp_(0, CLASSES - 1).to(torch.uint8)
+
+
+def logistic_weights() -> np.ndarray:
+    """Probabilities (64, 1024) of a logistic variable at the middle of each class, before training."""
+    log2_scale = (LOWEST + WIDTH * (np.arange(CLASSES) + 0.5)) / 2**ACTIVATION_BITS
+    rate = 2.0 ** -log2_scale[:, None]
+    edges = np.arange(LARGEST + 1) - LARGEST // 2 - 0.5
+    with np.errstate(over="ignore"):
+        upper_tail = 1 / (1 + np.exp(np.abs(edges) * rate))  # beyond |edge|: never cancels
+    below = np.where(edges < 0, upper_tail, 1 - upper_tail)
+    mass = np.where(
+        edges[1:] <= 0, np.diff(below), np.where(edges[:-1] >= 0, -np.diff(upper_tail), np.diff(below))
+    )
+    return np.maximum(mass, 1e-30)
+
+
+def fit(counts: np.ndarray, strength: float = 64.0) -> np.ndarray:
+    """Tables (64, 1024) uint32 from counts (64, 1024) of codes on training images.
+
+    Each class is smoothed with ``strength`` pseudo-counts of its logistic formula, and made
+    symmetric: the sign of a code is noise once its mean is predicted.
+    """
+    formula = logistic_weights()
+    formula /= formula.sum(1, keepdims=True)
+    mirrored = counts.astype(np.float64)
+    mirrored[:, 1:] = (mirrored[:, 1:] + mirrored[:, :0:-1]) / 2
+    return integer_rows(mirrored + strength * formula)
+
+
+class ClassTables:
+    """The tables of all classes for codebooks of one size."""
+
+    def __init__(self, largest: np.ndarray, size: int) -> None:
+        """largest (64, 1024) uint32; size: codewords, 2..1024. What lies outside goes to zero."""
+        self.size, self.zero = size, size // 2
+        first = LARGEST // 2 - self.zero
+        rows = largest[:, first : first + size].astype(np.int64)
+        rows[:, self.zero] += TOTAL - rows.sum(1)
+        self.rows = rows.astype(np.uint32)
+        self.bits = TABLE_BITS - np.log2(rows)  # (64, size) float64, for the encoder's choices
+        self.bits[0] = np.where(np.arange(size) == self.zero, 0.0, np.inf)
+
+    def encode(self, coder: RangeEncoder, codes: np.ndarray, classes: np.ndarray) -> float:
+        """codes (n,) integers, classes (n,) uint8. Returns their ideal bits."""
+        bits = 0.0
+        for index, members in _by_class(classes):
+            coder.encode(codes[members], self.rows[index])
+            bits += float(self.bits[index, codes[members]].sum())
+        return bits
+
+    def decode(self, coder: RangeDecoder, classes: np.ndarray) -> np.ndarray:
+        """classes (n,) uint8 -> codes (n,) int32."""
+        codes = np.full(len(classes), self.zero, np.int32)
+        for index, members in _by_class(classes):
+            codes[members] = coder.decode(len(members), self.rows[index])
+        return codes
+
+
+def _by_class(classes: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """(class, positions of its members in order) for the classes present, without class 0."""
+    coded = np.flatnonzero(classes)
+    order = coded[np.argsort(classes[coded], kind="stable")]
+    ends = np.cumsum(np.bincount(classes, minlength=CLASSES)[1:])
+    parts = np.split(order, ends[:-1])
+    return [(index, part) for index, part in enumerate(parts, 1) if len(part)]
