@@ -1,10 +1,11 @@
 """Rate-distortion of a codec and of the reference codecs of Pillow, on a folder of pictures.
 
-    python docs/measure.py PICTURES --out results.json [--codec photo-1] [--references references.json]
+    python docs/measure.py PICTURES --out results.json [--codec photo-1] [--references FILE]
 
-Bytes are those of finished files. The mean curve is, for each setting, the mean bpp and the mean PSNR
-(RGB, of 8-bit pixels) over the pictures. BD-rate: log rate as a PCHIP of PSNR, integrated over 27..34 dB
-where the curves overlap. JPEG XL is measured where pillow-jxl-plugin is installed. Needs scipy.
+Bytes are those of finished files. The mean curve is, for each setting, the mean bpp and the mean
+PSNR (RGB, of 8-bit pixels) over the pictures. BD-rate: log rate as a PCHIP of PSNR, integrated over
+27..34 dB where the curves overlap. JPEG XL is measured where pillow-jxl-plugin is installed. Needs
+scipy.
 """
 
 import argparse
@@ -27,7 +28,10 @@ REFERENCES: dict[str, tuple[str, list[dict]]] = {
             for q in (5, 8, 12, 16, 20, 26, 32, 40, 50, 60, 70, 78, 85, 90)
         ],
     ),
-    "webp": ("WEBP", [{"quality": q, "method": 6} for q in (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90)]),
+    "webp": (
+        "WEBP",
+        [{"quality": q, "method": 6} for q in (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90)],
+    ),
     "avif": ("AVIF", [{"quality": q, "speed": 6} for q in (15, 25, 32, 40, 48, 56, 64, 72, 80)]),
     "jxl": ("JXL", [{"quality": q, "effort": 7} for q in (10, 20, 30, 40, 50, 60, 70, 78, 85, 90)]),
 }
@@ -68,7 +72,9 @@ def reference_curves(pictures: list[Path]) -> dict[str, list[dict]]:
 
 
 def own_curve(
-    pictures: list[Path], encode: Callable[[np.ndarray, str], tuple[bytes, float, np.ndarray]], rates: list[str]
+    pictures: list[Path],
+    encode: Callable[[np.ndarray, str], tuple[bytes, float, np.ndarray]],
+    rates: list[str],
 ) -> list[dict]:
     """``encode`` returns the file, its ideal bits and the decoded pixels."""
     curve = []
@@ -95,7 +101,9 @@ def own_curve(
     return curve
 
 
-def bd_rate(anchor: list[dict], test: list[dict], low: float = 27, high: float = 34) -> tuple[float, float, float]:
+def bd_rate(
+    anchor: list[dict], test: list[dict], low: float = 27, high: float = 34
+) -> tuple[float, float, float]:
     """Mean rate difference of test against anchor in percent, and the PSNR interval used."""
 
     def interpolate(curve: list[dict]) -> tuple[PchipInterpolator, float, float]:
@@ -112,12 +120,18 @@ def bd_rate(anchor: list[dict], test: list[dict], low: float = 27, high: float =
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--codec", default=None)
-    parser.add_argument("--references", type=Path, help="curves measured before, read or written here")
-    parser.add_argument("--rates", default="5bit,5.5bit,6bit,6.5bit,7bit,7.5bit,8bit,8.5bit,9bit,9.5bit,10bit")
+    parser.add_argument(
+        "--references", type=Path, help="curves measured before, read or written here"
+    )
+    parser.add_argument(
+        "--rates", default="5bit,5.5bit,6bit,6.5bit,7bit,7.5bit,8bit,8.5bit,9bit,9.5bit,10bit"
+    )
     options = parser.parse_args()
     import vqcodec
     from vqcodec import codec, image, zoo
@@ -152,7 +166,10 @@ def main() -> None:
     }
     options.out.write_text(json.dumps(report, indent=1))
     for name, result in report["bd_rate"].items():
-        print(f"BD-rate against {name}: {result['percent']:+.2f} % over {result['low_db']:.1f}..{result['high_db']:.1f} dB")
+        print(
+            f"BD-rate against {name}: {result['percent']:+.2f} % "
+            f"over {result['low_db']:.1f}..{result['high_db']:.1f} dB"
+        )
 
 
 if __name__ == "__main__":

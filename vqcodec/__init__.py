@@ -1,0 +1,72 @@
+"""vqcodec: a learned image codec.
+
+    data = vqcodec.encode("photo.png", rate="9bit")
+    picture = vqcodec.decode(data)
+
+After ``import vqcodec``, Pillow opens and saves .vqc files too. torch is imported with the first
+picture that is encoded or decoded, not before.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqcodec import container, image, zoo
+from vqcodec.errors import VqcodecError
+
+if TYPE_CHECKING:
+    from vqcodec.codec import Codec
+
+__version__ = "0.1.0"
+__all__ = ["VqcodecError", "decode", "decode_picture", "encode", "encode_picture", "load_codec"]
+
+
+def load_codec(name: str | None = None, device: str = "auto") -> "Codec":
+    """The codec with an id or in a folder; device: 'auto', 'cpu' or 'cuda'. Raises CodecError."""
+    return zoo.load(zoo.find(name), device)
+
+
+def encode(
+    source: Any, rate: str = "8bit", *, codec: str | None = None, device: str = "auto"
+) -> bytes:
+    """A picture as the bytes of a .vqc file.
+
+    source: a path, the bytes of an image file, a Pillow image, or a uint8 array (h, w[, 3]).
+    rate: '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB'. Raises a VqcodecError.
+    """
+    if isinstance(source, str | os.PathLike):
+        picture = image.read(Path(source), str(source))
+    elif isinstance(source, bytes):
+        picture = image.read(source, "picture")
+    elif hasattr(source, "__array_interface__") and not hasattr(source, "getbands"):
+        picture = image.from_array(source)
+    else:
+        picture = image.from_pillow(source)
+    return encode_picture(picture, rate, codec, device)
+
+
+def decode(data: bytes, *, levels: int | None = None, device: str = "auto") -> Any:
+    """The bytes of a .vqc file as a Pillow image. ``levels``: read the first only, a preview."""
+    return image.to_pillow(decode_picture(data, levels, device))
+
+
+def encode_picture(
+    picture: image.Picture, rate: str, codec: str | None = None, device: str = "auto"
+) -> bytes:
+    """As ``encode``, of a ``Picture``."""
+    loaded = load_codec(codec, device)  # before vqcodec.codec, whose import brings torch
+    from vqcodec.codec import compress
+
+    return compress(loaded, picture, rate).data
+
+
+def decode_picture(data: bytes, levels: int | None = None, device: str = "auto") -> image.Picture:
+    """As ``decode``, to a ``Picture``. The codec is the one that the file names."""
+    header = container.read(data, levels).header
+    loaded = zoo.load(zoo.for_header(header), device)
+    from vqcodec.codec import decompress
+
+    return decompress(loaded, data, levels)
+
+
+image.register()

@@ -8,8 +8,8 @@ output add up to less than 2**53 * 2**-22, every partial sum is representable: a
 summation, any number of threads, and fused multiply-adds give the same float64. ``FixedLinear``
 checks that bound when it is made. After each sum the activation is rounded to its grid again.
 
-Grids are (h, w, channels) tensors, so that a cell's vector is contiguous in memory. They are kept in
-float32, which holds any activation exactly, and widened to float64 a chunk of cells at a time.
+Grids are (h, w, channels) tensors, so that a cell's vector is contiguous in memory. They are kept
+in float32, which holds any activation exactly, and widened to float64 a chunk of cells at a time.
 """
 
 from math import isqrt

@@ -160,6 +160,15 @@ def from_pillow(im: Image.Image) -> Picture:
         raise ImageError(f"picture: {_line(error)}") from error
 
 
+def from_array(pixels: np.ndarray) -> Picture:
+    """(h, w) or (h, w, 3) uint8 -> Picture. Raises ImageError for anything else."""
+    if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)) or 0 in pixels.shape:
+        raise ImageError(
+            f"an array of {pixels.dtype} {pixels.shape} is not a picture: uint8 (h, w[, 3])"
+        )
+    return Picture(np.ascontiguousarray(pixels))
+
+
 def _stream(source: Path | bytes | BinaryIO, name: str) -> AbstractContextManager[IO[bytes]]:
     """A context with a seekable binary stream at its start."""
     if isinstance(source, bytes):

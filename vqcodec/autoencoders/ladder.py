@@ -4,25 +4,27 @@ Analysis  y = W x + 32 f(x)      Synthesis  x = V y + 32 g(y / std)
 
 W starts as a 16x16 block DCT on an orthonormal colour transform, V as its transpose, so that the
 untrained codec is a JPEG with a better entropy coder; f and g are small residual networks. The
-latent y has one cell for 16x16 pixels and is quantized channel by channel (``quantizers.depthwise``)
-after a predicted mean is subtracted. Level 0 is a hyper grid with one cell for 64x64 pixels; levels
-1 to 4 are the slices of y, low to high frequency. In each slice the cells of one colour of a
-checkerboard (the anchors) come first, so that the others see their four neighbours.
+latent y has one cell for 16x16 pixels and is quantized channel by channel, depthwise with slices of
+one dimension, after a predicted mean is subtracted. Level 0 is a hyper grid with one cell for 64x64
+pixels; levels 1 to 4 are the slices of y, low to high frequency. In the first three slices the
+cells of one colour of a checkerboard (the anchors) come first, so that the others see their four
+neighbours.
 
-Units: pixels 0..255; the latent in units of the orthonormal transform of such pixels; after division
-by ``step(n)`` one unit is the distance of two codewords. At ``Nbit`` a codebook of 2**N codewords
-covers a range of 10240 units, so step(N) = 10240 / 2**N.
+Units: pixels 0..255; the latent in units of the orthonormal transform of such pixels; after
+division by ``step(n)`` one unit is the distance of two codewords. At ``Nbit`` a codebook of 2**N
+codewords covers a range of 10240 units, so step(N) = 10240 / 2**N.
 """
 
 from dataclasses import asdict, dataclass
 from math import pi, sqrt
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.fixedpoint import log2_magnitude
-from vqcodec.priors.network import CellNet, Film
+from vqcodec.priors.network import CellNet, Film, start_small
 from vqcodec.quantizers.depthwise import straight_through
 
 RANGE = 10240.0  # units of the latent that a codebook covers
@@ -50,8 +52,18 @@ class LadderConfig:
     features: int = 64  # channels of the decoded hyper grid
     hidden: tuple[int, ...] = (96, 96, 128, 128)  # of the prior network of each slice
 
-    def to_dict(self) -> dict:
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """What differs from the defaults, with lists for tuples, as TOML and JSON have them."""
+        changed = {k: v for k, v in asdict(self).items() if v != getattr(LadderConfig, k)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "LadderConfig":
+        """Raises TypeError for a name that is not a field."""
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**plain)
 
 
 def rate_variable(bits: Tensor) -> Tensor:
@@ -77,9 +89,10 @@ def dct_basis(luma: int, chroma: int, size: int = 16) -> Tensor:
         ((i, j) for i in range(size) for j in range(size)),
         key=lambda ij: (ij[0] ** 2 + ij[1] ** 2, ij),
     )
-    colours = torch.tensor(
-        [[1, 1, 1], [1, 0, -1], [-1, 2, -1]], dtype=torch.float64
-    ) / torch.tensor([[3.0], [2.0], [6.0]], dtype=torch.float64).sqrt()
+    colours = (
+        torch.tensor([[1, 1, 1], [1, 0, -1], [-1, 2, -1]], dtype=torch.float64)
+        / torch.tensor([[3.0], [2.0], [6.0]], dtype=torch.float64).sqrt()
+    )
     rows = [(rank, 0, rank) for rank in range(luma)]
     rows += [(4 * rank, c, rank) for c in (1, 2) for rank in range(chroma)]
     basis = [
@@ -107,9 +120,7 @@ class ResidualBlock(nn.Module):
 def small_conv(inputs: int, outputs: int) -> nn.Conv2d:
     """A 1x1 convolution that starts near zero: the last layer of a residual network."""
     conv = nn.Conv2d(inputs, outputs, 1)
-    with torch.no_grad():
-        conv.weight.mul_(0.01)
-        conv.bias.zero_()
+    start_small(conv, 0.01)
     return conv
 
 
@@ -126,10 +137,14 @@ class Analysis(nn.Module):
         self.coarse = ResidualBlock(config.coarse)
         self.leave = small_conv(config.coarse, len(basis))
 
+    def transform(self, x: Tensor) -> Tensor:
+        """The linear part: x (B, 3, 16h, 16w) around zero -> (B, C, h, w)."""
+        return F.conv2d(F.pixel_unshuffle(x, 16), self.linear[:, :, None, None])
+
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x (B, 3, 16h, 16w) 0..255, t (B,) -> y (B, C, h, w)."""
         x = x - 127.5
-        y = F.conv2d(F.pixel_unshuffle(x, 16), self.linear[:, :, None, None])
+        y = self.transform(x)
         u = self.enter(F.pixel_unshuffle(x / 64, 8))
         for block in self.fine:
             u = block(u, t)
@@ -230,12 +245,12 @@ class _Clamp(torch.autograd.Function):
     """clamp whose gradient passes where it leads back into the interval, and only there."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
         ctx.save_for_backward(x < low, x > high)
         return x.clamp(low, high)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         below, above = ctx.saved_tensors
         outward = (below & (grad > 0)) | (above & (grad < 0))
         return grad.masked_fill(outward, 0.0), None, None
@@ -255,6 +270,7 @@ class Ladder(nn.Module):
     """The autoencoder and the networks of its prior."""
 
     stride = 16
+    std: Tensor  # (C,) standard deviations of the latent's channels, in transform units
 
     def __init__(self, config: LadderConfig = LadderConfig()) -> None:
         super().__init__()
@@ -266,7 +282,8 @@ class Ladder(nn.Module):
         self.synthesis = Synthesis(config)
         self.hyper_analysis = HyperAnalysis(channels, config)
         self.hyper_synthesis = HyperSynthesis(config)
-        self.anchor_nets, self.other_nets = nn.ModuleList(), nn.ModuleList()
+        self.anchor_nets = nn.ModuleList()
+        self.other_nets = nn.ModuleList()
         seen = config.features
         for size, hidden, split in zip(
             config.slices, config.hidden, config.checkerboard, strict=True
@@ -281,16 +298,28 @@ class Ladder(nn.Module):
     def set_std(self, images: Tensor) -> None:
         """Measure the channels' standard deviations on images (B, 3, H, W) 0..255."""
         with torch.no_grad():
-            x = F.pixel_unshuffle(images - 127.5, 16)
-            y = F.conv2d(x, self.analysis.linear[:, :, None, None])
+            y = self.analysis.transform(images - 127.5)
             self.std.copy_(y.std((0, 2, 3)).clamp_(min=0.5))
 
     def prior_inputs(self, y: Tensor, part: slice, step: Tensor) -> Tensor:
         """What the prior networks see of decoded channels ``part`` (B, c, h, w): (B, 2c, h, w)."""
         return context_inputs(y, self.std[part], step, linear=part.start == 0)
 
+    def _predict(
+        self, net: nn.Module, inputs: Tensor, t: Tensor, part: slice, step: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean in steps and log2 of the scale in steps, each (B, c, h, w), of channels ``part``."""
+        mean, scale = net(inputs, t).chunk(2, 1)
+        std = self.std[part, None, None]
+        return mean * (mean_unit(std) / step), clamp_scale(scale + std.log2() - step.log2())
+
     def loss(
-        self, x: Tensor, bits: Tensor, generator: torch.Generator, rdo: float = 0.0, amp: bool = False
+        self,
+        x: Tensor,
+        bits: Tensor,
+        generator: torch.Generator,
+        rdo: float = 0.0,
+        amp: bool = False,
     ) -> dict[str, Tensor]:
         """x (B, 3, H, W) 0..255, bits (B,): rate points. Sides are multiples of 64.
 
@@ -315,37 +344,27 @@ class Ladder(nn.Module):
         features = self.hyper_synthesis(straight_through(z, z.round()), t)[:, :, :h, :w]
 
         board = anchors(h, w, x.device)
-        seen, parts, slice_bits, start = features, [], [], 0
-        for size, first, second in zip(self.config.slices, self.anchor_nets, self.other_nets):
+        seen, parts, codes, slice_bits, start = features, [], [], [], 0
+        for size, first, second in zip(
+            self.config.slices, self.anchor_nets, self.other_nets, strict=True
+        ):
             part = slice(start, start + size)
             start += size
-            log2_std = self.std[part, None, None].log2() - delta.log2()
-            y_part, unit = y[:, part], mean_unit(self.std[part, None, None]) / delta
-
-            def predict(net: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-                mean, scale = net(inputs, t).chunk(2, 1)
-                return mean * unit, clamp_scale(scale + log2_std)
-
-            def quantize(mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-                residual = (y_part / delta - mean).detach()
-                code = choose_codes(residual, scale.detach(), rdo)
-                # Straight-through for the latent. Where the code is zero the mean is what is
-                # decoded, so there it gets the gradient too; elsewhere the code follows it.
-                mean = torch.where(code == 0, mean, mean.detach())
-                return delta * (mean + code) + (y_part - y_part.detach()), code
-
-            mean, scale = predict(first, seen)
-            y_hat, code = quantize(mean, scale)
+            y_part = y[:, part]
+            mean, scale = self._predict(first, seen, t, part, delta)
+            y_hat, code = quantize(y_part, mean, scale, delta, rdo)
             if isinstance(second, CellNet):
                 known = torch.where(board, y_hat.detach(), 0.0)
-                mean2, scale2 = predict(second, torch.cat((seen, self.prior_inputs(known, part, delta)), 1))
+                inputs = torch.cat((seen, self.prior_inputs(known, part, delta)), 1)
+                mean2, scale2 = self._predict(second, inputs, t, part, delta)
                 mean, scale = torch.where(board, mean, mean2), torch.where(board, scale, scale2)
-                y_hat, code = quantize(mean, scale)
+                y_hat, code = quantize(y_part, mean, scale, delta, rdo)
             # The scale learns from the codes themselves, latent and mean through noise.
             noisy = y_part / delta - mean + noise(mean)
             soft = logistic_bits(noisy, scale.detach()).sum((1, 2, 3))
             slice_bits.append(logistic_bits(code, scale).sum((1, 2, 3)) + (soft - soft.detach()))
             parts.append(y_hat)
+            codes.append(code)
             seen = torch.cat((seen, self.prior_inputs(y_hat.detach(), part, delta)), 1)
 
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
@@ -361,12 +380,30 @@ class Ladder(nn.Module):
             "mse": mse.detach(),
             "hyper_bpp": (hyper_bits / pixels).detach(),
             "slices_bpp": torch.stack(slice_bits, 1).detach() / pixels,
+            "perplexity": perplexity(torch.cat(codes, 1)),
         }
 
 
 def mean_unit(std: Tensor) -> Tensor:
     """Latent units of one unit of a predicted mean; the root keeps the gradients of DC moderate."""
     return (32 * std).sqrt()
+
+
+def quantize(
+    y: Tensor, mean: Tensor, log2_scale: Tensor, step: Tensor, rdo: float
+) -> tuple[Tensor, Tensor]:
+    """Decoded latents in transform units, differentiable, and their codes around zero."""
+    code = choose_codes((y / step - mean).detach(), log2_scale.detach(), rdo)
+    # Straight-through for the latent. Where the code is zero the mean is what is decoded, so there
+    # it gets the gradient too; elsewhere the code follows it.
+    mean = torch.where(code == 0, mean, mean.detach())
+    return step * (mean + code) + (y - y.detach()), code
+
+
+def perplexity(codes: Tensor) -> Tensor:
+    """2 to the entropy of the codes' histogram, (): how many codewords are in use, in effect."""
+    share = torch.bincount((codes - codes.min()).flatten().long()) / codes.numel()
+    return torch.exp2(torch.special.entr(share).sum() * LOG2_E)
 
 
 def weight_at(bits: float) -> float:

@@ -1,10 +1,10 @@
 """Images to sections and back with a trained ``Ladder``: tiles, exact prior, range coder.
 
-A section is a level: the hyper grid, then the four slices of the latent. ``_walk`` visits the groups
-of codes in coding order and computes what is known of each group before it is read, its means and
-its classes, by exact arithmetic. The encoder and the decoder run the same walk; they differ only in
-where the codes come from. Nothing that the walk sees depends on floating point rounding, so a file
-decodes to the same codes everywhere.
+A section is a level: the hyper grid, then the four slices of the latent. ``_walk`` visits the
+groups of codes in coding order and computes what is known of each group before it is read, its
+means and its classes, by exact arithmetic. The encoder and the decoder run the same walk; they
+differ only in where the codes come from. Nothing that the walk sees depends on floating point
+rounding, so a file decodes to the same codes everywhere.
 """
 
 from collections.abc import Callable, Iterable
@@ -119,16 +119,22 @@ class LadderCodec:
         device: torch.device,
         rdo: float = RDO,
     ) -> None:
-        """units: see ``unit_tables``; hyper_tables (6, hyper, 64) and class_tables (64, 1024) uint32."""
+        """units: ``unit_tables``; hyper_tables (6, hyper, 64), class_tables (64, 1024): uint32."""
         self.device, self.rdo = device, rdo
-        self.model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.std, self.mean_unit, self.log2_std = units.tolist()
         self.hyper_tables, self.class_tables = hyper_tables, class_tables
+        # What a hyper cell costs at least, in each band, in 1/16 bit
+        cheapest = TABLE_BITS - np.log2(hyper_tables.max(-1).astype(np.float64))
+        self._cell_cost = np.floor(16 * cheapest.sum(-1)).astype(int).tolist()
         hyper = model.hyper_synthesis
         self.conv64, self.film = fixed_conv(hyper.conv64, device), FixedFilm(hyper.film, device)
         self.up64, self.conv32 = fixed_linear(hyper.up64, device), fixed_conv(hyper.conv32, device)
         self.up32 = fixed_linear(hyper.up32, device)
-        self.anchor_nets = [FixedCellNet(net, device) for net in model.anchor_nets]
+        self.anchor_nets = [
+            FixedCellNet(net, device) for net in model.anchor_nets if isinstance(net, CellNet)
+        ]
         self.other_nets = [
             FixedCellNet(net, device) if isinstance(net, CellNet) else None
             for net in model.other_nets
@@ -177,9 +183,20 @@ class LadderCodec:
         z, y, (h, w) = self.latents(pixels, rate)
         return self.encode_latent(y, z, h, w, rate)
 
+    def least_bytes(self, h: int, w: int, rate: RatePoint) -> int:
+        """Of the first section for (h, w) cells: a shorter one is refused before memory is taken.
+
+        The range coder cannot beat the ideal bits but by the luck of a short number in its last
+        interval: 8 bytes of it have a chance of 2**-64, and then the encoder pads with zeros.
+        """
+        cells = -(-h // 4) * -(-w // 4)
+        return max(0, cells * self._cell_cost[rate.band] // 128 - 8)
+
     @torch.inference_mode()
-    def latents(self, pixels: np.ndarray, rate: RatePoint) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """pixels (H, W, 3) uint8 -> hyper codes (hyper, h', w'), latent (h * w, C) in steps, (h, w)."""
+    def latents(
+        self, pixels: np.ndarray, rate: RatePoint
+    ) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """pixels (H, W, 3) uint8 -> hyper codes (hyper, h', w'), latent (h * w, C), (h, w)."""
         y = self.analyse(pixels, rate)
         t = torch.tensor([rate.t], device=self.device)
         step = torch.tensor([rate.step], device=self.device)
@@ -197,13 +214,16 @@ class LadderCodec:
         rate: RatePoint,
         watch: Callable[[Group, np.ndarray], None] = lambda group, codes: None,
     ) -> Coded:
-        """y (h * w, C) in steps, z (hyper, h', w') integers -> sections. ``watch`` sees each group."""
+        """y (h * w, C) in steps, z (hyper, h', w') integers -> sections.
+
+        ``watch`` sees each group with its symbols."""
         symbols = (z + HYPER_SIZE // 2).flatten(1).to(torch.int32).cpu().numpy()
         coder, bits = RangeEncoder(), 0.0
         for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
             coder.encode(row, table)
             bits += float((TABLE_BITS - np.log2(table[row].astype(np.float64))).sum())
-        sections, ideal = [coder.finish()], [bits]
+        payload = coder.finish().ljust(self.least_bytes(h, w, rate), b"\0")
+        sections, ideal = [payload], [bits]
 
         tables = ClassTables(self.class_tables, rate.size)
         cost = torch.from_numpy(np.minimum(tables.bits, 1e6)).float().to(self.device)
@@ -225,7 +245,7 @@ class LadderCodec:
     def decode(
         self, sections: list[bytes], height: int, width: int, rate: RatePoint
     ) -> tuple[Tensor, list[float]]:
-        """The first 1 to 5 sections -> latent (h * w, C) in steps, and the ideal bits of each section.
+        """The first 1 to 5 sections -> latent (h * w, C) in steps, and each one's ideal bits.
 
         Levels that are not given keep their predicted means.
         """
@@ -293,7 +313,9 @@ class LadderCodec:
             offset = torch.tensor(self.log2_std[part], device=self.device) - log2_step
 
             def visit_cells(net: FixedCellNet, grid: Tensor, cells: Tensor) -> None:
-                mean, scale = net(grid, cells, rate.t).chunk(2, 1)  # noqa: B023
+                if not len(cells):  # the second colour of a board of one cell
+                    return
+                mean, scale = net(grid, cells, rate.t).chunk(2, 1)
                 mean = fixedpoint.round_activations(mean * factor)  # noqa: B023
                 classes = classify(scale + offset / 1024.0)  # noqa: B023
                 codes = visit(Group(level, cells, part, mean, classes))  # noqa: B023
@@ -354,7 +376,7 @@ _Span = tuple[slice, slice]
 
 
 def _tiles(h: int, w: int) -> list[tuple[_Span, _Span, _Span]]:
-    """(inner, outer, crop) for each tile, in cells: outer has a halo, crop is inner within outer."""
+    """(inner, outer, crop) of each tile in cells: outer has a halo, crop is inner within it."""
 
     def spans(n: int) -> list[tuple[slice, slice, slice]]:
         result = []

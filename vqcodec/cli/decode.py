@@ -2,15 +2,11 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from vqcodec.cli import options, report, streams, text
 from vqcodec.cli.jobs import STDIO, Job, plan
-
-if TYPE_CHECKING:
-    from vqcodec.codec import Codec
 
 # Each is the suffix, too.
 _FORMATS = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm"]
@@ -53,7 +49,6 @@ def decode(
 
     suffix = f".{format_name or 'png'}"
     jobs = plan(inputs, output, recursive=recursive, input_suffixes=(".vqc",), output_suffix=suffix)
-    loaded: dict[str, Codec] = {}
 
     def work(job: Job) -> report.Done:
         job.check_output(force)
@@ -62,12 +57,12 @@ def decode(
         data = streams.read_vqc(job.input)
         content = container.read(data, levels)  # what is broken is refused without torch
         card = zoo.for_header(content.header)
-        if card.id not in loaded:
-            loaded[card.id] = zoo.load(card, options.use_device(device, threads))
+        options.use_threads(threads)
+        model = zoo.load(card, device)  # which keeps it
         from vqcodec.codec import decompress
 
         begun = time.perf_counter()
-        picture = decompress(loaded[card.id], data, levels)
+        picture = decompress(model, data, levels)
         if job.output == STDIO:
             image.write(picture, streams.stdout(), format)
             streams.stdout().flush()

@@ -1,6 +1,6 @@
 """``vqcodec encode``: pictures to .vqc files."""
 
-import functools
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,12 +58,12 @@ def encode(
     card = zoo.find(codec_id)
     jobs = plan(inputs, output, recursive=recursive, input_suffixes=_SUFFIXES, output_suffix=".vqc")
 
-    @functools.cache
     def load() -> "Codec":
         from vqcodec import codec
 
         codec.parse_rate(rate)
-        return zoo.load(card, options.use_device(device, threads))
+        options.use_threads(threads)
+        return zoo.load(card, device)  # which keeps it
 
     def work(job: Job) -> report.Done:
         job.check_output(force)
@@ -86,8 +86,10 @@ def encode(
         n_bytes, width, height = len(made.data), made.width, made.height
         bpp = text.bpp(n_bytes, width, height)
         details = text.sections(made.section_bytes, width, height, made.ideal_bits)
-        if made.psnr_db is not None:
-            details.append(f"PSNR {made.psnr_db:.2f} dB")
+        psnr_db = made.psnr_db
+        if psnr_db is not None:
+            details.append(f"PSNR {psnr_db:.2f} dB")
+            psnr_db = psnr_db if math.isfinite(psnr_db) else None  # JSON has no infinity
         return report.Done(
             summary=f"{text.size(n_bytes)}  {bpp:.3f} bpp  {made.rate}  "
             + text.speed(width, height, seconds),
@@ -100,10 +102,10 @@ def encode(
                 "seconds": seconds,
                 "sections": made.section_bytes,
                 "ideal_bits": made.ideal_bits,
-                "psnr_db": made.psnr_db,
+                "psnr_db": psnr_db,
             },
             details=details,
-            warnings=picture.notes,
+            warnings=picture.notes + made.notes,
         )
 
     if len(jobs) > 1:

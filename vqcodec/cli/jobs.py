@@ -57,6 +57,8 @@ def plan(
     several = len(inputs) > 1 or os.path.isdir(inputs[0])
     if output == STDIO and several:
         raise click.UsageError("-o - (stdout) takes one input file")
+    if several and output and os.path.exists(output) and not os.path.isdir(output):
+        raise OutputError(f"{output}: is a file, but several inputs need a folder")
     into_folder = several or (output and (os.path.isdir(output) or output.endswith(os.sep)))
     if inputs[0] == STDIO:
         jobs = [Job(STDIO, output or STDIO)]

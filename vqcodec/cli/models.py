@@ -11,7 +11,10 @@ def models(as_json: bool) -> None:
     """List the installed codecs, with what was measured for each."""
     from vqcodec import zoo
 
-    for card in zoo.cards():
+    cards = zoo.cards()
+    if not cards:
+        click.echo("no codec is installed", err=True)
+    for card in cards:
         if as_json:
             record = {
                 "id": card.id,

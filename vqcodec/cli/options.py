@@ -5,8 +5,6 @@ from typing import Any, TypeVar
 
 import click
 
-from vqcodec.errors import VqcodecError
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 device = click.option(
@@ -49,19 +47,9 @@ def files(command: Command) -> Command:
     return command
 
 
-def use_device(device: str, threads: int | None) -> str:
-    """Sets torch's threads; returns "cpu" or "cuda". Imports torch.
-
-    Raises VqcodecError where CUDA is asked for and there is none.
-    """
+def use_threads(threads: int | None) -> None:
+    """Sets torch's threads. Imports torch."""
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
-    if device == "cpu":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise VqcodecError("no CUDA device was found; --device cpu needs none")
-    return "cpu"

@@ -16,11 +16,11 @@ def bpp(n_bytes: int, width: int, height: int) -> float:
 
 
 def rate(header_rate: int, system: str | None) -> str:
-    """The rate point of a file: ``8bit``, ``7.50bit``; the bare number where it is unknown."""
-    if system != "ladder":
-        return str(header_rate)
-    bits = header_rate / 256
-    return f"{bits:.0f}bit" if bits.is_integer() else f"{bits:.2f}bit"
+    """The rate point of a file: ``8bit``, ``7.5bit``; the bare number where it is unknown.
+
+    As ``codec.rate_name``, which cannot be had without torch.
+    """
+    return f"{header_rate / 256:.4g}bit" if system == "ladder" else str(header_rate)
 
 
 def speed(width: int, height: int, seconds: float) -> str:

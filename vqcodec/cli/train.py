@@ -50,5 +50,4 @@ def train(
         raise click.UsageError("--recipe FILE (or --smoke) is needed")
     from vqcodec.training.run import train_command
 
-    device = options.use_device(device, threads)
     train_command(data, recipe, out, smoke, resume, threads, device, quiet)

@@ -1,7 +1,7 @@
 """Scale classes: which table a code is coded with.
 
-A prior network predicts log2 of the scale of each code. Rounded down to one of 64 classes, it picks a
-table. Codes of one class are coded together with one static table, sorted by class, which is what
+A prior network predicts log2 of the scale of each code. Rounded down to one of 64 classes, it picks
+a table. Codes of one class are coded together with one static table, sorted by class, which is what
 makes the range coder fast. The codes of class 0 are always the zero codeword and are not coded.
 """
 
@@ -27,7 +27,7 @@ def classify(log2_scale: Tensor) -> Tensor:
 
 
 def logistic_weights() -> np.ndarray:
-    """Probabilities (64, 1024) of a logistic variable at the middle of each class, before training."""
+    """Probabilities (64, 1024) of a logistic variable at the middle of each class."""
     log2_scale = (LOWEST + WIDTH * (np.arange(CLASSES) + 0.5)) / 2**ACTIVATION_BITS
     rate = 2.0 ** -log2_scale[:, None]
     edges = np.arange(LARGEST + 1) - LARGEST // 2 - 0.5
@@ -35,7 +35,9 @@ def logistic_weights() -> np.ndarray:
         upper_tail = 1 / (1 + np.exp(np.abs(edges) * rate))  # beyond |edge|: never cancels
     below = np.where(edges < 0, upper_tail, 1 - upper_tail)
     mass = np.where(
-        edges[1:] <= 0, np.diff(below), np.where(edges[:-1] >= 0, -np.diff(upper_tail), np.diff(below))
+        edges[1:] <= 0,
+        np.diff(below),
+        np.where(edges[:-1] >= 0, -np.diff(upper_tail), np.diff(below)),
     )
     return np.maximum(mass, 1e-30)
 

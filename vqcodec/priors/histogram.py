@@ -29,5 +29,5 @@ class Histogram:
 
     @classmethod
     def fit(cls, counts: np.ndarray, smoothing: float = 0.5) -> "Histogram":
-        """counts (columns, K) of codes on training images; ``smoothing`` counts for every codeword."""
+        """counts (columns, K) of codes on training images, plus ``smoothing`` for each."""
         return cls(integer_rows(counts + smoothing))

@@ -33,7 +33,7 @@ class FixedFilm:
         self.weight = fixedpoint.round_weights(film.linear.weight.detach()).to(device)
 
     def at(self, t: float) -> tuple[Tensor, Tensor]:
-        """Scale and shift (C,) at rate variable t, a multiple of 2**-9 in [-2, 2]: powers are exact."""
+        """Scale and shift (C,) at t, a multiple of 2**-9 in [-2, 2], whose powers are exact."""
         powers = torch.tensor((t, t * t, t * t * t), dtype=torch.float64, device=self.weight.device)
         scale, shift = fixedpoint.round_weights((self.weight * powers).sum(1)).chunk(2)
         return 1 + scale, shift
@@ -41,6 +41,19 @@ class FixedFilm:
 
 def apply_film(x: Tensor, film: tuple[Tensor, Tensor]) -> Tensor:
     return fixedpoint.round_activations(x * film[0] + film[1])
+
+
+def start_small(conv: nn.Conv2d, factor: float) -> None:
+    """Scale the initial weights of a last layer, and set its bias to zero."""
+    with torch.no_grad():
+        conv.weight.mul_(factor)
+        if conv.bias is not None:
+            conv.bias.zero_()
+
+
+def weight_and_bias(conv: nn.Conv2d, device: torch.device) -> tuple[Tensor, Tensor]:
+    assert conv.bias is not None
+    return conv.weight.detach().to(device), conv.bias.detach().to(device)
 
 
 class CellNet(nn.Module):
@@ -53,9 +66,7 @@ class CellNet(nn.Module):
         self.mix = nn.Conv2d(hidden, hidden, 1)
         self.out = nn.Conv2d(hidden, outputs, 1)
         self.activation = nn.LeakyReLU(1 / 8)
-        with torch.no_grad():
-            self.out.weight.mul_(0.1)
-            self.out.bias.zero_()
+        start_small(self.out, 0.1)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x (B, inputs, h, w), t (B,) -> (B, outputs, h, w)."""
@@ -65,13 +76,13 @@ class CellNet(nn.Module):
 
 def fixed_linear(conv: nn.Conv2d, device: torch.device) -> fixedpoint.FixedLinear:
     """The exact form of a 1x1 convolution."""
-    weight, bias = conv.weight.detach(), conv.bias.detach()
-    return fixedpoint.FixedLinear(weight[:, :, 0, 0].to(device), bias.to(device))
+    weight, bias = weight_and_bias(conv, device)
+    return fixedpoint.FixedLinear(weight[:, :, 0, 0], bias)
 
 
 def fixed_conv(conv: nn.Conv2d, device: torch.device) -> fixedpoint.FixedConv3x3:
     """The exact form of a 3x3 convolution."""
-    return fixedpoint.FixedConv3x3(conv.weight.detach().to(device), conv.bias.detach().to(device))
+    return fixedpoint.FixedConv3x3(*weight_and_bias(conv, device))
 
 
 class FixedCellNet:

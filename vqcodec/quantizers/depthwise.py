@@ -12,7 +12,7 @@ from vqcodec.quantizers import Quantized
 
 def straight_through(soft: Tensor, hard: Tensor) -> Tensor:
     """``hard`` in the forward pass, the gradient of ``soft`` in the backward pass."""
-    return soft + (hard - soft).detach()
+    return hard.detach() + (soft - soft.detach())  # exactly ``hard``: the bracket is zero
 
 
 class Depthwise(nn.Module):
@@ -42,7 +42,7 @@ class Depthwise(nn.Module):
         return (torch.round(z) + size // 2).clamp_(0, size - 1).long()
 
     def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
-        """codes (B, dim, h, w) -> codewords, float32 integers; columns from ``upto`` on are zero."""
+        """codes (B, dim, h, w) -> codewords, float32; columns from ``upto`` on are zero."""
         z = (codes - self.sizes[0] // 2).float()
         if upto is not None:
             z[:, upto:] = 0

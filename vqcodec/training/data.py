@@ -10,6 +10,19 @@ import torch
 from torch import Tensor
 
 from vqcodec import image
+from vqcodec.errors import InputError
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}
+
+
+def find(folder: Path) -> list[Path]:
+    """Pictures in a folder and below, by name. Raises InputError where there are none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not paths:
+        raise InputError(f"{folder}: no pictures in it")
+    return paths
 
 
 def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

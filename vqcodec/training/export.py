@@ -1,8 +1,13 @@
-"""From trained weights to a codec: round the exact networks, fit the integer tables, write files."""
+"""From trained weights to a codec: round the networks, fit the integer tables, write files."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -61,9 +66,7 @@ def fit_tables(
         rng = np.random.default_rng(turn)
         hyper_counts = np.zeros((HYPER_BANDS, hyper, HYPER_SIZE))
         class_counts = np.zeros((classes.CLASSES, classes.LARGEST))
-        codec = LadderCodec(
-            model, unit_tables(model.std), hyper_tables, class_tables, device, rdo
-        )
+        codec = LadderCodec(model, unit_tables(model.std), hyper_tables, class_tables, device, rdo)
         for pixels in images:
             for band in range(HYPER_BANDS):
                 middle = RATE_LOW + 256 * band
@@ -87,3 +90,46 @@ def fit_tables(
         hyper_tables = Histogram.fit(hyper_counts + 0.1 * shared, 0.2).tables
         class_tables = classes.fit(class_counts)
     return hyper_tables, class_tables
+
+
+def rounded(model: Ladder) -> Ladder:
+    """A copy with the weights as they ship, so that tables are fitted to what will run."""
+    copy = Ladder(model.config).eval()
+    state = dict(model.state_dict())
+    for name, value in pack_weights(model).items():
+        if name != "units":
+            state[name] = value.float() / (2**WEIGHT_BITS if value.dtype == torch.int16 else 1)
+    copy.load_state_dict(state)
+    return copy
+
+
+def write_weights(
+    folder: Path, model: Ladder, hyper_tables: np.ndarray, class_tables: np.ndarray
+) -> str:
+    """Write ``weights.safetensors``; returns its SHA-256, hexadecimal."""
+    packed = pack_weights(model)
+    packed["hyper_tables"] = torch.from_numpy(hyper_tables.astype(np.int32))
+    packed["class_tables"] = torch.from_numpy(class_tables.astype(np.int32))
+    data = safetensors.torch.save(packed)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.safetensors").write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_card(
+    folder: Path,
+    fields: dict[str, Any],
+    training: dict[str, Any],
+    table: Sequence[dict[str, Any]],
+    shape: dict[str, Any],
+) -> None:
+    """Write ``card.toml``: the codec's fields, how it was trained, its measured points."""
+    # JSON's strings, numbers, booleans and flat lists are TOML too.
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
+    for title, section in (("training", training), ("shape", shape)):
+        if section:
+            lines += ["", f"[{title}]"]
+            lines += [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in section.items()]
+    for row in table:
+        lines += ["", "[[table]]", *(f"{k} = {json.dumps(v)}" for k, v in row.items())]
+    (folder / "card.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,15 +1,16 @@
-"""The training loop, top to bottom: data, model, optimizer, schedule, evaluate, checkpoint."""
+"""The training loop, top to bottom: model, optimizer, schedule, evaluate, checkpoint."""
 
 import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.training.data import Crops
@@ -19,20 +20,19 @@ from vqcodec.training.data import Crops
 class TrainConfig:
     """What a recipe sets. Steps are optimizer steps."""
 
-    steps: int = 30000
+    steps: int = 18000
     warmup_steps: int = 200
-    decay_steps: int = 10000  # the last steps, on a cosine from lr to lr * lr_end
+    decay_steps: int = 7000  # the last steps, on a cosine from lr to lr * lr_end
     lr: float = 1e-3
     lr_end: float = 0.02
-    linear_lr: float = 0.1  # factor for the linear transforms
+    linear_lr: float = 0.02  # factor for the linear transforms
     batch: int = 8
-    crop: int = 128
+    crop: int = 128  # pixels, a multiple of 64
     late_batch: int = 4
     late_crop: int = 192
-    late_steps: int = 10000  # the last steps use the late crops
-    rdo: float = 0.08
-    rdo_steps: int = 6000  # the last steps choose codes as the encoder does
-    clip: float = 0.5
+    late_steps: int = 5000  # the last steps use the late crops
+    rdo: float = 0.08  # squared steps that a bit is worth in the choice of codes
+    clip: float = 0.5  # of the gradient's norm
     skip: float = 4.0  # skip a step whose gradient norm is over this many running medians
     ema: float = 0.999
     bits_low: float = 4.9
@@ -41,19 +41,32 @@ class TrainConfig:
     bits_often_high: float = 9.0
     often: float = 0.75  # of the samples lie in the narrower interval
     seed: int = 1
-    bf16: bool = False  # residual networks in bfloat16
+    bf16: bool = False  # residual networks in bfloat16: faster where the processor has it
     checkpoint_seconds: float = 180.0
     evaluate_steps: int = 1000
 
 
+@dataclass(frozen=True)
+class Progress:
+    """The state of a training run, for the display. Means over the last steps."""
+
+    step: int
+    steps: int
+    loss: float
+    bpp: float
+    psnr_db: float
+    perplexity: float
+    images_per_second: float
+
+
 def learning_rate(config: TrainConfig, step: int) -> float:
     warm = min(1.0, (step + 1) / config.warmup_steps)
-    into = max(0.0, (step - (config.steps - config.decay_steps)) / config.decay_steps)
+    into = max(0.0, (step - (config.steps - config.decay_steps)) / max(1, config.decay_steps))
     cosine = config.lr_end + (1 - config.lr_end) * 0.5 * (1 + math.cos(math.pi * min(1.0, into)))
     return config.lr * warm * cosine
 
 
-def sample_bits(config: TrainConfig, count: int, generator: torch.Generator) -> torch.Tensor:
+def sample_bits(config: TrainConfig, count: int, generator: torch.Generator) -> Tensor:
     """Rate points (count,), float32."""
     u = torch.rand(count, generator=generator)
     wide = config.bits_low + u * (config.bits_high - config.bits_low)
@@ -62,113 +75,152 @@ def sample_bits(config: TrainConfig, count: int, generator: torch.Generator) -> 
     return torch.where(often, narrow, wide)
 
 
-def atomic_save(state: dict, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
 @torch.no_grad()
-def evaluate(model: nn.Module, crops: torch.Tensor) -> dict[str, list[float]]:
-    """Mean bpp and PSNR (of the mean curve) at whole bits, estimated without files."""
+def evaluate(model: Ladder, crops: Tensor, rdo: float) -> dict[str, dict[str, float]]:
+    """Held-out crops (n, 3, H, W) at whole bits: mean bpp and PSNR, estimated without files."""
     generator = torch.Generator().manual_seed(0)
-    result: dict[str, list[float]] = {}
+    result = {}
     for bits in (6.0, 7.0, 8.0, 9.0):
         parts = [
-            model.loss(part, torch.full((len(part),), bits), generator, rdo=0.08)
+            model.loss(part, torch.full((len(part),), bits), generator, rdo)
             for part in crops.split(8)
         ]
-        mse = torch.cat([p["mse"] for p in parts])
-        psnr = (10 * torch.log10(255**2 / mse)).mean().item()
-        values = [torch.cat([p[k] for p in parts]).mean().item() for k in ("rd", "bpp", "hyper_bpp")]
-        result[f"{bits:g}bit"] = [round(v, 4) for v in (psnr, *values)]
+        mse, bpp, cost = (torch.cat([p[key] for p in parts]) for key in ("mse", "bpp", "rd"))
+        psnr = (10 * torch.log10(255**2 / mse)).mean()
+        values = {"psnr_db": psnr, "bpp": bpp.mean(), "rd": cost.mean()}
+        result[f"{bits:g}bit"] = {key: round(value.item(), 4) for key, value in values.items()}
     return result
 
 
-def train(
-    config: TrainConfig, crops: Crops, held_out: torch.Tensor, folder: Path, threads: int = 2
-) -> Ladder:
-    torch.set_num_threads(threads)
-    folder.mkdir(parents=True, exist_ok=True)
-    generator = torch.Generator().manual_seed(config.seed)
-    torch.manual_seed(config.seed)
-    model = Ladder(LadderConfig())
-    model.set_std(crops.batch(256, 128, generator))
-    model = model.to(memory_format=torch.channels_last)
-    ema = {k: v.clone() for k, v in model.state_dict().items()}
-    linear = [model.analysis.linear, model.synthesis.linear]
-    rest = [p for p in model.parameters() if not any(p is q for q in linear)]
-    optimizer = torch.optim.Adam(
-        [{"params": rest, "factor": 1.0}, {"params": linear, "factor": config.linear_lr}],
-        betas=(0.9, 0.99),
-    )
-    step, norms, seconds = 0, [], 0.0
-    last = folder / "last.pt"
-    if last.exists():
-        state = torch.load(last, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema, step, norms, seconds = state["ema"], state["step"], state["norms"], state["seconds"]
-        generator.set_state(state["generator"])
+class Run:
+    """A model in training, with all that resuming it exactly takes."""
 
-    shadow = Ladder(LadderConfig()).eval()
-    log = (folder / "log.jsonl").open("a", buffering=1)
-    log.write(json.dumps({"step": step, "config": asdict(config)}) + "\n")
-    begun = time.monotonic() - seconds
-    saved, window, skipped = time.monotonic(), [], 0
-
-    def checkpoint() -> None:
-        atomic_save(
-            {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "ema": ema,
-                "step": step,
-                "norms": norms,
-                "seconds": time.monotonic() - begun,
-                "generator": generator.get_state(),
-            },
-            last,
+    def __init__(
+        self, config: TrainConfig, shape: LadderConfig, crops: Crops, folder: Path
+    ) -> None:
+        self.config, self.crops, self.folder = config, crops, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        torch.manual_seed(config.seed)  # of the initial weights, which nn.Module draws
+        self.model = Ladder(shape)
+        self.model.set_std(crops.batch(256, config.crop, self.generator))
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = {k: v.clone() for k, v in self.model.state_dict().items()}
+        linear = [self.model.analysis.linear, self.model.synthesis.linear]
+        rest = [p for p in self.model.parameters() if not any(p is q for q in linear)]
+        self.optimizer = torch.optim.Adam(
+            [{"params": rest, "factor": 1.0}, {"params": linear, "factor": config.linear_lr}],
+            betas=(0.9, 0.99),
         )
+        self.step, self.seconds, self.norms = 0, 0.0, [math.inf]
 
-    while step < config.steps:
+    def resume(self) -> bool:
+        """Continue from the folder's checkpoint, if there is one."""
+        path = self.folder / "last.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.ema, self.norms = state["ema"], state["norms"]
+        self.step, self.seconds = state["step"], state["seconds"]
+        return True
+
+    def save(self) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "ema": self.ema,
+            "norms": self.norms,
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        torch.save(state, self.folder / "last.tmp")
+        os.replace(self.folder / "last.tmp", self.folder / "last.pt")
+
+    def averaged(self) -> Ladder:
+        """The model with the moving average of the weights, which is what ships."""
+        model = Ladder(self.model.config).eval()
+        model.load_state_dict(self.ema)
+        return model
+
+    def advance(self) -> dict[str, Tensor]:
+        """One optimizer step. Returns the parts of the loss, 'norm' and 'skipped' with them."""
+        config, step = self.config, self.step
         lr = learning_rate(config, step)
-        for group in optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = lr * group["factor"]
         late = step >= config.steps - config.late_steps
-        count, size = (
-            (config.late_batch, config.late_crop) if late else (config.batch, config.crop)
-        )
-        x = crops.batch(count, size, generator)
-        bits = sample_bits(config, count, generator)
-        rdo = config.rdo if step >= config.steps - config.rdo_steps else 0.0
-        out = model.loss(x, bits, generator, rdo=rdo, amp=config.bf16)
-        optimizer.zero_grad(set_to_none=True)
+        count, size = (config.late_batch, config.late_crop) if late else (config.batch, config.crop)
+        x = self.crops.batch(count, size, self.generator)
+        bits = sample_bits(config, count, self.generator)
+        out = self.model.loss(x, bits, self.generator, config.rdo, config.bf16)
+        self.optimizer.zero_grad(set_to_none=True)
         out["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip).item()
-        usual = median(norms[-200:]) if len(norms) >= 20 else math.inf
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip).item()
+        # A rare batch has a gradient a thousand times the usual one; even clipped it only harms.
+        usual = median(self.norms) if len(self.norms) >= 20 else math.inf
+        skipped = not norm <= config.skip * usual
         if math.isfinite(norm):
-            norms = norms[-200:] + [norm]
-        if math.isfinite(norm) and norm <= config.skip * usual:
-            optimizer.step()
-        else:
-            skipped += 1
+            self.norms = [n for n in self.norms[-199:] if math.isfinite(n)] + [norm]
+        if not skipped:
+            self.optimizer.step()
         with torch.no_grad():
             decay = min(config.ema, (step + 1) / (step + 10))
-            own = model.state_dict()
-            torch._foreach_lerp_(list(ema.values()), [own[k] for k in ema], 1 - decay)
-        step += 1
-        window.append((out["loss"].item(), out["rd"].mean().item(), out["bpp"].mean().item(), out["mse"].mean().item(), norm))
-        if step % 100 == 0:
-            mean = [sum(c) / len(c) for c in zip(*window, strict=True)]
-            line = dict(zip(("loss", "rd", "bpp", "mse", "norm"), (round(v, 4) for v in mean)))
-            log.write(json.dumps({"step": step, "seconds": round(time.monotonic() - begun), "lr": round(lr, 7), "skipped": skipped, **line}) + "\n")
-            window, skipped = [], 0
-        if step % config.evaluate_steps == 0 or step == config.steps:
-            shadow.load_state_dict(ema)
-            log.write(json.dumps({"step": step, "held_out": evaluate(shadow, held_out)}) + "\n")
-        if time.monotonic() - saved > config.checkpoint_seconds or step == config.steps:
-            checkpoint()
-            saved = time.monotonic()
-    model.load_state_dict(ema)
-    return model
+            own = self.model.state_dict()
+            torch._foreach_lerp_(list(self.ema.values()), [own[k] for k in self.ema], 1 - decay)
+        self.step += 1
+        return out | {"norm": torch.tensor(norm), "skipped": torch.tensor(float(skipped))}
+
+
+def train(run: Run, held_out: Tensor, display: Callable[[Progress], None]) -> Ladder:
+    """Run to the last step, with a log in ``log.jsonl``; returns the averaged model.
+
+    An interrupt saves a checkpoint first.
+    """
+    config = run.config
+    log = (run.folder / "log.jsonl").open("a", buffering=1, encoding="utf-8")
+
+    def write(**values: object) -> None:
+        log.write(json.dumps({"step": run.step, "seconds": round(run.seconds), **values}) + "\n")
+
+    write(config=asdict(config), model=run.model.config.to_dict())
+    window: list[list[float]] = []
+    saved = clock = time.monotonic()
+    keys = ("loss", "rd", "bpp", "mse", "perplexity", "norm", "skipped")
+    try:
+        while run.step < config.steps:
+            out = run.advance()
+            now = time.monotonic()
+            run.seconds, elapsed, clock = run.seconds + now - clock, now - clock, now
+            window.append([out[key].mean().item() for key in keys] + [elapsed])
+            if run.step % 10 == 0:
+                mean = [sum(c) / len(c) for c in zip(*window[-50:], strict=True)]
+                size = (
+                    config.batch
+                    if run.step < config.steps - config.late_steps
+                    else config.late_batch
+                )
+                psnr = 10 * math.log10(255**2 / mean[3])
+                display(
+                    Progress(
+                        run.step, config.steps, mean[0], mean[2], psnr, mean[4], size / mean[-1]
+                    )
+                )
+            if run.step % 100 == 0:
+                means = [round(sum(c) / len(c), 4) for c in zip(*window, strict=True)]
+                write(lr=learning_rate(config, run.step), **dict(zip(keys, means, strict=False)))
+                window = []
+            if run.step % config.evaluate_steps == 0 or run.step == config.steps:
+                write(held_out=evaluate(run.averaged(), held_out, config.rdo))
+            if now - saved > config.checkpoint_seconds or run.step == config.steps:
+                run.save()
+                saved = now
+    except KeyboardInterrupt:
+        run.save()
+        raise
+    finally:
+        log.close()
+    return run.averaged()

@@ -1,0 +1,70 @@
+"""Write the golden files anew, with the installed photo-1: python tests/golden/make.py
+
+Only for a new codec number or new weights before a release: what was released must decode for ever.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms
+
+import vqcodec
+from vqcodec import container, image
+from vqcodec.codec import Codec, RatePoint, compress
+
+HERE = Path(__file__).parent
+PHOTO = HERE.parent / "data" / "photo.png"
+
+
+def pictures() -> dict[str, tuple[image.Picture, str]]:
+    """Name -> picture and rate."""
+    photo = np.array(Image.open(PHOTO))
+    rgba = image.from_array(np.ascontiguousarray(photo[200:248, 300:364]))
+    rows, columns = np.mgrid[:48, :64]
+    crop = image.from_array(np.ascontiguousarray(photo[120:200, 200:296]))
+    exif = Image.Exif()
+    exif[0x010E] = "the inside of Hagia Sophia"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return {
+        "colour-1x1": (image.from_array(np.array([[[200, 90, 40]]], np.uint8)), "8bit"),
+        "grey-17x9": (
+            image.from_array(np.ascontiguousarray(photo[60:69, 90:107].mean(2).astype(np.uint8))),
+            "9bit",
+        ),
+        "alpha-64x48": (replace(rgba, alpha=((rows * 5 + columns) % 256).astype(np.uint8)), "8bit"),
+        "photo-5bit": (crop, "5bit"),
+        "photo-7.3bit": (crop, "7.3bit"),
+        "photo-10bit": (crop, "10bit"),
+        "photo-icc-exif": (
+            replace(crop, icc=profile, exif=exif.tobytes().removeprefix(b"Exif\0\0")),
+            "6bit",
+        ),
+    }
+
+
+def codes_hash(codec: Codec, data: bytes) -> str:
+    """SHA-256 of the decoded latent in steps, (h * w, C) little-endian float32."""
+    parsed = container.read(data)
+    header = parsed.header
+    latent, _ = codec.system.decode(
+        list(parsed.sections), header.height, header.width, RatePoint(header.rate)
+    )
+    return hashlib.sha256(latent.cpu().numpy().astype("<f4").tobytes()).hexdigest()
+
+
+def main() -> None:
+    codec = vqcodec.load_codec("photo-1", "cpu")
+    hashes = {}
+    for name, (picture, rate) in pictures().items():
+        data = compress(codec, picture, rate).data
+        (HERE / f"{name}.vqc").write_bytes(data)
+        hashes[name] = codes_hash(codec, data)
+        vqcodec.decode(data, device="cpu").save(HERE / f"{name}.png", optimize=True)
+    (HERE / "golden.json").write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

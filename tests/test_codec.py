@@ -1,0 +1,386 @@
+"""Pictures to files and back with the shipped codec, through the API, Pillow and the program."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vqcodec
+from vqcodec import codec as codec_module
+from vqcodec import container, image
+from vqcodec.autoencoders import ladder_codec
+from vqcodec.codec import Codec, Compressed, compress, decompress, parse_rate, psnr_db
+from vqcodec.errors import CodecError, FormatError, ImageError, InputError, RateError
+
+PHOTO = Path(__file__).parent / "data" / "photo.png"
+
+
+@cache
+def shipped() -> Codec:
+    return vqcodec.load_codec("photo-1", "cpu")
+
+
+@cache
+def photo() -> np.ndarray:
+    with Image.open(PHOTO) as im:
+        return np.array(im)
+
+
+@cache
+def crop() -> np.ndarray:
+    """(128, 192, 3)"""
+    return np.ascontiguousarray(photo()[80:208, 100:292])
+
+
+@cache
+def made(rate: str) -> Compressed:
+    """The crop's file."""
+    return compress(shipped(), image.from_array(crop()), rate)
+
+
+def decoded(data: bytes, levels: int | None = None) -> np.ndarray:
+    return vqcodec.decode_picture(data, levels, "cpu").pixels
+
+
+# ---------------------------------------------------------------------------------- round trips
+
+
+def test_every_kind_of_source_makes_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    im = Image.fromarray(crop())
+    im.save(path)
+    expected = made("7bit").data
+    for source in (crop(), im, path, str(path), path.read_bytes()):
+        assert vqcodec.encode(source, "7bit", device="cpu") == expected
+    with Image.open(path) as opened:
+        assert vqcodec.encode(opened, "7bit", device="cpu") == expected
+
+
+def test_decode_gives_a_pillow_image_close_to_the_source() -> None:
+    im = vqcodec.decode(made("9bit").data, device="cpu")
+    assert isinstance(im, Image.Image) and (im.mode, im.size) == ("RGB", (192, 128))
+    assert psnr_db(np.array(im), crop()) > 25
+
+
+def test_encoding_and_decoding_are_deterministic() -> None:
+    again = compress(shipped(), image.from_array(crop()), "9bit").data
+    assert again == made("9bit").data
+    assert np.array_equal(decoded(again), decoded(again))
+
+
+def test_pillow_opens_and_saves_vqc(tmp_path: Path) -> None:
+    path = tmp_path / "a.vqc"
+    Image.fromarray(crop()).save(path, rate="8bit")
+    assert path.read_bytes() == made("8bit").data
+    with Image.open(path) as im:
+        assert (im.format, im.mode, im.size) == ("VQC", "RGB", (192, 128))
+        assert np.array_equal(np.array(im), decoded(path.read_bytes()))
+    buffer = BytesIO()
+    Image.fromarray(crop()).save(buffer, "VQC", rate="5bit")
+    assert buffer.getvalue() == made("5bit").data
+
+
+def test_grey_stays_grey() -> None:
+    grey = np.ascontiguousarray(crop()[:40, :50, 1])
+    im = vqcodec.decode(vqcodec.encode(grey, "9bit", device="cpu"), device="cpu")
+    assert (im.mode, im.size) == ("L", (50, 40))
+    assert psnr_db(np.array(im), grey) > 20
+
+
+def test_alpha_comes_back_exactly() -> None:
+    alpha = np.random.default_rng(0).integers(0, 256, (33, 47), np.uint8)
+    im = Image.fromarray(np.dstack((crop()[:33, :47], alpha)), "RGBA")
+    back = vqcodec.decode(vqcodec.encode(im, "5bit", device="cpu"), device="cpu")
+    assert back.mode == "RGBA" and np.array_equal(np.array(back)[..., 3], alpha)
+
+
+def test_metadata_is_carried_along_and_strip_drops_it_but_not_alpha() -> None:
+    icc = bytes(16) + b"RGB " + bytes(16) + b"acsp" + bytes(88)
+    exif = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
+    picture = replace(
+        image.from_array(crop()[:20, :20].copy()),
+        alpha=np.full((20, 20), 7, np.uint8),
+        icc=icc,
+        exif=exif,
+        deep=True,
+    )
+    back = decompress(shipped(), compress(shipped(), picture, "5bit").data)
+    assert (back.icc, back.exif, back.deep) == (icc, exif, True)
+    back = decompress(shipped(), compress(shipped(), picture, "5bit", strip=True).data)
+    assert (back.icc, back.exif, back.deep) == (None, None, False)
+    assert back.alpha is not None and (back.alpha == 7).all()
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 16), (16, 16), (1, 17), (17, 1), (15, 33), (64, 65), (3, 130)]
+)
+@pytest.mark.parametrize("rate", ["5bit", "10bit"])
+def test_odd_sizes_come_back_in_size(size: tuple[int, int], rate: str) -> None:
+    height, width = size
+    pixels = np.ascontiguousarray(photo()[100 : 100 + height, 200 : 200 + width])
+    back = decoded(vqcodec.encode(pixels, rate, device="cpu"))
+    assert back.shape == (height, width, 3)
+    if rate == "10bit":
+        assert psnr_db(back, pixels) > 20
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError):
+        vqcodec.encode(np.zeros((2, 2, 5), np.uint8), device="cpu")
+    with pytest.raises(ImageError):
+        vqcodec.encode(b"a text", device="cpu")
+    with pytest.raises(InputError):
+        vqcodec.encode(tmp_path / "missing.png", device="cpu")
+
+
+# ---------------------------------------------------------------------------------------- rates
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("9bit", "bit", 9),
+        (" 7.3bit ", "bit", 7.3),
+        ("7 bit", "bit", 7),
+        ("0.25bpp", "bpp", 0.25),
+        (".5bpp", "bpp", 0.5),
+        ("12kB", "bytes", 12000),
+        ("1.5MB", "bytes", 1.5e6),
+        ("12000B", "bytes", 12000),
+        ("34dB", "db", 34),
+    ],
+)
+def test_rates_are_parsed(text: str, kind: str, value: float) -> None:
+    rate = parse_rate(text)
+    assert rate.kind == kind and rate.value == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "9",
+        "bit",
+        "-9bit",
+        "9bits",
+        "nan bit",
+        "1e3B",
+        "0bpp",
+        "0B",
+        "9bit-8x8",
+        "9kB-2",
+        "9 9B",
+    ],
+)
+def test_other_rates_are_refused(text: str) -> None:
+    with pytest.raises(RateError, match="rate"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize("rate", ["4.9bit", "10.1bit", "99bit"])
+def test_bits_outside_of_the_codec_are_refused_with_what_it_offers(rate: str) -> None:
+    with pytest.raises(RateError, match="5bit to 10bit"):
+        vqcodec.encode(crop(), rate, device="cpu")
+
+
+def test_more_bits_are_more_bytes_and_more_psnr() -> None:
+    picture = image.from_array(photo())
+    points = []
+    for half in range(10, 21):
+        data = compress(shipped(), picture, f"{half / 2}bit").data
+        points.append((len(data), psnr_db(decoded(data), photo())))
+    for (few, low), (many, high) in zip(points, points[1:], strict=False):
+        assert few < many and low < high
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
+@pytest.mark.parametrize("unit", ["bpp", "kB", "B"])
+def test_size_targets_are_kept_and_used(share: float, unit: str) -> None:
+    # a share of the range of sizes, so that any codec can reach it
+    least, most = len(made("5bit").data), len(made("10bit").data)
+    n_bytes = round(least * (most / least) ** (0.5 + share / 2))
+    number = {"bpp": n_bytes * 8 / crop()[..., 0].size, "kB": n_bytes / 1000, "B": n_bytes}[unit]
+    # rounded up, so that the target is not a byte below
+    result = compress(shipped(), image.from_array(crop()), f"{number:.6f}{unit}")
+    assert 0.97 * n_bytes <= len(result.data) <= n_bytes
+
+
+def test_a_size_above_the_best_quality_gives_it_with_a_note() -> None:
+    result = compress(shipped(), image.from_array(crop()), "1MB")
+    assert result.data == made("10bit").data and "10bit" in result.notes[0]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_db_targets_are_reached_within_a_fifth_of_a_db(share: float) -> None:
+    low, high = (psnr_db(decoded(made(rate).data), crop()) for rate in ("5bit", "10bit"))
+    target = math.floor((low + share * (high - low)) * 100) / 100
+    result = compress(shipped(), image.from_array(crop()), f"{target}dB")
+    quality = psnr_db(decoded(result.data), crop())
+    assert target <= quality <= target + 0.2
+    assert result.psnr_db == pytest.approx(quality, abs=0.01)
+
+
+def test_db_targets_of_grey_pictures_count_grey_pixels() -> None:
+    grey = np.ascontiguousarray(crop()[..., 1])
+    picture = image.from_array(grey)
+    best = compress(shipped(), picture, "8bit")
+    target = math.floor(psnr_db(decoded(best.data), grey) * 100) / 100
+    result = compress(shipped(), picture, f"{target}dB")
+    assert target <= psnr_db(decoded(result.data), grey) <= target + 0.2
+
+
+def test_targets_that_cannot_be_reached_say_what_can() -> None:
+    picture = image.from_array(crop())
+    with pytest.raises(RateError, match=str(len(made("5bit").data))):
+        compress(shipped(), picture, "40B")
+    best = psnr_db(decoded(made("10bit").data), crop())
+    with pytest.raises(RateError, match=rf"90 dB .*{best:.2f} dB"):
+        compress(shipped(), picture, "90dB")
+
+
+def test_the_lowest_rate_serves_where_it_already_has_the_psnr() -> None:
+    assert compress(shipped(), image.from_array(crop()), "3dB").data == made("5bit").data
+
+
+# ------------------------------------------------------------------------------ levels and bytes
+
+
+def test_each_level_of_a_preview_adds_quality() -> None:
+    data = made("9bit").data
+    previews = [decoded(data, levels) for levels in range(1, 6)]
+    assert {preview.shape for preview in previews} == {crop().shape}
+    qualities = [psnr_db(preview, crop()) for preview in previews]
+    assert qualities == sorted(set(qualities))
+    assert np.array_equal(previews[-1], decoded(data))
+
+
+def test_a_prefix_of_the_file_is_a_preview() -> None:
+    data = made("9bit").data
+    lengths = [len(section) for section in container.read(data).sections]
+    prefix = data[: len(data) - lengths[4] - 6]  # its length and checksum may stay behind
+    assert np.array_equal(decoded(prefix, 4), decoded(data, 4))
+
+
+def test_levels_that_a_file_does_not_have_are_refused() -> None:
+    with pytest.raises(FormatError, match="5 levels, not 6"):
+        decoded(made("9bit").data, 6)
+
+
+@pytest.mark.parametrize("rate", ["5bit", "6.5bit", "8bit", "10bit"])
+def test_files_are_hardly_larger_than_their_ideal_bits(rate: str) -> None:
+    made_of_all = compress(shipped(), image.from_array(photo()), rate)
+    for result in (made(rate), made_of_all):
+        ideal = sum(result.ideal_bits) / 8
+        assert len(result.data) <= ideal * 1.005 + 40
+        assert sum(result.section_bytes) >= ideal
+        assert codec_module.ideal_bits(shipped(), result.data) == pytest.approx(result.ideal_bits)
+
+
+def test_the_overhead_is_that_of_the_container() -> None:
+    assert container.overhead(container.read(made("9bit").data)) <= 16 + 5 * 6
+    dot = vqcodec.encode(np.zeros((1, 1, 3), np.uint8), "5bit", device="cpu")
+    assert container.overhead(container.read(dot)) <= 14 + 5 * 3
+
+
+# ---------------------------------------------------------------------------------- other weights
+
+
+def test_files_of_other_codecs_are_refused() -> None:
+    content = container.read(made("5bit").data)
+    for header in (
+        replace(content.header, codec=9999),
+        replace(content.header, weights_hash=b"1234"),
+    ):
+        foreign = container.write(replace(content, header=header))
+        with pytest.raises(CodecError):
+            decoded(foreign)
+        with pytest.raises(CodecError):
+            decompress(shipped(), foreign)
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CodecError):
+        Codec.from_weights(shipped().card, b"not safetensors", "cpu")
+    card = (shipped().card.path / "card.toml").read_text(encoding="utf-8")
+    (tmp_path / "card.toml").write_text(card, encoding="utf-8")
+    with pytest.raises(CodecError, match="no such file"):
+        vqcodec.load_codec(str(tmp_path), "cpu")
+    (tmp_path / "weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CodecError, match="damaged"):
+        vqcodec.load_codec(str(tmp_path), "cpu")
+
+
+def test_an_unknown_codec_is_refused() -> None:
+    with pytest.raises(CodecError, match="photo-1"):
+        vqcodec.load_codec("photo-999")
+
+
+# ----------------------------------------------------------------------------------- exactness
+
+
+def test_tiles_change_no_code_and_no_pixel_by_more_than_a_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    system, content = shipped().system, container.read(made("9bit").data)
+    point = shipped().stored_rate_point(content.header)
+
+    def results() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        latent, _ = system.decode(list(content.sections), 128, 192, point)
+        pixels = system.synthesize(latent, 128, 192, point).astype(int)
+        return latent.numpy(), pixels, system.latents(crop(), point)[1].numpy()
+
+    codes, pixels, analysed = results()
+    monkeypatch.setattr(ladder_codec, "TILE", 4)
+    tiled_codes, tiled_pixels, tiled_analysed = results()
+    assert np.array_equal(codes, tiled_codes)
+    assert np.abs(pixels - tiled_pixels).max() <= 1
+    assert np.abs(analysed - tiled_analysed).max() < 1e-2  # steps
+
+
+def test_the_encoder_knows_what_the_decoder_will_see() -> None:
+    point = shipped().rate_point(7.5)
+    coded = shipped().system.encode(crop(), point)
+    latent, _ = shipped().system.decode(coded.sections, 128, 192, point)
+    assert np.array_equal(coded.latent.numpy(), latent.numpy())
+
+
+# ---------------------------------------------------------------------------------- the program
+
+
+def test_import_vqcodec_does_not_import_torch() -> None:
+    script = "import sys, vqcodec; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_the_program_from_photo_to_file_to_picture(tmp_path: Path) -> None:
+    Image.fromarray(crop()).save(tmp_path / "a.png")
+
+    def program(*args: str) -> str:
+        command = [sys.executable, "-m", "vqcodec.cli", *args]
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    one = ("--threads", "1", "--device", "cpu")
+    program("encode", "a.png", "--rate", "9bit", *one)
+    data = (tmp_path / "a.vqc").read_bytes()
+    record = json.loads(program("info", "a.vqc", "--json"))
+    assert (record["codec"], record["rate"], record["bytes"]) == ("photo-1", "9bit", len(data))
+    assert sum(record["sections"]) + record["overhead"] == len(data)
+    program("decode", "a.vqc", "-o", "b.png", *one)
+    program("decode", "a.vqc", "-o", "c.png", "--levels", "2", *one)
+    for name, levels in (("b.png", None), ("c.png", 2)):
+        with Image.open(tmp_path / name) as im:
+            difference = np.array(im).astype(int) - decoded(data, levels)
+        assert np.abs(difference).max() <= 1
+    assert "photo-1" in program("models")

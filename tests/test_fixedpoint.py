@@ -1,0 +1,170 @@
+"""Exact arithmetic: the same integers in any order of summation, and the formulas they stand for."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vqcodec import fixedpoint
+from vqcodec.fixedpoint import FixedConv3x3, FixedLinear
+
+SEEDS = st.integers(0, 2**32 - 1)
+LIMIT = 2**20  # ACTIVATION_LIMIT in units of 2**-10
+
+
+def integers(generator: torch.Generator, *shape: int, bits: int = 20) -> Tensor:
+    """Uniform in [-2**bits, 2**bits], float64."""
+    return torch.randint(-(2**bits), 2**bits + 1, shape, generator=generator).double()
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=SEEDS, n=st.integers(1, 5), inputs=st.integers(1, 40), bits=st.integers(5, 20))
+def test_a_linear_map_is_exact_rational_arithmetic(
+    seed: int, n: int, inputs: int, bits: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, bias = integers(generator, n, inputs, bits=bits), integers(generator, 3)
+    weight = integers(generator, 3, inputs, bits=15)
+    result = FixedLinear(weight / 2**12, bias / 2**10)(x / 2**10) * 2**10
+    for row, out in zip(x.long().tolist(), result.tolist(), strict=True):
+        for w, b, value in zip(weight.long().tolist(), bias.long().tolist(), out, strict=True):
+            total = sum(p * q for p, q in zip(row, w, strict=True)) + (b << 12)  # * 2**-22
+            half_up = (total + (1 << 11)) >> 12
+            assert value == max(-LIMIT, min(LIMIT, half_up))
+
+
+def test_same_sums_for_any_order_threads_and_layout(two_threads: None) -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = integers(generator, 700, 300, bits=16) / 2**10
+    weight, bias = torch.randn(40, 300, generator=generator), torch.randn(40, generator=generator)
+    linear = FixedLinear(weight, bias)
+    expected = linear(x)
+    assert expected.abs().max() < fixedpoint.ACTIVATION_LIMIT or len(expected.unique()) > 1000
+    order = torch.randperm(300, generator=generator)
+    assert torch.equal(FixedLinear(weight[:, order], bias)(x[:, order]), expected)
+    assert torch.equal(linear(x.t().contiguous().t()), expected)
+    assert torch.equal(linear(x.repeat_interleave(2, 1)[:, ::2]), expected)
+    assert torch.equal(torch.cat([linear(row[None]) for row in x]), expected)
+    by_hand = torch.zeros(700, 40, dtype=torch.float64)
+    for column in order.tolist():
+        by_hand += x[:, column, None] * linear.weight[column]
+    assert torch.equal(fixedpoint.round_activations(by_hand + linear.bias), expected)
+    torch.set_num_threads(1)
+    assert torch.equal(linear(x), expected)
+
+
+def test_weights_too_large_for_53_bits_are_refused() -> None:
+    # |w| * 2**10 + 2**10 < 2**31 leaves sums of |w| below 2**21 - 1
+    FixedLinear(torch.full((1, 2), 2.0**20 - 1), torch.zeros(1))
+    with pytest.raises(ValueError, match="53 bits"):
+        FixedLinear(torch.full((1, 2), 2.0**20), torch.zeros(1))
+    with pytest.raises(ValueError, match="53 bits"):
+        FixedLinear(torch.full((1, 1), torch.nan), torch.zeros(1))
+
+
+def test_activations_round_half_up_and_clip() -> None:
+    units = torch.tensor([0.5, -0.5, 1.5, -1.5, 0.49, 2.0**21, -(2.0**21)], dtype=torch.float64)
+    result = fixedpoint.round_activations(units / 2**10) * 2**10
+    assert result.tolist() == [1, 0, 2, -1, 0, LIMIT, -LIMIT]
+
+
+def test_weights_round_to_the_nearest_multiple() -> None:
+    weights = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    rounded = fixedpoint.round_weights(weights)
+    assert torch.equal((rounded * 2**12).round(), rounded * 2**12)
+    assert (rounded - weights).abs().max() <= 2**-13
+
+
+def test_leaky_relu_is_the_rounded_maximum() -> None:
+    x = torch.arange(-4096, 4097).double() / 2**10
+    expected = torch.where(x > 0, x * 2**10, torch.floor(x * 2**7 + 0.5)) / 2**10
+    assert torch.equal(fixedpoint.leaky_relu(x.clone()), expected)
+
+
+@given(st.integers(-LIMIT, LIMIT))
+def test_log2_magnitude_is_exact(units: int) -> None:
+    u = 1 + 4 * Fraction(abs(units), 2**10)
+    exponent = 0
+    while 2 ** (exponent + 1) <= u:
+        exponent += 1
+    expected = (exponent - 1 + u / 2**exponent) / 4
+    result = fixedpoint.log2_magnitude(torch.tensor(units / 2**10, dtype=torch.float64)).item()
+    assert Fraction(result) == expected
+
+
+def test_log2_magnitude_is_monotone_continuous_and_near_the_logarithm() -> None:
+    x = torch.arange(0, 2**18).double() / 2**10
+    y = fixedpoint.log2_magnitude(x)
+    steps = y.diff()
+    assert steps.min() > 0
+    assert steps.max() <= 2**-10  # the slope is at most 1
+    assert torch.equal(fixedpoint.log2_magnitude(-x), y)
+    assert (y - torch.log2(1 + 4 * x) / 4).abs().max() < 0.0216  # 0.0861 / 4
+
+
+def test_log2_magnitude_has_the_gradient_of_its_values() -> None:
+    x = torch.randn(200, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 20
+    x.requires_grad_(True)
+    fixedpoint.log2_magnitude(x).sum().backward()
+    h = 1e-7
+    with torch.no_grad():
+        slope = (fixedpoint.log2_magnitude(x + h) - fixedpoint.log2_magnitude(x - h)) / (2 * h)
+    assert x.grad is not None
+    assert torch.allclose(x.grad, slope, atol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2600), st.integers(0, 8), st.integers(0, 40))
+def test_exp2_fixed_is_the_floor(numerator: int, k: int, bits: int) -> None:
+    x = fixedpoint.exp2_fixed(numerator, k, bits)
+    power = 1 << (numerator + (bits << k))  # (2**(numerator / 2**k) * 2**bits) ** (2**k)
+    assert x ** (2**k) <= power < (x + 1) ** (2**k)
+
+
+@settings(max_examples=15, deadline=None)
+@given(SEEDS, st.integers(1, 7), st.integers(1, 7))
+def test_a_fixed_convolution_is_conv2d_on_the_grid(seed: int, h: int, w: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    grid = integers(generator, h, w, 5, bits=14) / 2**10
+    weight = torch.randn(4, 5, 3, 3, generator=generator)
+    bias = torch.randn(4, generator=generator)
+    cells = torch.randperm(h * w, generator=generator)
+    result = FixedConv3x3(weight, bias)(grid.float(), cells)
+    reference = torch.nn.functional.conv2d(
+        grid.permute(2, 0, 1)[None],
+        fixedpoint.round_weights(weight),
+        fixedpoint.round_activations(bias.double()),
+        padding=1,
+    )[0]
+    reference = fixedpoint.round_activations(reference.permute(1, 2, 0).reshape(h * w, 4).clone())
+    assert torch.equal(result, reference[cells])
+
+
+def test_the_chunk_size_of_a_convolution_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(3)
+    grid = (integers(generator, 9, 11, 6, bits=13) / 2**10).float()
+    weight = torch.randn(3, 6, 3, 3, generator=generator)
+    conv = FixedConv3x3(weight.to(memory_format=torch.channels_last), torch.zeros(3))
+    cells = torch.arange(99)
+    expected = FixedConv3x3(weight, torch.zeros(3))(grid, cells)
+    monkeypatch.setattr(fixedpoint, "CHUNK_CELLS", 7)
+    assert torch.equal(conv(grid, cells), expected)
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4))
+def test_pixel_shuffle_has_the_order_of_torch(h: int, w: int, channels: int) -> None:
+    grid = torch.arange(h * w * 4 * channels).reshape(h, w, 4 * channels).float()
+    expected = torch.nn.PixelShuffle(2)(grid.permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+    assert torch.equal(fixedpoint.pixel_shuffle(grid), expected)

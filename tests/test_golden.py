@@ -1,0 +1,75 @@
+"""Files that were written once decode for ever, to the same codes and the same pixels.
+
+tests/golden/make.py wrote them. A codec that is missing, or has other weights, fails here.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vqcodec
+from vqcodec import container, zoo
+from vqcodec.codec import RatePoint
+
+GOLDEN = Path(__file__).parent / "golden"
+HASHES: dict[str, str] = json.loads((GOLDEN / "golden.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def codes_hash(data: bytes, device: str) -> str:
+    """SHA-256 of the decoded latent in steps, (h * w, C) little-endian float32."""
+    parsed = container.read(data)
+    header = parsed.header
+    system = zoo.load(zoo.for_header(header), device).system
+    sections = list(parsed.sections)
+    latent, _ = system.decode(sections, header.height, header.width, RatePoint(header.rate))
+    return hashlib.sha256(latent.cpu().numpy().astype("<f4").tobytes()).hexdigest()
+
+
+def assert_same_pixels(name: str, device: str) -> None:
+    decoded = vqcodec.decode((GOLDEN / f"{name}.vqc").read_bytes(), device=device)
+    with Image.open(GOLDEN / f"{name}.png") as stored:
+        assert (decoded.mode, decoded.size) == (stored.mode, stored.size)
+        difference = np.array(decoded).astype(int) - np.array(stored)
+    assert np.abs(difference).max() <= 1
+
+
+def test_every_golden_file_is_listed() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.vqc")} == set(HASHES)
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_golden_files_decode_to_their_codes(name: str, threads: int) -> None:
+    assert codes_hash((GOLDEN / f"{name}.vqc").read_bytes(), "cpu") == HASHES[name]
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_golden_files_decode_to_their_pixels_within_a_step(name: str, threads: int) -> None:
+    assert_same_pixels(name, "cpu")
+
+
+def test_golden_metadata_comes_back() -> None:
+    picture = vqcodec.decode_picture((GOLDEN / "photo-icc-exif.vqc").read_bytes(), device="cpu")
+    assert picture.icc is not None and picture.icc[36:40] == b"acsp"
+    assert picture.exif is not None and b"Hagia Sophia" in picture.exif
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", HASHES)
+def test_golden_files_decode_to_the_same_codes_on_cuda(name: str) -> None:
+    assert codes_hash((GOLDEN / f"{name}.vqc").read_bytes(), "cuda") == HASHES[name]
+    assert_same_pixels(name, "cuda")

@@ -1,0 +1,320 @@
+"""The ladder: its transform, its loss, and the exact walk that encoder and decoder share."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vqcodec import fixedpoint
+from vqcodec.autoencoders import ladder, ladder_codec
+from vqcodec.autoencoders.ladder import HYPER_SIZE, Ladder, LadderConfig
+from vqcodec.autoencoders.ladder_codec import HYPER_BANDS, Coded, LadderCodec, RatePoint
+from vqcodec.priors import classes
+from vqcodec.priors.histogram import integer_rows
+from vqcodec.training.export import rounded
+
+CPU = torch.device("cpu")
+TINY = LadderConfig(fine=8, coarse=16, hyper=4, features=8, hidden=(8, 8, 8, 8))
+SIZES = [(1, 1), (17, 5), (64, 64), (100, 75)]  # height, width
+INDICES = [1280, 1869, 2048, 2560]  # 5bit, about 7.3bit, 8bit, 10bit
+
+
+def random_ladder(seed: int = 0, spread: float = 0.06) -> Ladder:
+    """No weight is trivial, and channels have standard deviations of 2 to 200."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    model = Ladder(TINY).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            scale = 0.003 if name.endswith(".linear") else spread
+            p.add_(torch.randn(p.shape, generator=generator) * scale)
+        model.std.copy_(200 * torch.arange(1, 257) ** -0.8 + 1)
+    return model
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth waves, an edge and noise, (height, width, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / a + y / b) for a, b in rng.uniform(2, 30, (3, 2))]
+    pixels = 128 + 60 * np.stack(waves, -1) + 40 * (x + y > height)[..., None]
+    return (pixels + rng.normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8)
+
+
+def make_codec(model: Ladder) -> LadderCodec:
+    """With the tables that fitting starts from."""
+    hyper_tables = integer_rows(np.ones((HYPER_BANDS, TINY.hyper, HYPER_SIZE)))
+    class_tables = integer_rows(classes.logistic_weights())
+    units = ladder_codec.unit_tables(model.std)
+    return LadderCodec(model, units, hyper_tables, class_tables, CPU)
+
+
+@pytest.fixture(scope="module")
+def codec() -> LadderCodec:
+    return make_codec(rounded(random_ladder()))
+
+
+@pytest.fixture(scope="module")
+def coded(codec: LadderCodec) -> Coded:
+    """A picture of 100 x 75 at 1869."""
+    return codec.encode(picture(100, 75), RatePoint(1869))
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+# --- the transform and the loss -------------------------------------------------------------------
+
+
+def test_the_basis_is_orthonormal_and_starts_with_the_mean() -> None:
+    basis = ladder.dct_basis(176, 40).flatten(1).double()
+    assert basis.shape == (256, 768)
+    assert (basis @ basis.t() - torch.eye(256)).abs().max() < 1e-6
+    assert torch.allclose(basis[0], torch.full((768,), 768**-0.5).double())
+    full = ladder.dct_basis(256, 256).flatten(1).double()
+    assert (full.t() @ full - torch.eye(768)).abs().max() < 1e-6
+
+
+@given(st.floats(-60, 60), st.floats(-4.5, 7.5))
+def test_logistic_bits_are_the_cell_probability_with_a_faint_tail(x: float, scale: float) -> None:
+    rate = 2.0**-scale
+
+    def beyond(edge: float) -> float:
+        return 1 / (1 + math.exp(min(edge * rate, 700)))
+
+    cell = beyond(abs(x) - 0.5) - beyond(abs(x) + 0.5)
+    expected = -math.log2(cell + math.exp(-9) / (1 + x * x))
+    for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 2e-3)):
+        values = torch.tensor(x, dtype=dtype), torch.tensor(scale, dtype=dtype)
+        assert ladder.logistic_bits(*values).item() == pytest.approx(expected, abs=tolerance)
+
+
+def test_logistic_bits_have_finite_gradients_at_extremes() -> None:
+    x = torch.tensor([0.0, 0.5, -3.0, 1e3, -1e6, 1e9]).repeat_interleave(3).requires_grad_()
+    scale = torch.tensor([-4.5, 0.0, 7.5]).repeat(6).requires_grad_()
+    bits = ladder.logistic_bits(x, scale)
+    bits.sum().backward()
+    assert x.grad is not None and scale.grad is not None
+    assert bits.isfinite().all() and x.grad.isfinite().all() and scale.grad.isfinite().all()
+    assert bits.max() < 100
+    assert x.grad.abs().max() < 100 and scale.grad.abs().max() < 100
+
+
+def test_a_clamp_lets_only_gradients_pass_that_lead_back() -> None:
+    for sign, expected in ((1.0, [0.0, 1.0, 1.0]), (-1.0, [-1.0, -1.0, 0.0])):
+        x = torch.tensor([-9.0, 0.0, 9.0], requires_grad=True)  # a step is against the gradient
+        y = ladder.clamp_scale(x)
+        assert y.tolist() == [-4.5, 0.0, 7.5]
+        y.backward(torch.full((3,), sign))
+        assert x.grad is not None
+        assert x.grad.tolist() == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 1))
+def test_the_choice_of_codes_minimizes_its_cost(seed: int, rdo: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    residual = torch.randn(500, generator=generator) * 3
+    scale = torch.rand(500, generator=generator) * 12 - 4.5
+    codes = ladder.choose_codes(residual, scale, rdo)
+    near = residual.round()
+
+    def cost(code: Tensor) -> Tensor:
+        return (residual - code).square() + rdo * ladder.logistic_bits(code, scale)
+
+    assert torch.equal(cost(codes), torch.minimum(cost(near), cost(near - near.sign())))
+    assert torch.equal(ladder.choose_codes(residual, scale, 0.0), near)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([32, 158, 1024]))
+def test_the_encoder_chooses_by_its_tables(seed: int, size: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    residual = torch.randn(300, 2, generator=generator) * 12
+    chosen = torch.randint(0, 64, (300, 2), generator=generator).to(torch.uint8)
+    tables = classes.ClassTables(integer_rows(classes.logistic_weights()), size)
+    bits = torch.from_numpy(np.minimum(tables.bits, 1e6)).float()
+    codes = ladder_codec._choose(residual, chosen, bits, tables.zero, 0.08)
+    assert (codes[chosen == 0] == 0).all()
+    near = residual.round().clamp(-tables.zero, size - 1 - tables.zero)
+
+    def cost(code: Tensor) -> Tensor:
+        price = bits[chosen.long(), code.long() + tables.zero]
+        return (residual - code).square() + 0.08 * price
+
+    best = torch.minimum(cost(near), cost(near - near.sign()))
+    other = chosen != 0
+    assert torch.allclose(cost(codes)[other], best[other], atol=1e-4)
+
+
+def test_a_rate_point_sets_step_and_variable() -> None:
+    bits = torch.tensor([8.0, 9.0, 7.5, 5.0])
+    assert ladder.step(bits)[:2].tolist() == [40.0, 20.0]  # 10240 / 2**N
+    assert ladder.rate_variable(bits).tolist() == [0.25, 0.75, 0.0, -1.25]
+    assert ladder.weight_at(8.0) == pytest.approx(30 / 1600)
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_the_untrained_codec_has_a_finite_loss_that_reaches_every_weight(amp: bool) -> None:
+    torch.manual_seed(0)
+    model = Ladder(TINY)
+    x = torch.from_numpy(picture(128, 128)).permute(2, 0, 1)[None].float().repeat(2, 1, 1, 1)
+    model.set_std(x)
+    with torch.no_grad():  # with hyper codes of zero, the layer that reads them would get nothing
+        model.hyper_analysis.leave.weight.mul_(30)
+    generator = torch.Generator().manual_seed(1)
+    out = model.loss(x, torch.tensor([6.3, 9.1]), generator, rdo=0.08, amp=amp)
+    assert out["loss"].isfinite()
+    out["loss"].backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+        assert p.grad.any(), name
+    assert out["bpp"].shape == out["mse"].shape == (2,)
+    assert out["bpp"][1] > out["bpp"][0] and out["mse"][1] < out["mse"][0]
+    total = out["hyper_bpp"] + out["slices_bpp"].sum(1)
+    assert torch.allclose(out["bpp"], total)
+
+
+def test_slices_must_add_up() -> None:
+    with pytest.raises(ValueError, match="256 channels"):
+        Ladder(LadderConfig(slices=(8, 24, 64, 100)))
+
+
+def test_a_config_survives_its_dictionary() -> None:
+    assert LadderConfig.from_dict(TINY.to_dict()) == TINY
+    assert LadderConfig().to_dict() == {}
+    with pytest.raises(TypeError):
+        LadderConfig.from_dict({"width": 3})
+
+
+# --- rate points ----------------------------------------------------------------------------------
+
+
+def test_rate_points_have_the_documented_codebooks() -> None:
+    sizes = {round(7.3 * 256): 158, 1280: 32, 1920: 181, 2048: 256, 2560: 1024}
+    assert {index: RatePoint(index).size for index in sizes} == sizes
+    assert RatePoint(2048).step == 40 and RatePoint(2048).t == 0.25
+    assert RatePoint(2048).power == 1 << 40
+    assert [RatePoint(i).band for i in (1280, 1407, 1408, 1920, 2431, 2432, 2560)] == [
+        0, 0, 1, 3, 4, 5, 5,
+    ]  # fmt: skip
+
+
+def test_every_rate_point_has_an_exact_variable_and_a_larger_codebook_than_the_last() -> None:
+    points = [RatePoint(index) for index in range(1280, 2561)]
+    assert all((point.t * 512).is_integer() for point in points)
+    sizes = [point.size for point in points]
+    assert sizes == sorted(sizes) and sizes[0] == 32 and sizes[-1] == 1024
+    assert all(abs(point.size - 2**point.bits) <= 0.5 + 1e-9 for point in points)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("index", INDICES)
+def test_the_decoder_sees_what_the_encoder_saw(
+    codec: LadderCodec, height: int, width: int, index: int
+) -> None:
+    rate = RatePoint(index)
+    coded = codec.encode(picture(height, width, seed=index), rate)
+    latent, bits = codec.decode(coded.sections, height, width, rate)
+    assert latent.shape == (-(-height // 16) * -(-width // 16), 256)
+    assert torch.equal(latent, coded.latent)
+    assert bits == pytest.approx(coded.ideal_bits, rel=1e-12)
+    assert torch.equal((latent * 2**10).round(), latent * 2**10)
+    for section, ideal in zip(coded.sections, bits, strict=True):
+        assert 8 * len(section) < ideal + 9 + ideal / 1000
+    pixels = codec.synthesize(latent, height, width, rate)
+    assert pixels.shape == (height, width, 3) and pixels.dtype == np.uint8
+
+
+def test_this_codec_uses_many_classes_and_the_one_that_is_not_coded(codec: LadderCodec) -> None:
+    seen: set[int] = set()
+    rate = RatePoint(2048)
+    z, y, (h, w) = codec.latents(picture(64, 64), rate)
+    codec.encode_latent(
+        y, z, h, w, rate, lambda group, codes: seen.update(group.classes.flatten().tolist())
+    )
+    assert len(seen) > 8  # otherwise the other tests here would show little
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_threads_do_not_change_the_decoded_codes(
+    codec: LadderCodec, coded: Coded, n_threads: int, threads: None
+) -> None:
+    torch.set_num_threads(n_threads)
+    assert torch.equal(codec.decode(coded.sections, 100, 75, RatePoint(1869))[0], coded.latent)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 4096])
+def test_chunks_do_not_change_the_decoded_codes(
+    codec: LadderCodec, coded: Coded, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fixedpoint, "CHUNK_CELLS", chunk)
+    monkeypatch.setattr(ladder_codec, "TILE", 2)
+    assert torch.equal(codec.decode(coded.sections, 100, 75, RatePoint(1869))[0], coded.latent)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_layout_of_the_weights_does_not_change_the_decoded_codes(
+    coded: Coded, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = rounded(random_ladder()).to(memory_format=layout)
+    # The codec asks for channels-last by itself: withhold that.
+    monkeypatch.setattr(model, "to", lambda *args, **kwargs: model)
+    other = make_codec(model)
+    assert torch.equal(other.decode(coded.sections, 100, 75, RatePoint(1869))[0], coded.latent)
+
+
+def test_rounded_weights_are_rounded_once_and_for_all(codec: LadderCodec) -> None:
+    again = rounded(codec.model).state_dict()
+    for name, value in codec.model.state_dict().items():
+        assert torch.equal(again[name], value), name
+
+
+def test_any_prefix_of_sections_decodes(codec: LadderCodec, coded: Coded) -> None:
+    rate = RatePoint(1869)
+    ends = [0, *np.cumsum(TINY.slices)]
+    error = []
+    for count in range(1, 6):
+        latent, bits = codec.decode(coded.sections[:count], 100, 75, rate)
+        known = ends[count - 1]
+        assert torch.equal(latent[:, :known], coded.latent[:, :known])
+        assert latent.isfinite().all()
+        assert bits == pytest.approx(coded.ideal_bits[:count], rel=1e-12)
+        error.append((latent - coded.latent).square().sum().item())
+    assert error[-1] == 0 < error[0]
+
+
+@pytest.mark.parametrize("tile", [1, 3, 5])
+def test_tiles_do_not_show(codec: LadderCodec, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rate, pixels = RatePoint(2048), picture(251, 230)
+    with torch.inference_mode():
+        whole = codec.analyse(pixels, rate)
+    latent = whole[0].permute(1, 2, 0).reshape(-1, 256) / rate.step
+    expected = codec.synthesize(latent, 251, 230, rate)
+    monkeypatch.setattr(ladder_codec, "TILE", tile)
+    with torch.inference_mode():
+        assert torch.allclose(codec.analyse(pixels, rate), whole, atol=0.02)
+    decoded = codec.synthesize(latent, 251, 230, rate)
+    difference = np.abs(decoded.astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+
+
+def test_a_tile_is_cut_from_its_halo() -> None:
+    for inner, outer, crop in ladder_codec._tiles(300, 5):
+        for i, o, c in zip(inner, outer, crop, strict=True):
+            assert o.start <= i.start and i.stop <= o.stop
+            assert (i.start, i.stop) == (o.start + c.start, o.start + c.stop)

@@ -1,0 +1,279 @@
+"""Training: what is drawn, how it resumes, and that a model comes out at the end."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vqcodec import codec, zoo
+from vqcodec.autoencoders.ladder import LadderConfig
+from vqcodec.errors import InputError, OutputError
+from vqcodec.image import Picture
+from vqcodec.training import data, export, loop, run
+from vqcodec.training.data import Crops
+from vqcodec.training.loop import Run, TrainConfig
+
+ROOT = Path(__file__).parents[1]
+TINY = LadderConfig(fine=8, coarse=16, hyper=4, features=8, hidden=(8, 8, 8, 8))
+SHORT = TrainConfig(
+    steps=6, decay_steps=2, late_steps=2, batch=2, crop=64, late_batch=2, late_crop=64
+)
+
+
+def photo(height: int, width: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / a + y / b) for a, b in rng.uniform(3, 30, (3, 2))]
+    noise = rng.normal(0, 5, (height, width, 3))
+    return (128 + 70 * np.stack(waves, -1) + noise).clip(0, 255).astype(np.uint8)
+
+
+def held_out_name(name: str) -> bool:
+    return sha256(name.encode()).hexdigest().startswith("0")
+
+
+def write_photos(folder: Path, training: int, held_out: int) -> None:
+    """Small PNG pictures, of which the names decide the split."""
+    folder.mkdir()
+    names = [f"photo-{i}.png" for i in range(200)]
+    chosen = [n for n in names if not held_out_name(n)][:training]
+    chosen += [n for n in names if held_out_name(n)][:held_out]
+    for seed, name in enumerate(chosen):
+        Image.fromarray(photo(70 + seed, 96 - seed, seed)).save(folder / name)
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def test_the_names_alone_decide_what_is_held_out() -> None:
+    paths = [Path(f"a/{i}.png") for i in range(2000)]
+    training, held_out = data.split(paths)
+    assert sorted(training + held_out) == sorted(paths)
+    assert all(held_out_name(p.name) for p in held_out)
+    assert not any(held_out_name(p.name) for p in training)
+    assert 90 < len(held_out) < 160  # 1 in 16
+    elsewhere = data.split([Path("b/c") / p.name for p in reversed(paths)])[1]
+    assert {p.name for p in elsewhere} == {p.name for p in held_out}
+
+
+def test_pictures_are_found_below_and_by_name(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.png", "a.JPG", "sub/c.webp", "notes.txt"):
+        (tmp_path / name).touch()
+    found = [p.relative_to(tmp_path).as_posix() for p in data.find(tmp_path)]
+    assert found == ["a.JPG", "b.png", "sub/c.webp"]
+
+
+def test_a_folder_without_pictures_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no pictures"):
+        data.find(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        data.find(tmp_path / "missing")
+
+
+def test_crops_are_the_same_for_a_seed() -> None:
+    crops = Crops([photo(90, 80, i) for i in range(5)])
+    first, again, other = (
+        crops.batch(8, 64, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.shape == (8, 3, 64, 64) and first.dtype == torch.float32
+
+
+def test_crops_are_parts_of_the_pictures_or_of_their_mirror_images() -> None:
+    pixels = np.arange(10 * 12 * 3, dtype=np.uint16).reshape(10, 12, 3).astype(np.uint8)
+    batch = Crops([pixels]).batch(40, 8, torch.Generator().manual_seed(0))
+    parts = {
+        mirrored[top : top + 8, left : left + 8].tobytes()
+        for mirrored in (pixels, pixels[:, ::-1])
+        for top in range(3)
+        for left in range(5)
+    }
+    drawn = {crop.permute(1, 2, 0).to(torch.uint8).numpy().tobytes() for crop in batch}
+    assert drawn <= parts
+    assert len(drawn) > 15
+
+
+def test_small_pictures_are_padded_with_their_edge() -> None:
+    pixels = photo(5, 70, 0)
+    batch = Crops([pixels]).batch(4, 64, torch.Generator().manual_seed(0))
+    assert batch.shape == (4, 3, 64, 64)
+    assert torch.equal(batch[:, :, 5:], batch[:, :, 4:5].expand(-1, -1, 59, -1))
+
+
+# --- the loop -------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_warms_up_stays_and_decays() -> None:
+    config = TrainConfig(steps=1000, warmup_steps=100, decay_steps=400, lr=1e-3, lr_end=0.02)
+    rates = [loop.learning_rate(config, step) for step in range(1001)]
+    assert rates[0] == pytest.approx(1e-5)
+    assert rates[99:601] == pytest.approx([1e-3] * 502)
+    assert rates[800] == pytest.approx(1e-3 * (0.02 + 0.98 / 2))
+    assert rates[1000] == pytest.approx(2e-5)
+    assert all(a >= b for a, b in zip(rates[600:], rates[601:], strict=False))
+    assert loop.learning_rate(TrainConfig(decay_steps=0), 17999) == pytest.approx(1e-3)
+
+
+def test_rate_points_are_drawn_from_their_interval() -> None:
+    bits = loop.sample_bits(TrainConfig(), 4000, torch.Generator().manual_seed(0))
+    assert bits.min() >= 4.9 and bits.max() <= 10.1
+    inside = ((bits >= 5.5) & (bits <= 9)).float().mean()
+    assert inside == pytest.approx(0.75 + 0.25 * 3.5 / 5.2, abs=0.03)
+
+
+def new_run(folder: Path) -> Run:
+    return Run(SHORT, TINY, Crops([photo(80, 90, i) for i in range(4)]), folder)
+
+
+def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
+    whole = new_run(tmp_path / "whole")
+    for _ in range(6):
+        whole.advance()
+    first = new_run(tmp_path / "parts")
+    assert not first.resume()
+    for _ in range(3):
+        first.advance()
+    first.save()
+    second = new_run(tmp_path / "parts")
+    assert second.resume() and second.step == 3
+    for _ in range(3):
+        second.advance()
+    assert second.step == whole.step == 6
+    assert second.norms == whole.norms
+    expected, result = whole.model.state_dict(), second.model.state_dict()
+    for name in expected:
+        assert torch.equal(result[name], expected[name]), name
+        assert torch.equal(second.ema[name], whole.ema[name]), name
+    start = new_run(tmp_path / "start").model.state_dict()
+    assert not torch.equal(result["analysis.enter.weight"], start["analysis.enter.weight"])
+
+
+def test_a_step_with_an_unusual_gradient_is_skipped(tmp_path: Path) -> None:
+    training = new_run(tmp_path)
+    training.norms = [1e-6] * 20
+    before = {k: v.clone() for k, v in training.model.state_dict().items()}
+    out = training.advance()
+    assert out["skipped"] == 1
+    after = training.model.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in before.items())
+    assert training.step == 1 and len(training.norms) == 21
+
+
+def test_training_logs_evaluates_and_saves(tmp_path: Path) -> None:
+    training = new_run(tmp_path)
+    held_out = torch.from_numpy(np.stack([photo(64, 64, 9)])).permute(0, 3, 1, 2).float()
+    model = loop.train(training, held_out, lambda progress: None)
+    log = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert "config" in log[0] and "held_out" in log[-1]
+    assert new_run(tmp_path).resume()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, training.ema[name])
+
+
+# --- recipes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_the_recipes_can_be_read(path: Path) -> None:
+    card, config, shape = run.read_recipe(path)
+    assert card["id"] == path.stem
+    assert config.steps > config.decay_steps
+    assert sum(shape.slices) == shape.luma + 2 * shape.chroma
+
+
+def test_no_recipe_means_the_defaults() -> None:
+    assert run.read_recipe(None)[1:] == (TrainConfig(), LadderConfig())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no toml",
+        "[training]\nspeed = 3",
+        "[training]\nlr = 'fast'",
+        "[training]\nsteps = 1.5",
+        "training = 3",
+        "card = 3",
+        "shape = [3]",
+        "[shape]\nwidth = 3",
+        "[shape]\nluma = 'wide'",
+        "[shape]\nslices = 8",
+        "[shape]\nslices = [8, 24]",
+        "\xff",
+    ],
+)
+def test_a_bad_recipe_is_an_input_error_of_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError) as caught:
+        run.read_recipe(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_recipe_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        run.read_recipe(tmp_path / "missing.toml")
+
+
+# --- from pictures to a model ---------------------------------------------------------------------
+
+
+def train(pictures: Path, out: Path, resume: bool = False) -> None:
+    run.train_command(pictures, None, out, True, resume, None, "cpu", True)
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"steps": 8, "decay_steps": 4, "late_steps": 2, "batch": 2, "late_crop": 64}
+    monkeypatch.setattr(run, "SMOKE", run.SMOKE | values)
+
+
+def test_pictures_become_a_model_that_encodes_and_decodes(tmp_path: Path, few_steps: None) -> None:
+    write_photos(tmp_path / "photos", 18, 2)
+    out = tmp_path / "model"
+    threads = torch.get_num_threads()
+    train(tmp_path / "photos", out)
+    assert torch.get_num_threads() == threads
+    card = zoo.read_card(out)
+    assert card.system == "ladder" and [row["rate"] for row in card.table] == ["6bit", "8bit"]
+    assert LadderConfig.from_dict(card.shape) == run.SMOKE_SHAPE
+    model = zoo.load(card, "cpu")
+    pixels = photo(83, 61, 99)
+    made = codec.compress(model, Picture(pixels), "8bit")
+    decoded = codec.decompress(model, made.data).pixels
+    assert decoded.shape == pixels.shape
+    assert codec.psnr_db(pixels, decoded) > 20
+    assert 8 * len(made.data) < pixels.size * 8 / 3
+
+    with pytest.raises(OutputError, match="--resume"):
+        train(tmp_path / "photos", out)
+    train(tmp_path / "photos", out, resume=True)  # nothing is left to do but the export
+    assert zoo.read_card(out).sha256 == card.sha256
+
+
+@pytest.mark.parametrize(("training", "held_out"), [(3, 0), (0, 2)])
+def test_too_few_pictures_are_an_input_error(tmp_path: Path, training: int, held_out: int) -> None:
+    write_photos(tmp_path / "photos", training, held_out)
+    with pytest.raises(InputError, match="too few"):
+        train(tmp_path / "photos", tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"title": 'a "quoted" \\ title\n', "number": 3}, {"title": "Fotos für alle – ✓"}]
+)
+def test_a_card_comes_back_as_written(tmp_path: Path, fields: dict[str, object]) -> None:
+    base = {"id": "x", "number": 0, "system": "ladder", "title": "", "licence": "",
+            "rates": "5bit to 10bit", "sha256": "00" * 32}  # fmt: skip
+    table: Sequence[dict[str, object]] = [{"rate": "8bit", "bpp": 0.5, "psnr_db": 31.25}]
+    export.write_card(tmp_path, base | fields, {"steps": 3}, table, TINY.to_dict())
+    card = zoo.read_card(tmp_path)
+    assert {key: getattr(card, key) for key in base} == base | fields
+    assert card.table == table
+    assert LadderConfig.from_dict(card.shape) == TINY

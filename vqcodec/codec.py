@@ -1,0 +1,338 @@
+"""A codec: pictures to .vqc files and back, at a rate that the user names."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from vqcodec import container, image
+from vqcodec.autoencoders import ladder_codec
+from vqcodec.autoencoders.ladder import Ladder, LadderConfig
+from vqcodec.autoencoders.ladder_codec import LadderCodec, RatePoint
+from vqcodec.container import Box, Container, Header
+from vqcodec.errors import CodecError, FormatError, ImageError, RateError, SizeError
+from vqcodec.fixedpoint import WEIGHT_BITS
+from vqcodec.zoo import Card
+
+CLOSE_ENOUGH = 0.995  # of a size target: no need to search for the last bytes
+CLOSE_DB = 0.02  # above a PSNR target
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What the user asked for: ``kind`` is 'bit', 'bpp', 'bytes' or 'db'."""
+
+    kind: str
+    value: float
+
+
+_RATE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(bit|bpp|kB|KB|MB|B|dB|db)(-\w+)?")
+
+
+def parse_rate(text: str) -> Rate:
+    """'9bit', '7.3bit', '0.25bpp', '12kB' (1000 bytes each), '12000B' or '34dB'."""
+    match = _RATE.fullmatch(text.strip())
+    if not match or (match[3] and match[2] != "bit"):
+        raise RateError(f"rate {text!r} is none of 9bit, 7.3bit, 0.25bpp, 12kB, 12000B, 34dB")
+    value, unit = float(match[1]), match[2].lower()
+    if match[3]:
+        raise RateError(f"rate {text!r} names a grid; this codec has one rate scale, such as 9bit")
+    if not 0 < value < 1e12:
+        raise RateError(f"rate {text!r} is out of range")
+    factor = {"kb": 1e3, "mb": 1e6}.get(unit, 1)
+    return Rate("bytes" if unit in ("b", "kb", "mb") else unit, value * factor)
+
+
+def rate_name(index: int) -> str:
+    """The name of a stored rate point: 1920 -> '7.5bit'."""
+    return f"{index / ladder_codec.RATE_UNIT:.4g}bit"
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A finished file and what is known of it."""
+
+    data: bytes
+    rate: str
+    width: int
+    height: int
+    section_bytes: list[int]
+    ideal_bits: list[float]  # of each section
+    psnr_db: float | None  # measured only where the rate asked for it
+    notes: tuple[str, ...] = ()
+
+
+class Codec:
+    """A trained system with its card, on a device."""
+
+    def __init__(self, card: Card, system: LadderCodec) -> None:
+        self.card, self.system = card, system
+
+    @classmethod
+    def from_weights(cls, card: Card, weights: bytes, device: str) -> "Codec":
+        """weights: the bytes of weights.safetensors. Raises CodecError if they do not fit."""
+        if card.system != "ladder":
+            raise CodecError(f"{card.id}: this version does not know the system {card.system!r}")
+        try:
+            tensors = safetensors.torch.load(weights)
+            units, hyper, classes = (
+                tensors.pop(name) for name in ("units", "hyper_tables", "class_tables")
+            )
+            state = {
+                name: value.float() / 2**WEIGHT_BITS
+                if value.dtype == torch.int16
+                else value.float()
+                for name, value in tensors.items()
+            }
+            state["std"] = units[0].float() / 256
+            model = Ladder(LadderConfig.from_dict(card.shape))
+            missing, unexpected = model.load_state_dict(state, strict=False)
+            if unexpected or set(missing) - {"hyper_scale", "hyper_mean"}:
+                raise CodecError(f"{card.id}: the weights are not those of this version's ladder")
+        except (
+            safetensors.SafetensorError,
+            KeyError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:
+            raise CodecError(f"{card.id}: the weights cannot be used: {error}") from error
+        tables = hyper.numpy().astype(np.uint32), classes.numpy().astype(np.uint32)
+        return cls(card, LadderCodec(model, units, *tables, torch.device(device)))
+
+    def rate_point(self, bits: float) -> RatePoint:
+        """The rate point nearest to N of ``Nbit``. Raises RateError outside of the range."""
+        index = round(bits * ladder_codec.RATE_UNIT)
+        if not ladder_codec.RATE_LOW <= index <= ladder_codec.RATE_HIGH:
+            raise RateError(f"{self.card.id} offers {self.card.rates}, not {bits:g}bit")
+        return RatePoint(index)
+
+    def stored_rate_point(self, header: Header) -> RatePoint:
+        """The rate point of a file. Raises FormatError where no encoder writes it."""
+        if not ladder_codec.RATE_LOW <= header.rate <= ladder_codec.RATE_HIGH:
+            raise FormatError(f"rate point {header.rate} does not exist in {self.card.id}")
+        return RatePoint(header.rate)
+
+
+def psnr_db(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of two uint8 arrays of one shape, in dB; inf where equal."""
+    total = 0.0
+    for one, other in zip(a, b, strict=True):  # a row at a time: no large temporaries
+        total += float(np.square(one.astype(np.float32) - other).sum(dtype=np.float64))
+    return 10 * math.log10(255**2 * a.size / total) if total else math.inf
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    """The nearest grey: the mean of the three channels."""
+    return ((pixels.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+
+
+def _boxes(picture: image.Picture, strip: bool) -> tuple[Box, ...]:
+    boxes = []
+    if picture.alpha is not None:
+        boxes.append(Box("ALPH", image.encode_alpha(picture.alpha)))
+    if not strip:
+        if picture.icc:
+            boxes.append(Box("ICC ", picture.icc))
+        if picture.exif:
+            boxes.append(Box("EXIF", picture.exif))
+        if picture.deep:
+            boxes.append(Box("DEEP", b"\x10"))
+    return tuple(boxes)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A finished file at one rate point."""
+
+    index: int
+    data: bytes
+    section_bytes: list[int]
+    ideal_bits: list[float]
+    psnr_db: float | None
+
+
+def compress(
+    codec: Codec,
+    picture: image.Picture,
+    rate: str,
+    strip: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Compressed:
+    """Encode a picture. ``strip`` drops ICC, EXIF and the note of 16-bit input, not alpha.
+
+    ``progress`` is told each rate point that is tried. Raises RateError where the rate cannot be
+    parsed or reached.
+    """
+    wanted = parse_rate(rate)
+    if max(picture.width, picture.height) > container.MAX_SIDE:
+        raise ImageError(f"a side of the picture is longer than {container.MAX_SIDE} pixels")
+    pixels, boxes = _rgb(picture.pixels), _boxes(picture, strip)
+    system = codec.system
+
+    def attempt(index: int) -> _Attempt:
+        point = RatePoint(index)
+        progress(rate_name(index))
+        coded = system.encode(pixels, point)
+        header = Header(
+            codec.card.number, codec.card.hash, picture.width, picture.height, index, picture.grey
+        )
+        data = container.write(Container(header, tuple(coded.sections), boxes))
+        quality = None
+        if wanted.kind == "db":
+            decoded = system.synthesize(coded.latent, picture.height, picture.width, point)
+            quality = psnr_db(picture.pixels, _grey(decoded) if picture.grey else decoded)
+        return _Attempt(index, data, [len(s) for s in coded.sections], coded.ideal_bits, quality)
+
+    notes: tuple[str, ...] = ()
+    if wanted.kind == "bit":
+        best = attempt(codec.rate_point(wanted.value).index)
+    elif wanted.kind == "db":
+        best = _least_with_psnr(attempt, wanted.value, codec.card.id)
+    else:
+        scale = picture.width * picture.height / 8 if wanted.kind == "bpp" else 1
+        best = _largest_within(attempt, wanted.value * scale, codec.card.id)
+        if best.index == ladder_codec.RATE_HIGH:
+            notes = (f"{codec.card.id} has no higher quality than {rate_name(best.index)}",)
+    return Compressed(
+        best.data,
+        rate_name(best.index),
+        picture.width,
+        picture.height,
+        best.section_bytes,
+        best.ideal_bits,
+        best.psnr_db,
+        notes,
+    )
+
+
+def _largest_within(attempt: Callable[[int], _Attempt], n_bytes: float, codec: str) -> _Attempt:
+    """The best quality whose finished file has at most ``n_bytes``."""
+
+    def log_size(made: _Attempt) -> float:
+        return math.log(len(made.data))
+
+    low = attempt(ladder_codec.RATE_LOW)
+    if len(low.data) > n_bytes:
+        raise RateError(
+            f"at most {n_bytes:.0f} bytes cannot be reached: "
+            f"the smallest file of {codec} has {len(low.data)}"
+        )
+    high = attempt(ladder_codec.RATE_HIGH)
+    if len(high.data) <= n_bytes:
+        return high
+    tolerance = -math.log(CLOSE_ENOUGH)
+    low, _ = _bracket(attempt, log_size, low, high, math.log(n_bytes) - tolerance, tolerance)
+    return low
+
+
+def _least_with_psnr(attempt: Callable[[int], _Attempt], target: float, codec: str) -> _Attempt:
+    """The smallest file with a PSNR of at least ``target`` dB."""
+
+    def quality(made: _Attempt) -> float:
+        return -math.inf if made.psnr_db is None else made.psnr_db
+
+    high = attempt(ladder_codec.RATE_HIGH)
+    if quality(high) < target:
+        raise RateError(
+            f"{target:g} dB cannot be reached on this picture: "
+            f"the highest quality of {codec} has {quality(high):.2f} dB"
+        )
+    low = attempt(ladder_codec.RATE_LOW)
+    if quality(low) >= target:
+        return low
+    _, high = _bracket(attempt, quality, low, high, target, CLOSE_DB)
+    return high
+
+
+def _bracket(
+    attempt: Callable[[int], _Attempt],
+    measure: Callable[[_Attempt], float],
+    low: _Attempt,
+    high: _Attempt,
+    target: float,
+    tolerance: float,
+) -> tuple[_Attempt, _Attempt]:
+    """Narrow measure(low) < target + tolerance < measure(high) or target <= measure(high).
+
+    Ends when one measure lies in [target, target + tolerance] or no rate point is left between.
+    Steps by interpolation, and by halving where that does not shrink the bracket fast.
+    """
+    width = high.index - low.index
+    halve = False
+    while high.index - low.index > 1:
+        if halve:
+            guess = (low.index + high.index) // 2
+        else:
+            share = (target + tolerance / 2 - measure(low)) / (measure(high) - measure(low))
+            guess = low.index + round(share * (high.index - low.index))
+        made = attempt(min(max(guess, low.index + 1), high.index - 1))
+        value = measure(made)
+        if target <= value <= target + tolerance:
+            return made, made
+        if value < target:
+            low = made
+        else:
+            high = made
+        halve = high.index - low.index > width / 2
+        width = high.index - low.index
+    return low, high
+
+
+def decompress(codec: Codec, data: bytes, levels: int | None = None) -> image.Picture:
+    """Decode a file. With ``levels`` only the first levels are read: a preview.
+
+    Raises FormatError for a damaged file, and for one that is not of this codec.
+    """
+    parsed, point = _parse(codec, data, levels)
+    header = parsed.header
+    latent, _ = codec.system.decode(list(parsed.sections), header.height, header.width, point)
+    pixels = codec.system.synthesize(latent, header.height, header.width, point)
+    boxes = {box.type: box.payload for box in parsed.boxes}
+    alpha = None
+    if "ALPH" in boxes:
+        alpha = image.decode_alpha(boxes["ALPH"], header.width, header.height)
+    return image.Picture(
+        _grey(pixels) if header.grey else pixels,
+        alpha=alpha,
+        icc=boxes.get("ICC "),
+        exif=boxes.get("EXIF"),
+        deep="DEEP" in boxes,
+    )
+
+
+def ideal_bits(codec: Codec, data: bytes) -> list[float]:
+    """Sum of -log2 of the codes' probabilities, for each section of a file."""
+    parsed, point = _parse(codec, data, None)
+    header = parsed.header
+    return codec.system.decode(list(parsed.sections), header.height, header.width, point)[1]
+
+
+def _parse(codec: Codec, data: bytes, levels: int | None) -> tuple[Container, RatePoint]:
+    parsed = container.read(data, levels)
+    header = parsed.header
+    if (header.codec, header.weights_hash) != (codec.card.number, codec.card.hash):
+        raise CodecError(f"the file was not made with these weights of {codec.card.id}")
+    if len(parsed.sections) > codec.system.levels or not (
+        levels or len(parsed.sections) == codec.system.levels
+    ):
+        raise FormatError(
+            f"{len(parsed.sections)} levels; {codec.card.id} has {codec.system.levels}"
+        )
+    point = codec.stored_rate_point(header)
+    n_bytes = len(parsed.sections[0])
+    h, w = -(-header.height // 16), -(-header.width // 16)
+    if n_bytes < codec.system.least_bytes(h, w, point):
+        raise SizeError(
+            f"a first level of {n_bytes} bytes cannot hold {header.width} x {header.height} pixels"
+        )
+    return parsed, point
