@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -197,7 +198,7 @@ def test_more_bits_are_more_bytes_and_more_psnr() -> None:
     for half in range(10, 21):
         data = compress(shipped(), picture, f"{half / 2}bit").data
         points.append((len(data), psnr_db(decoded(data), photo())))
-    for (few, low), (many, high) in zip(points, points[1:], strict=False):
+    for (few, low), (many, high) in pairwise(points):
         assert few < many and low < high
 
 
@@ -208,7 +209,6 @@ def test_size_targets_are_kept_and_used(share: float, unit: str) -> None:
     least, most = len(made("5bit").data), len(made("10bit").data)
     n_bytes = round(least * (most / least) ** (0.5 + share / 2))
     number = {"bpp": n_bytes * 8 / crop()[..., 0].size, "kB": n_bytes / 1000, "B": n_bytes}[unit]
-    # rounded up, so that the target is not a byte below
     result = compress(shipped(), image.from_array(crop()), f"{number:.6f}{unit}")
     assert 0.97 * n_bytes <= len(result.data) <= n_bytes
 
@@ -275,13 +275,17 @@ def test_levels_that_a_file_does_not_have_are_refused() -> None:
 
 
 @pytest.mark.parametrize("rate", ["5bit", "6.5bit", "8bit", "10bit"])
+def test_payloads_are_hardly_larger_than_their_ideal_bits(rate: str) -> None:
+    result = made(rate)
+    ideal = sum(result.ideal_bits) / 8
+    assert ideal - 2 < sum(result.section_bytes) < ideal * 1.0005 + 5
+    assert codec_module.ideal_bits(shipped(), result.data) == pytest.approx(result.ideal_bits)
+
+
+@pytest.mark.parametrize("rate", ["7bit", "8.5bit", "10bit"])
 def test_files_are_hardly_larger_than_their_ideal_bits(rate: str) -> None:
-    made_of_all = compress(shipped(), image.from_array(photo()), rate)
-    for result in (made(rate), made_of_all):
-        ideal = sum(result.ideal_bits) / 8
-        assert len(result.data) <= ideal * 1.005 + 40
-        assert sum(result.section_bytes) >= ideal
-        assert codec_module.ideal_bits(shipped(), result.data) == pytest.approx(result.ideal_bits)
+    result = compress(shipped(), image.from_array(photo()), rate)
+    assert len(result.data) <= sum(result.ideal_bits) / 8 * 1.005 + 40
 
 
 def test_the_overhead_is_that_of_the_container() -> None:
@@ -311,7 +315,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         Codec.from_weights(shipped().card, b"not safetensors", "cpu")
     card = (shipped().card.path / "card.toml").read_text(encoding="utf-8")
     (tmp_path / "card.toml").write_text(card, encoding="utf-8")
-    with pytest.raises(CodecError, match="no such file"):
+    with pytest.raises(CodecError, match=r"(?i)no such file"):
         vqcodec.load_codec(str(tmp_path), "cpu")
     (tmp_path / "weights.safetensors").write_bytes(b"damaged")
     with pytest.raises(CodecError, match="damaged"):

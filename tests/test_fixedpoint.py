@@ -1,4 +1,4 @@
-"""Exact arithmetic: the same integers in any order of summation, and the formulas they stand for."""
+"""Exact arithmetic: the same integers in any order of summation, as the formulas say."""
 
 from collections.abc import Iterator
 from fractions import Fraction

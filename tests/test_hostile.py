@@ -1,4 +1,4 @@
-"""Whatever the bytes are, decoding ends in a picture or a VqcodecError, soon and in little memory."""
+"""Whatever the bytes are, decoding ends in a picture or a VqcodecError, soon."""
 
 import os
 import subprocess
@@ -157,7 +157,7 @@ def test_no_flat_picture_is_refused_for_its_few_bytes(value: int, rate: str) -> 
     assert vqcodec.decode_picture(vqcodec.encode(pixels, rate, device="cpu"), device="cpu")
 
 
-def test_the_bound_is_below_every_payload_and_the_encoder_pads_to_it(
+def test_a_first_level_below_the_bound_is_padded_and_decodes_alike(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system = vqcodec.load_codec("photo-1", "cpu").system

@@ -266,6 +266,20 @@ def test_chunks_do_not_change_the_decoded_codes(
     assert torch.equal(codec.decode(coded.sections, 100, 75, RatePoint(1869))[0], coded.latent)
 
 
+def test_one_latent_gives_one_file_for_any_chunks_tiles_and_threads(
+    codec: LadderCodec, monkeypatch: pytest.MonkeyPatch, threads: None
+) -> None:
+    rate = RatePoint(2400)
+    z, y, (h, w) = codec.latents(picture(100, 75), rate)
+    expected = codec.encode_latent(y, z, h, w, rate)
+    monkeypatch.setattr(fixedpoint, "CHUNK_CELLS", 3)
+    monkeypatch.setattr(ladder_codec, "TILE", 2)
+    torch.set_num_threads(2)
+    again = codec.encode_latent(y.t().contiguous().t(), z, h, w, rate)
+    assert again.sections == expected.sections
+    assert torch.equal(again.latent, expected.latent)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_layout_of_the_weights_does_not_change_the_decoded_codes(
     coded: Coded, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch

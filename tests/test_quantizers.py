@@ -18,7 +18,7 @@ def test_forward_gives_what_the_codes_decode_to(seed: int, size: int, spread: fl
     assert torch.equal(result.z, quantizer.decode(quantizer.encode(z)))
     assert torch.equal(result.codes, quantizer.encode(z))
     assert result.codes.dtype == torch.int64
-    assert 0 <= result.codes.min() and result.codes.max() < size
+    assert result.codes.min() >= 0 and result.codes.max() < size
     assert result.loss == 0 and result.bits is None
     inside = (z > -(size // 2)) & (z < size - 1 - size // 2)
     assert ((result.z - z).abs()[inside] <= 0.5).all()

@@ -33,7 +33,7 @@ def round_weights(weights: Tensor) -> Tensor:
 
 def round_activations(x: Tensor) -> Tensor:
     """Round float64 ``x`` in place to multiples of 2**-10, half up, and clip it to +-2**10."""
-    x.mul_(_ACTIVATION_SCALE).add_(0.5).floor_().div_(_ACTIVATION_SCALE)
+    x.mul_(_ACTIVATION_SCALE).add_(0.5).floor_().mul_(1 / _ACTIVATION_SCALE)
     return x.clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
 
@@ -70,15 +70,15 @@ class FixedLinear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.weight = round_weights(weight).t().contiguous()  # (in, out)
+        self.weight = round_weights(weight).contiguous()
         self.bias = round_activations(bias.double().clone())
-        largest = self.weight.abs().sum(0).max().item() * ACTIVATION_LIMIT + ACTIVATION_LIMIT
+        largest = self.weight.abs().sum(1).max().item() * ACTIVATION_LIMIT + ACTIVATION_LIMIT
         if not largest * _WEIGHT_SCALE * _ACTIVATION_SCALE < _EXACT:
             raise ValueError("weights too large for exact evaluation in 53 bits")
 
     def __call__(self, rows: Tensor) -> Tensor:
         """rows (n, in) on the activation grid -> (n, out) on the activation grid."""
-        return round_activations(rows @ self.weight + self.bias)
+        return round_activations((rows @ self.weight.t()).add_(self.bias))
 
 
 def patches(grid: Tensor, cells: Tensor) -> Tensor:

@@ -53,15 +53,34 @@ def read_recipe(path: Path | None) -> tuple[dict[str, Any], TrainConfig, LadderC
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a recipe: {error}") from error
     try:
-        values = recipe.get("training", {})
-        kinds = {f.name: type(f.default) for f in fields(TrainConfig)}
-        for name, value in values.items():
-            if name in kinds and not isinstance(value, (kinds[name], int)):
-                raise TypeError(f"{name} is not a {kinds[name].__name__}")
-        shape = LadderConfig.from_dict(recipe.get("shape", {}))
-        return CARD | recipe.get("card", {}), TrainConfig(**values), shape
-    except TypeError as error:
+        card, values, sizes = (_table(recipe, name) for name in ("card", "training", "shape"))
+        _check_kinds(values, TrainConfig)
+        _check_kinds(sizes, LadderConfig)
+        shape = LadderConfig.from_dict(sizes)
+        if sum(shape.slices) != shape.luma + 2 * shape.chroma:
+            raise ValueError("slices do not add up to luma + 2 chroma channels")
+        if not len(shape.slices) == len(shape.checkerboard) == len(shape.hidden):
+            raise ValueError("slices, checkerboard and hidden differ in length")
+        return CARD | card, TrainConfig(**values), shape
+    except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _table(recipe: dict[str, Any], name: str) -> dict[str, Any]:
+    table = recipe.get(name, {})
+    if not isinstance(table, dict):
+        raise TypeError(f"{name} is not a table")
+    return table
+
+
+def _check_kinds(values: dict[str, Any], config: type) -> None:
+    """Raises TypeError for a value unlike its default; unknown names are left to the class."""
+    kinds = {f.name: type(f.default) for f in fields(config)}
+    for name, value in values.items():
+        kind = kinds.get(name, object)
+        accepted = {float: (float, int), tuple: (list,)}.get(kind, (kind,))
+        if not isinstance(value, accepted):
+            raise TypeError(f"{name} is not a {accepted[0].__name__}")
 
 
 def train_command(
@@ -121,7 +140,7 @@ def train_command(
         model = train(run, torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float(), display)
 
         model = export.rounded(model)
-        some = pictures[:: max(1, len(pictures) // (2 if smoke else 60))]
+        some = pictures[:: max(1, len(pictures) // (2 if smoke else 40))]
         passes = 1 if smoke else 2
         fitting = bar.add_task("tables", total=passes * len(some), state="")
         tables = export.fit_tables(

@@ -1,0 +1,185 @@
+"""Measures what the README promises, on a folder of pictures of one size such as Kodak.
+
+    python docs/check.py PICTURES --results results.json --out checks.json
+
+Reads the curve that docs/measure.py wrote for monotony and overhead. Then: size and PSNR targets
+on every picture, warm speed on two threads, cold start of the command line, peak memory for 24
+megapixels, and how often the encoder's choice depends on the number of threads. Run it on an idle
+machine.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vqcodec import codec, image, zoo
+
+
+def monotone(curve: list[dict]) -> dict[str, int]:
+    """Pairs of neighbouring rate points, over all pictures, and those that break the order."""
+    pairs = broken = 0
+    for low, high in pairwise(curve):
+        for name, a in low["images"].items():
+            b = high["images"][name]
+            pairs += 1
+            broken += not (b["bytes"] > a["bytes"] and b["psnr"] > a["psnr"])
+    return {"pairs": pairs, "broken": broken}
+
+
+def overhead(curve: list[dict]) -> dict[str, float]:
+    """The largest excess of a file over 1.005 times its ideal bits, in bytes: promised is 40."""
+    return {
+        "largest_excess_bytes": max(
+            row["bytes"] - 1.005 * row["ideal_bits"] / 8
+            for point in curve
+            for row in point["images"].values()
+        ),
+        "largest_share": max(
+            row["bytes"] / (row["ideal_bits"] / 8) - 1
+            for point in curve
+            for row in point["images"].values()
+        ),
+    }
+
+
+def targets(ours: codec.Codec, pictures: list[Path]) -> dict[str, dict[str, float]]:
+    result = {}
+    for rate in ("0.25bpp", "12kB", "1bpp"):
+        used = []
+        for path in pictures:
+            picture = image.read(path, path.name)
+            made = codec.compress(ours, picture, rate)
+            limit = {"0.25bpp": 0.25, "1bpp": 1.0}.get(rate, 0) * picture.width * picture.height / 8
+            used.append(len(made.data) / (limit or 12000))
+        result[rate] = {"least_used": min(used), "most_used": max(used)}
+    over = []
+    for path in pictures:
+        picture = image.read(path, path.name)
+        made = codec.compress(ours, picture, "34dB")
+        over.append(codec.psnr_db(picture.pixels, codec.decompress(ours, made.data).pixels) - 34)
+    result["34dB"] = {"least_over_db": min(over), "most_over_db": max(over)}
+    return result
+
+
+def warm_speed(ours: codec.Codec, path: Path) -> dict[str, dict[str, float]]:
+    """Median MP/s of 15 runs in one process: picture in memory to bytes, and bytes to picture."""
+
+    def seconds(run: Callable[[], object]) -> float:
+        times = []
+        for _ in range(18):
+            begun = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - begun)
+        return statistics.median(times[3:])
+
+    picture = image.read(path, path.name)
+    megapixels = picture.width * picture.height / 1e6
+    result = {}
+    for rate in ("7bit", "9bit"):
+        data = codec.compress(ours, picture, rate).data
+        result[rate] = {
+            "encode_mp_s": megapixels / seconds(lambda r=rate: codec.compress(ours, picture, r)),
+            "decode_mp_s": megapixels / seconds(lambda d=data: codec.decompress(ours, d)),
+        }
+    return result
+
+
+def command(*words: str) -> tuple[float, float]:
+    """Runs the command line program in a process of its own: (seconds, peak memory in MiB)."""
+    begun = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "vqcodec.cli", *words], stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"vqcodec {' '.join(words)} failed")
+    return time.perf_counter() - begun, usage.ru_maxrss / 1024
+
+
+def cold_and_large(pictures: list[Path]) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        small = folder / "small.vqc"
+        command("encode", str(pictures[0]), "-o", str(small), "--force")
+        decode = [
+            command("decode", str(small), "-o", str(folder / f"{i}.png"))[0] for i in range(3)
+        ]
+        info = [command("info", str(small))[0] for _ in range(5)]
+        tiles = [np.asarray(Image.open(p).convert("RGB")) for p in pictures]
+        tiles = [t for t in tiles if t.shape == (512, 768, 3)]
+        rows = [
+            np.concatenate([tiles[(8 * r + c) % len(tiles)] for c in range(8)], 1) for r in range(8)
+        ]
+        large = np.concatenate(rows)[:4000, :6000]
+        Image.fromarray(large).save(folder / "large.png", compress_level=1)
+        encoded = command("encode", str(folder / "large.png"), "-o", str(folder / "large.vqc"))
+        decoded = command("decode", str(folder / "large.vqc"), "-o", str(folder / "back.png"))
+        return {
+            "cold_decode_seconds": statistics.median(decode),
+            "cold_info_seconds": statistics.median(info),
+            "large_megapixels": large.shape[0] * large.shape[1] / 1e6,
+            "large_encode_seconds": encoded[0],
+            "large_encode_mib": encoded[1],
+            "large_decode_seconds": decoded[0],
+            "large_decode_mib": decoded[1],
+        }
+
+
+def thread_dependence(ours: codec.Codec, pictures: list[Path]) -> dict[str, int]:
+    """Files of one and of two threads that differ; decoding them is exact either way."""
+    differ = codes = 0
+    for path in pictures:
+        picture = image.read(path, path.name)
+        made = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            made.append(codec.compress(ours, picture, "8bit").data)
+        differ += made[0] != made[1]
+        codes += picture.width * picture.height
+    return {"files": len(pictures), "files_that_differ": differ, "codes": codes}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    pictures = sorted(options.pictures.glob("*.png"))
+    curve = json.loads(options.results.read_text())["curve"]
+    torch.set_num_threads(2)
+    ours = zoo.load(zoo.find(), "cpu")
+    report: dict[str, object] = {"machine": platform.processor() or platform.machine()}
+    steps: dict[str, Callable[[], object]] = {
+        "monotone": lambda: monotone(curve),
+        "overhead": lambda: overhead(curve),
+        "speed": lambda: warm_speed(ours, pictures[4]),
+        "command_line": lambda: cold_and_large(pictures),
+        "threads": lambda: thread_dependence(ours, pictures),
+        "targets": lambda: targets(ours, pictures),
+    }
+    for name, step in steps.items():
+        report[name] = step()
+        print(name, json.dumps(report[name]), file=sys.stderr, flush=True)
+    report["peak_mib_of_this_process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
