@@ -150,7 +150,7 @@ class LadderCodec:
         t = torch.tensor([rate.t], device=self.device)
         for inner, outer, crop in _tiles(h, w):
             rows, columns = (slice(16 * s.start, 16 * s.stop) for s in outer)
-            tile = torch.from_numpy(np.ascontiguousarray(pixels[rows, columns]))
+            tile = torch.from_numpy(np.array(pixels[rows, columns]))
             if self.device.type == "cuda":
                 tile = tile.pin_memory().to(self.device, non_blocking=True)
             x = tile.permute(2, 0, 1)[None].float()
