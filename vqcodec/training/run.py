@@ -114,12 +114,12 @@ def train_command(
     )  # fmt: skip
     with Bar(*columns, console=console) as bar:
         paths = find(data)
-        if smoke:
-            paths = paths[:40]
         training, held_out = split(paths)
+        if smoke:
+            training, held_out = training[:36], held_out[:4]
         if not training or not held_out:
             raise InputError(f"{data}: {len(paths)} pictures are too few to hold some out")
-        task = bar.add_task("reading", total=len(paths), state="")
+        task = bar.add_task("reading", total=len(training) + len(held_out[:40]), state="")
         pictures = load(training, lambda: bar.advance(task))
         held = load(held_out[:40], lambda: bar.advance(task))
         bar.remove_task(task)
