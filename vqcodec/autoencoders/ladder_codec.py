@@ -28,7 +28,7 @@ from vqcodec.autoencoders.ladder import (
 )
 from vqcodec.priors.classes import ClassTables, classify
 from vqcodec.priors.network import FixedCellNet, FixedFilm, apply_film, fixed_conv, fixed_linear
-from vqcodec.rangecoder import TABLE_BITS, RangeDecoder, RangeEncoder
+from vqcodec.rangecoder import TABLE_BITS, RangeDecoder, RangeEncoder, ideal_bits
 
 RATE_UNIT = 256  # a rate point is stored as an integer: N of ``Nbit`` times 256
 RATE_LOW, RATE_HIGH = 5 * RATE_UNIT, 10 * RATE_UNIT
@@ -108,7 +108,6 @@ class LadderCodec:
     """A trained ladder with its tables, on one device."""
 
     levels = 5
-    channels = 3
 
     def __init__(
         self,
@@ -221,7 +220,7 @@ class LadderCodec:
         coder, bits = RangeEncoder(), 0.0
         for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
             coder.encode(row, table)
-            bits += float((TABLE_BITS - np.log2(table[row].astype(np.float64))).sum())
+            bits += ideal_bits(row, table)
         payload = coder.finish().ljust(self.least_bytes(h, w, rate), b"\0")
         sections, ideal = [payload], [bits]
 
@@ -256,7 +255,7 @@ class LadderCodec:
         symbols = np.empty((shape[0], shape[1] * shape[2]), np.int32)
         for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
             row[:] = coder.decode(len(row), table)
-            ideal[0] += float((TABLE_BITS - np.log2(table[row].astype(np.float64))).sum())
+            ideal[0] += ideal_bits(row, table)
         z = torch.from_numpy(symbols).reshape(shape) - HYPER_SIZE // 2
         tables = ClassTables(self.class_tables, rate.size)
         coders = [RangeDecoder(section) for section in sections[1:]]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from vqcodec import codec, container, image, zoo
+from vqcodec import codec, image, zoo
 from vqcodec.autoencoders.ladder import LadderConfig
 from vqcodec.errors import InputError, OutputError
 from vqcodec.training import export
@@ -179,7 +179,6 @@ def train_command(
 def measure(trained: codec.Codec, pixels: np.ndarray, rate: str) -> tuple[float, float]:
     """(bpp, PSNR in dB) of a finished file, decoded from its bytes."""
     made = codec.compress(trained, image.Picture(pixels), rate)
-    container.read(made.data)
     decoded = codec.decompress(trained, made.data).pixels
     return 8 * len(made.data) / (pixels.shape[0] * pixels.shape[1]), codec.psnr_db(pixels, decoded)
 
