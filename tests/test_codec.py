@@ -337,7 +337,7 @@ def test_tiles_change_no_code_and_no_pixel_by_more_than_a_step(
     point = shipped().stored_rate_point(content.header)
 
     def results() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        latent, _ = system.decode(list(content.sections), 128, 192, point)
+        latent = system.decode(list(content.sections), 128, 192, point)
         pixels = system.synthesize(latent, 128, 192, point).astype(int)
         return latent.numpy(), pixels, system.latents(crop(), point)[1].numpy()
 
@@ -352,7 +352,7 @@ def test_tiles_change_no_code_and_no_pixel_by_more_than_a_step(
 def test_the_encoder_knows_what_the_decoder_will_see() -> None:
     point = shipped().rate_point(7.5)
     coded = shipped().system.encode(crop(), point)
-    latent, _ = shipped().system.decode(coded.sections, 128, 192, point)
+    latent = shipped().system.decode(coded.sections, 128, 192, point)
     assert np.array_equal(coded.latent.numpy(), latent.numpy())
 
 

@@ -35,7 +35,7 @@ def codes_hash(data: bytes, device: str) -> str:
     header = parsed.header
     system = zoo.load(zoo.for_header(header), device).system
     sections = list(parsed.sections)
-    latent, _ = system.decode(sections, header.height, header.width, RatePoint(header.rate))
+    latent = system.decode(sections, header.height, header.width, RatePoint(header.rate))
     return hashlib.sha256(latent.cpu().numpy().astype("<f4").tobytes()).hexdigest()
 
 

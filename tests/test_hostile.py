@@ -165,7 +165,7 @@ def test_a_first_level_below_the_bound_is_padded_and_decodes_alike(
     monkeypatch.setattr(system, "least_bytes", lambda h, w, rate: 77)
     coded = system.encode(np.zeros((9, 17, 3), np.uint8), point)
     assert len(coded.sections[0]) == 77
-    latent, _ = system.decode(coded.sections, 9, 17, point)
+    latent = system.decode(coded.sections, 9, 17, point)
     assert np.array_equal(latent.numpy(), coded.latent.numpy())
 
 

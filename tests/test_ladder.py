@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,19 @@ from vqcodec.priors.histogram import integer_rows
 from vqcodec.training.export import rounded
 
 CPU = torch.device("cpu")
-TINY = LadderConfig(fine=8, coarse=16, hyper=4, features=8, hidden=(8, 8, 8, 8))
+TINY = LadderConfig(
+    more_luma=8,
+    more_chroma=4,
+    slices=(8, 24, 64, 160, 16),
+    checkerboard=(True, True, True, False, False),
+    coded_from=(0, 0, 0, 0, 7.5),
+    fine=8,
+    coarse=16,
+    hyper=4,
+    features=8,
+    hidden=(8, 8, 8, 8, 8),
+    narrow=8,
+)
 SIZES = [(1, 1), (17, 5), (64, 64), (100, 75)]  # height, width
 INDICES = [1280, 1869, 2048, 2560]  # 5bit, about 7.3bit, 8bit, 10bit
 
@@ -33,7 +47,7 @@ def random_ladder(seed: int = 0, spread: float = 0.06) -> Ladder:
         for name, p in model.named_parameters():
             scale = 0.003 if name.endswith(".linear") else spread
             p.add_(torch.randn(p.shape, generator=generator) * scale)
-        model.std.copy_(200 * torch.arange(1, 257) ** -0.8 + 1)
+        model.std.copy_(200 * torch.arange(1, TINY.channels + 1) ** -0.8 + 1)
     return model
 
 
@@ -47,11 +61,12 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def make_codec(model: Ladder) -> LadderCodec:
-    """With the tables that fitting starts from."""
+    """With the tables that fitting starts from, and random offsets."""
     hyper_tables = integer_rows(np.ones((HYPER_BANDS, TINY.hyper, HYPER_SIZE)))
     class_tables = integer_rows(classes.logistic_weights())
     units = ladder_codec.unit_tables(model.std)
-    return LadderCodec(model, units, hyper_tables, class_tables, CPU)
+    offsets = torch.randint(-200, 200, (64, 4), generator=torch.Generator().manual_seed(0)) / 1024
+    return LadderCodec(model, units, hyper_tables, class_tables, CPU, offsets=offsets)
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +76,8 @@ def codec() -> LadderCodec:
 
 @pytest.fixture(scope="module")
 def coded(codec: LadderCodec) -> Coded:
-    """A picture of 100 x 75 at 1869."""
-    return codec.encode(picture(100, 75), RatePoint(1869))
+    """A picture of 100 x 75 at 2000."""
+    return codec.encode(picture(100, 75), RatePoint(2000))
 
 
 @pytest.fixture
@@ -143,13 +158,15 @@ def test_the_encoder_chooses_by_its_tables(seed: int, size: int) -> None:
     chosen = torch.randint(0, 64, (300, 2), generator=generator).to(torch.uint8)
     tables = classes.ClassTables(integer_rows(classes.logistic_weights()), size)
     bits = torch.from_numpy(np.minimum(tables.bits, 1e6)).float()
-    codes = ladder_codec._choose(residual, chosen, bits, tables.zero, 0.08)
+    offsets = torch.rand(64, 4, generator=generator) / 2 - 0.25
+    codes = ladder_codec._choose(residual, chosen, bits, offsets, tables.zero, 0.08)
     assert (codes[chosen == 0] == 0).all()
     near = residual.round().clamp(-tables.zero, size - 1 - tables.zero)
 
     def cost(code: Tensor) -> Tensor:
         price = bits[chosen.long(), code.long() + tables.zero]
-        return (residual - code).square() + 0.08 * price
+        row = offsets[chosen.long(), code.abs().clamp(max=3).long()]
+        return (residual - code - row * code.sign()).square() + 0.08 * price
 
     best = torch.minimum(cost(near), cost(near - near.sign()))
     other = chosen != 0
@@ -185,9 +202,42 @@ def test_the_untrained_codec_has_a_finite_loss_that_reaches_every_weight(amp: bo
     assert torch.allclose(out["bpp"], total)
 
 
-def test_slices_must_add_up() -> None:
-    with pytest.raises(ValueError, match="256 channels"):
-        Ladder(LadderConfig(slices=(8, 24, 64, 100)))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"slices": (8, 24, 64, 160, 100)}, "272 channels"),
+        ({"hidden": (8, 8)}, "differ in length"),
+        ({"coded_from": (0, 0, 8, 0, 7.5)}, "does not fall"),
+        ({"coded_from": (6, 6, 6, 6, 7.5)}, "starts at 0"),
+    ],
+)
+def test_sizes_must_not_contradict_each_other(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Ladder(replace(TINY, **changes))
+
+
+def test_a_slice_that_is_not_coded_costs_nothing_and_is_zero() -> None:
+    torch.manual_seed(0)
+    model = random_ladder()
+    x = torch.from_numpy(picture(64, 64)).permute(2, 0, 1)[None].float().repeat(2, 1, 1, 1)
+    generator = torch.Generator().manual_seed(1)
+    out = model.loss(x, torch.tensor([7.25, 7.75]), generator)
+    assert (out["slices_bpp"][:, 4] == 0).tolist() == [True, False]
+    t, y = torch.zeros(1), torch.randn(1, TINY.channels, 4, 4, generator=generator)
+    y[:, TINY.base :] = 0
+    whole = model.synthesis(y, t, model.std)
+    assert torch.allclose(model.synthesis(y[:, : TINY.base], t, model.std), whole, atol=1e-3)
+
+
+def test_offsets_move_the_latent_for_the_pixels_and_not_for_the_codes() -> None:
+    moved, still = make_codec(rounded(random_ladder())), make_codec(rounded(random_ladder()))
+    still.offsets.zero_()
+    rate = RatePoint(2000)
+    sections = still.encode(picture(100, 75), rate).sections
+    difference = moved.decode(sections, 100, 75, rate) - still.decode(sections, 100, 75, rate)
+    assert 0 < difference.abs().max() <= 200 / 1024
+    values = set((difference.abs() * 1024).round().int().flatten().tolist())
+    assert values <= {0, *(moved.offsets.abs() * 1024).round().int().flatten().tolist()}
 
 
 def test_a_config_survives_its_dictionary() -> None:
@@ -228,8 +278,11 @@ def test_the_decoder_sees_what_the_encoder_saw(
 ) -> None:
     rate = RatePoint(index)
     coded = codec.encode(picture(height, width, seed=index), rate)
-    latent, bits = codec.decode(coded.sections, height, width, rate)
-    assert latent.shape == (-(-height // 16) * -(-width // 16), 256)
+    bits: list[float] = []
+    latent = codec.decode(coded.sections, height, width, rate, bits)
+    sections, channels = (5, 256) if index < 1920 else (6, 272)
+    assert latent.shape == (-(-height // 16) * -(-width // 16), channels)
+    assert len(coded.sections) == codec.levels(rate) == sections
     assert torch.equal(latent, coded.latent)
     assert bits == pytest.approx(coded.ideal_bits, rel=1e-12)
     assert torch.equal((latent * 2**10).round(), latent * 2**10)
@@ -254,7 +307,7 @@ def test_threads_do_not_change_the_decoded_codes(
     codec: LadderCodec, coded: Coded, n_threads: int, threads: None
 ) -> None:
     torch.set_num_threads(n_threads)
-    assert torch.equal(codec.decode(coded.sections, 100, 75, RatePoint(1869))[0], coded.latent)
+    assert torch.equal(codec.decode(coded.sections, 100, 75, RatePoint(2000)), coded.latent)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 4096])
@@ -263,7 +316,7 @@ def test_chunks_do_not_change_the_decoded_codes(
 ) -> None:
     monkeypatch.setattr(fixedpoint, "CHUNK_CELLS", chunk)
     monkeypatch.setattr(ladder_codec, "TILE", 2)
-    assert torch.equal(codec.decode(coded.sections, 100, 75, RatePoint(1869))[0], coded.latent)
+    assert torch.equal(codec.decode(coded.sections, 100, 75, RatePoint(2000)), coded.latent)
 
 
 def test_one_latent_gives_one_file_for_any_chunks_tiles_and_threads(
@@ -288,7 +341,7 @@ def test_the_layout_of_the_weights_does_not_change_the_decoded_codes(
     # The codec asks for channels-last by itself: withhold that.
     monkeypatch.setattr(model, "to", lambda *args, **kwargs: model)
     other = make_codec(model)
-    assert torch.equal(other.decode(coded.sections, 100, 75, RatePoint(1869))[0], coded.latent)
+    assert torch.equal(other.decode(coded.sections, 100, 75, RatePoint(2000)), coded.latent)
 
 
 def test_rounded_weights_are_rounded_once_and_for_all(codec: LadderCodec) -> None:
@@ -298,11 +351,12 @@ def test_rounded_weights_are_rounded_once_and_for_all(codec: LadderCodec) -> Non
 
 
 def test_any_prefix_of_sections_decodes(codec: LadderCodec, coded: Coded) -> None:
-    rate = RatePoint(1869)
+    rate = RatePoint(2000)
     ends = [0, *np.cumsum(TINY.slices)]
     error = []
-    for count in range(1, 6):
-        latent, bits = codec.decode(coded.sections[:count], 100, 75, rate)
+    for count in range(1, 7):
+        bits: list[float] = []
+        latent = codec.decode(coded.sections[:count], 100, 75, rate, bits)
         known = ends[count - 1]
         assert torch.equal(latent[:, :known], coded.latent[:, :known])
         assert latent.isfinite().all()
@@ -316,7 +370,7 @@ def test_tiles_do_not_show(codec: LadderCodec, tile: int, monkeypatch: pytest.Mo
     rate, pixels = RatePoint(2048), picture(251, 230)
     with torch.inference_mode():
         whole = codec.analyse(pixels, rate)
-    latent = whole[0].permute(1, 2, 0).reshape(-1, 256) / rate.step
+    latent = whole[0].permute(1, 2, 0).reshape(-1, TINY.channels) / rate.step
     expected = codec.synthesize(latent, 251, 230, rate)
     monkeypatch.setattr(ladder_codec, "TILE", tile)
     with torch.inference_mode():

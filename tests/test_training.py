@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from vqcodec import codec, zoo
-from vqcodec.autoencoders.ladder import LadderConfig
+from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.errors import InputError, OutputError
 from vqcodec.image import Picture
 from vqcodec.training import data, export, loop, run
@@ -132,6 +132,37 @@ def new_run(folder: Path) -> Run:
     return Run(SHORT, TINY, Crops([photo(80, 90, i) for i in range(4)]), folder)
 
 
+def test_a_larger_model_starts_with_what_a_smaller_one_has_learned(tmp_path: Path) -> None:
+    small = new_run(tmp_path / "small")
+    small.advance()
+    shape = replace(
+        TINY, more_luma=2, slices=(8, 24, 64, 160, 2), checkerboard=(True,) * 3 + (False,) * 2,
+        coded_from=(0, 0, 0, 0, 8), hidden=(8,) * 5,
+    )  # fmt: skip
+    large = Ladder(shape)
+    own = large.analysis.linear[256:].clone()
+    fresh = loop.transplant(small.model.state_dict(), large)
+    assert fresh and all(name.startswith("anchor_nets.4") for name in fresh)
+    assert torch.equal(large.analysis.linear[256:], own)
+    x = torch.from_numpy(photo(64, 64, 3)).permute(2, 0, 1)[None].float()
+    t = torch.zeros(1)
+    y, expected = large.analysis(x, t), small.model.analysis(x, t)
+    assert torch.allclose(y[:, :256], expected, atol=1e-4)
+    y[:, 256:] = 0
+    decoded = large.synthesis(y, t, large.std)
+    assert torch.allclose(decoded, small.model.synthesis(expected, t, small.model.std), atol=1e-2)
+
+
+def test_a_run_can_start_from_a_shipped_codec(tmp_path: Path) -> None:
+    config = replace(SHORT, start="photo-1")
+    training = Run(config, LadderConfig(), Crops([photo(80, 90, 0)]), tmp_path)
+    shipped = zoo.load(zoo.find("photo-1"), "cpu").system.model.state_dict()
+    own = training.model.state_dict()
+    for name, value in shipped.items():
+        if not name.startswith("hyper_mean") and not name.startswith("hyper_scale"):
+            assert torch.equal(own[name], value), name
+
+
 def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     whole = new_run(tmp_path / "whole")
     for _ in range(6):
@@ -185,7 +216,7 @@ def test_the_recipes_can_be_read(path: Path) -> None:
     card, config, shape = run.read_recipe(path)
     assert card["id"] == path.stem
     assert config.steps > config.decay_steps
-    assert sum(shape.slices) == shape.luma + 2 * shape.chroma
+    assert sum(shape.slices) == shape.channels
 
 
 def test_no_recipe_means_the_defaults() -> None:

@@ -16,7 +16,7 @@ from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.autoencoders.ladder_codec import LadderCodec, RatePoint
 from vqcodec.container import Box, Container, Header
 from vqcodec.errors import CodecError, FormatError, ImageError, RateError, SizeError
-from vqcodec.fixedpoint import WEIGHT_BITS
+from vqcodec.fixedpoint import ACTIVATION_BITS, WEIGHT_BITS
 from vqcodec.zoo import Card
 
 CLOSE_ENOUGH = 0.995  # of a size target: no need to search for the last bytes
@@ -83,6 +83,9 @@ class Codec:
             units, hyper, classes = (
                 tensors.pop(name) for name in ("units", "hyper_tables", "class_tables")
             )
+            offsets = tensors.pop("offsets", None)  # photo-1 has none
+            if offsets is not None:
+                offsets = offsets.float() / 2**ACTIVATION_BITS
             state = {
                 name: value.float() / 2**WEIGHT_BITS
                 if value.dtype == torch.int16
@@ -103,7 +106,8 @@ class Codec:
         ) as error:
             raise CodecError(f"{card.id}: the weights cannot be used: {error}") from error
         tables = hyper.numpy().astype(np.uint32), classes.numpy().astype(np.uint32)
-        return cls(card, LadderCodec(model, units, *tables, torch.device(device)))
+        system = LadderCodec(model, units, *tables, torch.device(device), offsets=offsets)
+        return cls(card, system)
 
     def rate_point(self, bits: float) -> RatePoint:
         """The rate point nearest to N of ``Nbit``. Raises RateError outside of the range."""
@@ -295,7 +299,7 @@ def decompress(codec: Codec, data: bytes, levels: int | None = None) -> image.Pi
     """
     parsed, point = _parse(codec, data, levels)
     header = parsed.header
-    latent, _ = codec.system.decode(list(parsed.sections), header.height, header.width, point)
+    latent = codec.system.decode(list(parsed.sections), header.height, header.width, point)
     pixels = codec.system.synthesize(latent, header.height, header.width, point)
     boxes = {box.type: box.payload for box in parsed.boxes}
     alpha = None
@@ -314,7 +318,9 @@ def ideal_bits(codec: Codec, data: bytes) -> list[float]:
     """Sum of -log2 of the codes' probabilities, for each section of a file."""
     parsed, point = _parse(codec, data, None)
     header = parsed.header
-    return codec.system.decode(list(parsed.sections), header.height, header.width, point)[1]
+    bits: list[float] = []
+    codec.system.decode(list(parsed.sections), header.height, header.width, point, bits)
+    return bits
 
 
 def _parse(codec: Codec, data: bytes, levels: int | None) -> tuple[Container, RatePoint]:
@@ -322,13 +328,12 @@ def _parse(codec: Codec, data: bytes, levels: int | None) -> tuple[Container, Ra
     header = parsed.header
     if (header.codec, header.weights_hash) != (codec.card.number, codec.card.hash):
         raise CodecError(f"the file was not made with these weights of {codec.card.id}")
-    if len(parsed.sections) > codec.system.levels or not (
-        levels or len(parsed.sections) == codec.system.levels
-    ):
-        raise FormatError(
-            f"{len(parsed.sections)} levels; {codec.card.id} has {codec.system.levels}"
-        )
     point = codec.stored_rate_point(header)
+    given, whole = len(parsed.sections), codec.system.levels(point)
+    if given > whole or not (levels or given == whole):
+        raise FormatError(
+            f"{given} levels; {codec.card.id} has {whole} at {rate_name(point.index)}"
+        )
     n_bytes = len(parsed.sections[0])
     h, w = -(-header.height // 16), -(-header.width // 16)
     if n_bytes < codec.system.least_bytes(h, w, point):

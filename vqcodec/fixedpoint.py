@@ -12,6 +12,7 @@ Grids are (h, w, channels) tensors, so that a cell's vector is contiguous in mem
 in float32, which holds any activation exactly, and widened to float64 a chunk of cells at a time.
 """
 
+from collections.abc import Callable
 from math import isqrt
 
 import torch
@@ -93,7 +94,8 @@ def patches(grid: Tensor, cells: Tensor) -> Tensor:
     corner = cells // (wide - 2) * wide + cells % (wide - 2)
     taps = [dy * wide + dx for dy in range(3) for dx in range(3)]
     index = corner[:, None] + torch.tensor(taps, device=grid.device)
-    return grid.reshape(-1, grid.shape[2])[index].reshape(len(cells), -1).double()
+    rows = grid.reshape(-1, grid.shape[2]).index_select(0, index.flatten())
+    return rows.reshape(len(cells), -1).double()
 
 
 class FixedConv3x3:
@@ -103,10 +105,15 @@ class FixedConv3x3:
         out = weight.shape[0]
         self.linear = FixedLinear(weight.permute(0, 2, 3, 1).reshape(out, -1), bias)
 
-    def __call__(self, grid: Tensor, cells: Tensor) -> Tensor:
-        """grid (h, w, C) float32, cells (n,) flat indices -> (n, out) float64."""
+    def __call__(
+        self, grid: Tensor, cells: Tensor, then: Callable[[Tensor], Tensor] = lambda rows: rows
+    ) -> Tensor:
+        """grid (h, w, C) float32, cells (n,) flat indices -> (n, out) float64.
+
+        ``then`` is applied to the rows of each chunk of cells."""
         padded = torch.nn.functional.pad(grid, (0, 0, 1, 1, 1, 1))
-        return torch.cat([self.linear(patches(padded, part)) for part in cells.split(CHUNK_CELLS)])
+        chunks = cells.split(CHUNK_CELLS)
+        return torch.cat([then(self.linear(patches(padded, part))) for part in chunks])
 
 
 def pixel_shuffle(grid: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def codes_hash(codec: Codec, data: bytes) -> str:
     """SHA-256 of the decoded latent in steps, (h * w, C) little-endian float32."""
     parsed = container.read(data)
     header = parsed.header
-    latent, _ = codec.system.decode(
+    latent = codec.system.decode(
         list(parsed.sections), header.height, header.width, RatePoint(header.rate)
     )
     return hashlib.sha256(latent.cpu().numpy().astype("<f4").tobytes()).hexdigest()

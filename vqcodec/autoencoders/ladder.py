@@ -44,13 +44,33 @@ class LadderConfig:
 
     luma: int = 176
     chroma: int = 40
+    more_luma: int = 0  # the next frequencies, after all of the above
+    more_chroma: int = 0
     slices: tuple[int, ...] = (8, 24, 64, 160)
     checkerboard: tuple[bool, ...] = (True, True, True, False)
+    coded_from: tuple[float, ...] = (0, 0, 0, 0)  # N from which a slice is coded; below it is zero
     fine: int = 96  # channels at /8
     coarse: int = 192  # channels at /16
     hyper: int = 48  # channels of the hyper grid
     features: int = 64  # channels of the decoded hyper grid
     hidden: tuple[int, ...] = (96, 96, 128, 128)  # of the prior network of each slice
+    narrow: int = 0  # channels to which a prior network first reduces twice as many or more
+
+    @property
+    def channels(self) -> int:
+        return self.luma + self.more_luma + 2 * (self.chroma + self.more_chroma)
+
+    @property
+    def base(self) -> int:
+        """Channels of the slices that are coded at all rates."""
+        return self.coded_channels(0)
+
+    def coded_slices(self, bits: float) -> int:
+        """How many slices are coded at rate point ``bits``."""
+        return sum(low <= bits for low in self.coded_from)
+
+    def coded_channels(self, bits: float) -> int:
+        return sum(self.slices[: self.coded_slices(bits)])
 
     def to_dict(self) -> dict[str, Any]:
         """What differs from the defaults, with lists for tuples, as TOML and JSON have them."""
@@ -65,6 +85,16 @@ class LadderConfig:
         }
         return cls(**plain)
 
+    def check(self) -> None:
+        """Raises ValueError where the sizes contradict each other."""
+        if sum(self.slices) != self.channels:
+            raise ValueError(f"slices {self.slices} do not add up to {self.channels} channels")
+        lengths = {len(t) for t in (self.slices, self.checkerboard, self.coded_from, self.hidden)}
+        if len(lengths) > 1:
+            raise ValueError("slices, checkerboard, coded_from and hidden differ in length")
+        if list(self.coded_from) != sorted(self.coded_from) or self.coded_from[0] > 0:
+            raise ValueError("coded_from starts at 0 and does not fall")
+
 
 def rate_variable(bits: Tensor) -> Tensor:
     """t of the FiLM layers for rate points ``bits`` (N of ``Nbit``)."""
@@ -76,11 +106,14 @@ def step(bits: Tensor) -> Tensor:
     return RANGE * torch.exp2(-bits)
 
 
-def dct_basis(luma: int, chroma: int, size: int = 16) -> Tensor:
+def dct_basis(
+    luma: int, chroma: int, more_luma: int = 0, more_chroma: int = 0, size: int = 16
+) -> Tensor:
     """Rows of a block DCT on an orthonormal colour transform, lowest frequencies first.
 
-    Returns (luma + 2 * chroma, 3, size, size) float32, rows orthonormal. Chroma frequencies rank
-    four times as high as luma ones.
+    Returns (luma + 2 * chroma + more_luma + 2 * more_chroma, 3, size, size) float32, rows
+    orthonormal. Chroma frequencies rank four times as high as luma ones; the "more" ones follow
+    all of the others.
     """
     k = torch.arange(size, dtype=torch.float64)
     dct = torch.cos(pi / size * (k[None] + 0.5) * k[:, None]) * sqrt(2 / size)
@@ -93,11 +126,17 @@ def dct_basis(luma: int, chroma: int, size: int = 16) -> Tensor:
         torch.tensor([[1, 1, 1], [1, 0, -1], [-1, 2, -1]], dtype=torch.float64)
         / torch.tensor([[3.0], [2.0], [6.0]], dtype=torch.float64).sqrt()
     )
-    rows = [(rank, 0, rank) for rank in range(luma)]
-    rows += [(4 * rank, c, rank) for c in (1, 2) for rank in range(chroma)]
+
+    def rows(luma: range, chroma: range) -> list[tuple[int, int, int]]:
+        found = [(rank, 0, rank) for rank in luma]
+        found += [(4 * rank, c, rank) for c in (1, 2) for rank in chroma]
+        return sorted(found)
+
+    chosen = rows(range(luma), range(chroma))
+    chosen += rows(range(luma, luma + more_luma), range(chroma, chroma + more_chroma))
     basis = [
         torch.einsum("c,i,j->cij", colours[c], dct[order[rank][0]], dct[order[rank][1]])
-        for _, c, rank in sorted(rows)
+        for _, c, rank in chosen
     ]
     return torch.stack(basis).float()
 
@@ -124,18 +163,23 @@ def small_conv(inputs: int, outputs: int) -> nn.Conv2d:
     return conv
 
 
+def initial_transform(config: LadderConfig) -> nn.Parameter:
+    """The block DCT as a matrix (C, 768)."""
+    basis = dct_basis(config.luma, config.chroma, config.more_luma, config.more_chroma)
+    return nn.Parameter(basis.flatten(1))
+
+
 class Analysis(nn.Module):
     """Image to latent."""
 
     def __init__(self, config: LadderConfig) -> None:
         super().__init__()
-        basis = dct_basis(config.luma, config.chroma)
-        self.linear = nn.Parameter(basis.flatten(1))  # (C, 768)
+        self.linear = initial_transform(config)
         self.enter = nn.Conv2d(192, config.fine, 1)
         self.fine = nn.ModuleList(ResidualBlock(config.fine) for _ in range(2))
         self.down = nn.Conv2d(4 * config.fine, config.coarse, 1)
         self.coarse = ResidualBlock(config.coarse)
-        self.leave = small_conv(config.coarse, len(basis))
+        self.leave = small_conv(config.coarse, config.channels)
 
     def transform(self, x: Tensor) -> Tensor:
         """The linear part: x (B, 3, 16h, 16w) around zero -> (B, C, h, w)."""
@@ -157,18 +201,22 @@ class Synthesis(nn.Module):
 
     def __init__(self, config: LadderConfig) -> None:
         super().__init__()
-        basis = dct_basis(config.luma, config.chroma)
-        self.linear = nn.Parameter(basis.flatten(1))  # (C, 768)
-        self.enter = nn.Conv2d(len(basis), config.coarse, 1)
+        self.linear = initial_transform(config)
+        self.enter = nn.Conv2d(config.channels, config.coarse, 1)
         self.coarse = ResidualBlock(config.coarse)
         self.up = nn.Conv2d(config.coarse, 4 * config.fine, 1)
         self.fine = nn.ModuleList(ResidualBlock(config.fine) for _ in range(2))
         self.leave = small_conv(config.fine, 192)
 
     def forward(self, y: Tensor, t: Tensor, std: Tensor) -> Tensor:
-        """y (B, C, h, w), t (B,), std (C,) -> x (B, 3, 16h, 16w), not clipped."""
-        linear = F.conv2d(y, self.linear.t()[:, :, None, None])
-        u = self.coarse(self.enter(y / std[:, None, None]), t)
+        """y (B, c, h, w), t (B,), std (C,) -> x (B, 3, 16h, 16w), not clipped.
+
+        Of the C channels y may have the first c; the others are zero.
+        """
+        c = y.shape[1]
+        linear = F.conv2d(y, self.linear[:c].t()[:, :, None, None])
+        u = F.conv2d(y / std[:c, None, None], self.enter.weight[:, :c], self.enter.bias)
+        u = self.coarse(u, t)
         u = F.pixel_shuffle(self.up(u), 2)
         for block in self.fine:
             u = block(u, t)
@@ -177,11 +225,12 @@ class Synthesis(nn.Module):
 
 
 class HyperAnalysis(nn.Module):
-    """Latent to the hyper grid, before rounding."""
+    """Latent to the hyper grid, before rounding. Sees the channels coded at all rates."""
 
-    def __init__(self, channels: int, config: LadderConfig) -> None:
+    def __init__(self, config: LadderConfig) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(2 * channels, 128, 1)
+        self.channels = config.base
+        self.enter = nn.Conv2d(2 * self.channels, 128, 1)
         self.film = Film(128)
         self.first = nn.Conv2d(128, 128, 3, stride=2, padding=1)
         self.second = nn.Conv2d(128, 128, 3, stride=2, padding=1)
@@ -190,8 +239,8 @@ class HyperAnalysis(nn.Module):
     def forward(self, y: Tensor, t: Tensor, std: Tensor, step: Tensor) -> Tensor:
         """y (B, C, h, w) -> (B, hyper, ceil(h / 4), ceil(w / 4)); t (B,), step (B,)."""
         h, w = y.shape[-2:]
-        y = F.pad(y, (0, -w % 4, 0, -h % 4), mode="replicate")
-        x = context_inputs(y, std, step[:, None, None, None], linear=False)
+        y = F.pad(y[:, : self.channels], (0, -w % 4, 0, -h % 4), mode="replicate")
+        x = context_inputs(y, std[: self.channels], step[:, None, None, None], linear=False)
         x = F.leaky_relu(self.film(self.enter(x), t), 1 / 8)
         x = F.leaky_relu(self.second(F.leaky_relu(self.first(x), 1 / 8)), 1 / 8)
         return _Clamp.apply(self.leave(x), -HYPER_SIZE / 2 + 0.5, HYPER_SIZE / 2 - 1.5)
@@ -274,13 +323,11 @@ class Ladder(nn.Module):
 
     def __init__(self, config: LadderConfig = LadderConfig()) -> None:
         super().__init__()
-        channels = config.luma + 2 * config.chroma
-        if sum(config.slices) != channels:
-            raise ValueError(f"slices {config.slices} do not add up to {channels} channels")
+        config.check()
         self.config = config
         self.analysis = Analysis(config)
         self.synthesis = Synthesis(config)
-        self.hyper_analysis = HyperAnalysis(channels, config)
+        self.hyper_analysis = HyperAnalysis(config)
         self.hyper_synthesis = HyperSynthesis(config)
         self.anchor_nets = nn.ModuleList()
         self.other_nets = nn.ModuleList()
@@ -288,12 +335,13 @@ class Ladder(nn.Module):
         for size, hidden, split in zip(
             config.slices, config.hidden, config.checkerboard, strict=True
         ):
-            self.anchor_nets.append(CellNet(seen, hidden, 2 * size))
+            self.anchor_nets.append(CellNet(seen, hidden, 2 * size, config.narrow))
             seen += 2 * size
-            self.other_nets.append(CellNet(seen, hidden, 2 * size) if split else nn.Identity())
+            other = CellNet(seen, hidden, 2 * size, config.narrow) if split else nn.Identity()
+            self.other_nets.append(other)
         self.hyper_scale = nn.Parameter(torch.zeros(4, config.hyper))  # cubic in t of log2 scale
         self.hyper_mean = nn.Parameter(torch.zeros(4, config.hyper))
-        self.register_buffer("std", torch.ones(channels))
+        self.register_buffer("std", torch.ones(config.channels))
 
     def set_std(self, images: Tensor) -> None:
         """Measure the channels' standard deviations on images (B, 3, H, W) 0..255."""
@@ -345,11 +393,16 @@ class Ladder(nn.Module):
 
         board = anchors(h, w, x.device)
         seen, parts, codes, slice_bits, start = features, [], [], [], 0
-        for size, first, second in zip(
-            self.config.slices, self.anchor_nets, self.other_nets, strict=True
+        for size, low, first, second in zip(
+            self.config.slices,
+            self.config.coded_from,
+            self.anchor_nets,
+            self.other_nets,
+            strict=True,
         ):
             part = slice(start, start + size)
             start += size
+            coded = (bits >= low).to(y.dtype)
             y_part = y[:, part]
             mean, scale = self._predict(first, seen, t, part, delta)
             y_hat, code = quantize(y_part, mean, scale, delta, rdo)
@@ -362,8 +415,9 @@ class Ladder(nn.Module):
             # The scale learns from the codes themselves, latent and mean through noise.
             noisy = y_part / delta - mean + noise(mean)
             soft = logistic_bits(noisy, scale.detach()).sum((1, 2, 3))
-            slice_bits.append(logistic_bits(code, scale).sum((1, 2, 3)) + (soft - soft.detach()))
-            parts.append(y_hat)
+            hard = logistic_bits(code, scale).sum((1, 2, 3))
+            slice_bits.append(coded * (hard + (soft - soft.detach())))
+            parts.append(coded[:, None, None, None] * y_hat)
             codes.append(code)
             seen = torch.cat((seen, self.prior_inputs(y_hat.detach(), part, delta)), 1)
 

@@ -1,10 +1,10 @@
 """Images to sections and back with a trained ``Ladder``: tiles, exact prior, range coder.
 
-A section is a level: the hyper grid, then the four slices of the latent. ``_walk`` visits the
-groups of codes in coding order and computes what is known of each group before it is read, its
-means and its classes, by exact arithmetic. The encoder and the decoder run the same walk; they
-differ only in where the codes come from. Nothing that the walk sees depends on floating point
-rounding, so a file decodes to the same codes everywhere.
+A section is a level: the hyper grid, then the slices of the latent that the rate point codes.
+``_walk`` visits the groups of codes in coding order and computes what is known of each group before
+it is read, its means and its classes, by exact arithmetic. The encoder and the decoder run the same
+walk; they differ only in where the codes come from. Nothing that the walk sees depends on floating
+point rounding, so a file decodes to the same codes everywhere.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ from vqcodec.autoencoders.ladder import (
     anchors,
     mean_unit,
 )
-from vqcodec.priors.classes import ClassTables, classify
+from vqcodec.priors.classes import CLASSES, ClassTables, classify
 from vqcodec.priors.network import FixedCellNet, FixedFilm, apply_film, fixed_conv, fixed_linear
 from vqcodec.rangecoder import TABLE_BITS, RangeDecoder, RangeEncoder, ideal_bits
 
@@ -34,6 +34,7 @@ RATE_UNIT = 256  # a rate point is stored as an integer: N of ``Nbit`` times 256
 RATE_LOW, RATE_HIGH = 5 * RATE_UNIT, 10 * RATE_UNIT
 HYPER_BANDS = 6  # hyper tables, one for each whole N from 5 to 10
 RDO = 0.08  # squared steps that one bit is worth in the encoder's choice of codes
+OFFSETS = 4  # magnitudes of codes that are decoded with an offset of their own: 0, 1, 2, 3+
 TILE = 128  # cells; larger images go through the convolutions in tiles of 2048 pixels
 HALO = 6  # cells: the receptive field of analysis and synthesis reaches 4 cells and a bit
 _FIXED = 16  # fractional bits of the factors between units; std has 8 more, the power 32
@@ -45,7 +46,7 @@ class Coded(NamedTuple):
 
     sections: list[bytes]  # coarse first
     ideal_bits: list[float]  # of each section
-    latent: Tensor  # (h * w, C) float32 in steps: what the decoder will see
+    latent: Tensor  # (h * w, c) float32 in steps: what the decoder will make of them
 
 
 class Group(NamedTuple):
@@ -107,8 +108,6 @@ def unit_tables(std: Tensor) -> Tensor:
 class LadderCodec:
     """A trained ladder with its tables, on one device."""
 
-    levels = 5
-
     def __init__(
         self,
         model: Ladder,
@@ -117,9 +116,16 @@ class LadderCodec:
         class_tables: np.ndarray,
         device: torch.device,
         rdo: float = RDO,
+        offsets: Tensor | None = None,
     ) -> None:
-        """units: ``unit_tables``; hyper_tables (6, hyper, 64), class_tables (64, 1024): uint32."""
+        """units: ``unit_tables``; hyper_tables (6, hyper, 64), class_tables (64, 1024): uint32.
+
+        offsets (64, 4), in steps: how much farther from zero than its codeword a latent lies on
+        average, by class and magnitude of its code (3 stands for 3 and more).
+        """
         self.device, self.rdo = device, rdo
+        self.offsets = torch.zeros(CLASSES, OFFSETS) if offsets is None else offsets
+        self.offsets = self.offsets.to(device)
         self.model = model.to(device).eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.std, self.mean_unit, self.log2_std = units.tolist()
@@ -141,6 +147,10 @@ class LadderCodec:
 
     # --- pixels and latents: floating point, in tiles -------------------------------------------
 
+    def levels(self, rate: RatePoint) -> int:
+        """How many sections a file has."""
+        return 1 + self.model.config.coded_slices(rate.bits)
+
     def analyse(self, pixels: np.ndarray, rate: RatePoint) -> Tensor:
         """pixels (H, W, 3) uint8 -> latent (1, C, h, w) float32 in transform units."""
         height, width = pixels.shape[:2]
@@ -160,7 +170,7 @@ class LadderCodec:
         return latent
 
     def synthesize(self, latent: Tensor, height: int, width: int, rate: RatePoint) -> np.ndarray:
-        """latent (h * w, C) in steps -> pixels (height, width, 3) uint8."""
+        """latent (h * w, c) in steps -> pixels (height, width, 3) uint8."""
         h, w = -(-height // 16), -(-width // 16)
         pixels = np.empty((height, width, 3), np.uint8)
         t = torch.tensor([rate.t], device=self.device)
@@ -226,12 +236,12 @@ class LadderCodec:
 
         tables = ClassTables(self.class_tables, rate.size)
         cost = torch.from_numpy(np.minimum(tables.bits, 1e6)).float().to(self.device)
-        coders = [RangeEncoder() for _ in range(self.levels - 1)]
-        ideal += [0.0] * (self.levels - 1)
+        coders = [RangeEncoder() for _ in range(self.levels(rate) - 1)]
+        ideal += [0.0] * len(coders)
 
         def choose(group: Group) -> Tensor:
             residual = y[group.cells, group.part] - group.mean.float()
-            codes = _choose(residual, group.classes, cost, tables.zero, self.rdo)
+            codes = _choose(residual, group.classes, cost, self.offsets, tables.zero, self.rdo)
             values = (codes + tables.zero).flatten().to(torch.int32).cpu().numpy()
             classes = group.classes.flatten().cpu().numpy()
             ideal[group.level] += tables.encode(coders[group.level - 1], values, classes)
@@ -242,20 +252,26 @@ class LadderCodec:
         return Coded(sections + [coder.finish() for coder in coders], ideal, latent)
 
     def decode(
-        self, sections: list[bytes], height: int, width: int, rate: RatePoint
-    ) -> tuple[Tensor, list[float]]:
-        """The first 1 to 5 sections -> latent (h * w, C) in steps, and each one's ideal bits.
+        self,
+        sections: list[bytes],
+        height: int,
+        width: int,
+        rate: RatePoint,
+        ideal: list[float] | None = None,
+    ) -> Tensor:
+        """The first sections, one at least -> latent (h * w, c) in steps.
 
-        Levels that are not given keep their predicted means.
+        Levels that are not given keep their predicted means. Each section's ideal bits are appended
+        to ``ideal`` where it is given.
         """
         h, w = -(-height // 16), -(-width // 16)
         shape = (self.model.config.hyper, -(-h // 4), -(-w // 4))
-        ideal = [0.0] * len(sections)
+        bits = [0.0] * len(sections)
         coder = RangeDecoder(sections[0])
         symbols = np.empty((shape[0], shape[1] * shape[2]), np.int32)
         for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
             row[:] = coder.decode(len(row), table)
-            ideal[0] += ideal_bits(row, table)
+            bits[0] += ideal_bits(row, table) if ideal is not None else 0.0
         z = torch.from_numpy(symbols).reshape(shape) - HYPER_SIZE // 2
         tables = ClassTables(self.class_tables, rate.size)
         coders = [RangeDecoder(section) for section in sections[1:]]
@@ -265,12 +281,16 @@ class LadderCodec:
                 return torch.zeros_like(group.mean, dtype=torch.float32)
             classes = group.classes.flatten().cpu().numpy()
             values = tables.decode(coders[group.level - 1], classes)
-            ideal[group.level] += float(tables.bits[classes, values].sum())
-            codes = torch.from_numpy(values - tables.zero).to(self.device)
-            return codes.reshape(group.mean.shape).float()
+            if ideal is not None:
+                bits[group.level] += float(tables.bits[classes, values].sum())
+            codes = torch.from_numpy(values).to(self.device).reshape(group.mean.shape)
+            return codes.float().sub_(tables.zero)
 
         with torch.inference_mode():
-            return self._walk(z.to(self.device).float(), h, w, rate, read), ideal
+            latent = self._walk(z.to(self.device).float(), h, w, rate, read)
+        if ideal is not None:
+            ideal += bits
+        return latent
 
     def _features(self, z: Tensor, h: int, w: int, t: float) -> Tensor:
         """Hyper codes (hyper, h', w') -> features (h, w, features) float32, exact."""
@@ -293,32 +313,44 @@ class LadderCodec:
     ) -> Tensor:
         """Call ``visit`` for each group in coding order; it returns the codes (n, c), 0 for zero.
 
-        Returns the latent (h * w, C) float32 in steps: code plus mean, a multiple of 2**-10.
+        Returns the latent (h * w, c) float32 in steps for the synthesis: code + mean + offset.
         """
+        coded = self.model.config.coded_slices(rate.bits)
         seen = self._features(z, h, w, rate.t)
         board = anchors(h, w, self.device).flatten()
         everywhere = torch.arange(h * w, device=self.device)
-        latent = torch.empty(h * w, len(self.std), device=self.device)
+        # Code plus mean, a multiple of 2**-10: what the next groups see
+        latent = torch.empty(h * w, sum(self.model.config.slices[:coded]), device=self.device)
+        farther = []  # flat places in the latent, and the offsets to add there
         log2_step = _LOG2_RANGE - 4 * rate.index
         start = 0
-        for level, (size, first, second) in enumerate(
-            zip(self.model.config.slices, self.anchor_nets, self.other_nets, strict=True), 1
-        ):
+        for level in range(1, coded + 1):
+            size = self.model.config.slices[level - 1]
+            first, second = self.anchor_nets[level - 1], self.other_nets[level - 1]
             part = slice(start, start + size)
             start += size
             factor = self._factors(
                 unit * rate.power // (int(RANGE) << (40 - _FIXED)) for unit in self.mean_unit[part]
             )  # mean unit over step
             offset = torch.tensor(self.log2_std[part], device=self.device) - log2_step
+            offset = offset.double() / 1024
 
             def visit_cells(net: FixedCellNet, grid: Tensor, cells: Tensor) -> None:
                 if not len(cells):  # the second colour of a board of one cell
                     return
                 mean, scale = net(grid, cells, rate.t).chunk(2, 1)
                 mean = fixedpoint.round_activations(mean * factor)  # noqa: B023
-                classes = classify(scale + offset / 1024.0)  # noqa: B023
+                classes = classify(scale + offset)  # noqa: B023
                 codes = visit(Group(level, cells, part, mean, classes))  # noqa: B023
-                latent[cells, part] = (codes + mean).float()  # noqa: B023
+                latent[cells, part] = mean.float().add_(codes)  # noqa: B023
+                flat = codes.flatten()
+                places = flat.nonzero()[:, 0]
+                flat = flat[places]
+                row = classes.flatten()[places].long() * OFFSETS
+                column = flat.abs().clamp_(max=OFFSETS - 1).long()
+                shift = self.offsets.view(-1)[row + column] * flat.sign()
+                where = cells[places // size] * latent.shape[1]  # noqa: B023
+                farther.append((where + part.start + places % size, shift))  # noqa: B023
 
             if second is None:
                 visit_cells(first, seen, everywhere)
@@ -327,9 +359,11 @@ class LadderCodec:
                 latent[everywhere[~board], part] = 0.0
                 context = self._context(latent[:, part], part, rate).reshape(h, w, -1)
                 visit_cells(second, torch.cat((seen, context), 2), everywhere[~board])
-            if level < self.levels - 1:
+            if level < coded:
                 context = self._context(latent[:, part], part, rate).reshape(h, w, -1)
                 seen = torch.cat((seen, context), 2)
+        for places, shift in farther:
+            latent.view(-1)[places] += shift
         return latent
 
     def _context(self, y: Tensor, part: slice, rate: RatePoint) -> Tensor:
@@ -350,11 +384,13 @@ class LadderCodec:
         return torch.tensor(list(integers), dtype=torch.float64, device=self.device) / 2**_FIXED
 
 
-def _choose(residual: Tensor, classes: Tensor, cost: Tensor, zero: int, rdo: float) -> Tensor:
+def _choose(
+    residual: Tensor, classes: Tensor, cost: Tensor, offsets: Tensor, zero: int, rdo: float
+) -> Tensor:
     """Codes (n, c) float32 around 0, minimizing squared error in steps + rdo * bits.
 
     Candidates are the nearest codeword and its neighbour towards zero, where most of the gain is.
-    residual (n, c) in steps; cost (64, size) bits.
+    residual (n, c) in steps; cost (64, size) bits; offsets (64, 4): see ``LadderCodec``.
     """
     size = cost.shape[1]
     codes = residual.round().clamp_(-zero, size - 1 - zero)
@@ -363,10 +399,15 @@ def _choose(residual: Tensor, classes: Tensor, cost: Tensor, zero: int, rdo: flo
     near = flat[places]
     lower = near - near.sign()
     value = residual.reshape(-1)[places]
-    row = classes.reshape(-1)[places].long() * size + zero
-    bits = cost.view(-1)
-    gain = (value - near).square_() - (value - lower).square_()
-    gain += rdo * (bits[row + near.long()] - bits[row + lower.long()])
+    index = classes.reshape(-1)[places].long()
+
+    def loss(code: Tensor) -> Tensor:
+        column = code.abs().clamp_(max=OFFSETS - 1).long()
+        decoded = code + offsets.view(-1)[index * OFFSETS + column] * code.sign()
+        bits = cost.view(-1)[index * size + (zero + code.long())]
+        return (value - decoded).square_().add_(bits, alpha=rdo)
+
+    gain = loss(near) - loss(lower)
     flat[places] = torch.where(gain > 0, lower, near)
     return codes
 

@@ -20,9 +20,9 @@ LARGEST = 1024  # codewords of the largest codebook; tables of smaller ones are 
 
 
 def classify(log2_scale: Tensor) -> Tensor:
-    """log2 scales, float64 multiples of 2**-10 -> classes, uint8, 0 <= class < 64."""
-    units = (log2_scale * 2**ACTIVATION_BITS).to(torch.int32)
-    index = torch.div(units - LOWEST, WIDTH, rounding_mode="floor")
+    """log2 scales (float64 multiples of 2**-10 below 2**11) -> classes, uint8, 0 <= class < 64."""
+    # The sum is exact, and the quotient, correctly rounded, cannot cross an integer.
+    index = (log2_scale - LOWEST / 2**ACTIVATION_BITS).div_(WIDTH / 2**ACTIVATION_BITS).floor_()
     return index.clamp_(0, CLASSES - 1).to(torch.uint8)
 
 

@@ -57,10 +57,17 @@ def weight_and_bias(conv: nn.Conv2d, device: torch.device) -> tuple[Tensor, Tens
 
 
 class CellNet(nn.Module):
-    """conv3x3 -> FiLM -> leaky ReLU -> linear -> leaky ReLU -> linear, on a grid of cells."""
+    """conv3x3 -> FiLM -> leaky ReLU -> linear -> leaky ReLU -> linear, on a grid of cells.
 
-    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+    Where there are at least 2 * ``narrow`` inputs, a linear layer and a leaky ReLU first reduce
+    them to ``narrow``: the convolution is what costs.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, narrow: int = 0) -> None:
         super().__init__()
+        self.narrow = None
+        if 0 < 2 * narrow <= inputs:
+            self.narrow, inputs = nn.Conv2d(inputs, narrow, 1), narrow
         self.conv = nn.Conv2d(inputs, hidden, 3, padding=1)
         self.film = Film(hidden)
         self.mix = nn.Conv2d(hidden, hidden, 1)
@@ -70,6 +77,8 @@ class CellNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x (B, inputs, h, w), t (B,) -> (B, outputs, h, w)."""
+        if self.narrow is not None:
+            x = self.activation(self.narrow(x))
         x = self.activation(self.film(self.conv(x), t))
         return self.out(self.activation(self.mix(x)))
 
@@ -89,20 +98,24 @@ class FixedCellNet:
     """The exact form of ``CellNet``."""
 
     def __init__(self, net: CellNet, device: torch.device) -> None:
+        self.narrow = fixed_linear(net.narrow, device) if net.narrow is not None else None
         self.conv, self.film = fixed_conv(net.conv, device), FixedFilm(net.film, device)
         self.mix, self.out = fixed_linear(net.mix, device), fixed_linear(net.out, device)
 
     def __call__(self, grid: Tensor, cells: Tensor, t: float) -> Tensor:
         """grid (h, w, inputs) float32, cells (n,) flat indices -> (n, outputs) float64."""
         film = self.film.at(t)
-        padded = torch.nn.functional.pad(grid, (0, 0, 1, 1, 1, 1))
-        return torch.cat(
-            [
-                self._rows(fixedpoint.patches(padded, part), film)
-                for part in cells.split(fixedpoint.CHUNK_CELLS)
-            ]
-        )
 
-    def _rows(self, rows: Tensor, film: tuple[Tensor, Tensor]) -> Tensor:
-        x = fixedpoint.leaky_relu(apply_film(self.conv.linear(rows), film))
-        return self.out(fixedpoint.leaky_relu(self.mix(x)))
+        def rest(x: Tensor) -> Tensor:
+            x = fixedpoint.leaky_relu(apply_film(x, film))
+            return self.out(fixedpoint.leaky_relu(self.mix(x)))
+
+        return self.conv(self._narrowed(grid), cells, rest)
+
+    def _narrowed(self, grid: Tensor) -> Tensor:
+        if self.narrow is None:
+            return grid
+        h, w, _ = grid.shape
+        chunks = grid.reshape(h * w, -1).split(fixedpoint.CHUNK_CELLS)
+        rows = [fixedpoint.leaky_relu(self.narrow(part.double())).float() for part in chunks]
+        return torch.cat(rows).reshape(h, w, -1)

@@ -12,6 +12,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from vqcodec import zoo
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.training.data import Crops
 
@@ -20,6 +21,7 @@ from vqcodec.training.data import Crops
 class TrainConfig:
     """What a recipe sets. Steps are optimizer steps."""
 
+    start: str = ""  # a codec, by id or folder, whose weights to start from; "" for none
     steps: int = 18000
     warmup_steps: int = 200
     decay_steps: int = 7000  # the last steps, on a cosine from lr to lr * lr_end
@@ -92,6 +94,25 @@ def evaluate(model: Ladder, crops: Tensor, rdo: float) -> dict[str, dict[str, fl
     return result
 
 
+@torch.no_grad()
+def transplant(trained: dict[str, Tensor], model: nn.Module) -> list[str]:
+    """Copy the weights that ``model`` has too; returns the names of those it does not have alike.
+
+    A tensor may have grown. New outputs start as in a new model, the weights of new inputs at zero,
+    so that what was trained still works.
+    """
+    fresh = []
+    for name, value in model.state_dict().items():
+        old = trained.get(name)
+        if old is None or any(a > b for a, b in zip(old.shape, value.shape, strict=True)):
+            fresh.append(name)
+            continue
+        if value.ndim > 1:
+            value[:, old.shape[1] :] = 0
+        value[tuple(slice(n) for n in old.shape)] = old
+    return fresh
+
+
 class Run:
     """A model in training, with all that resuming it exactly takes."""
 
@@ -104,6 +125,9 @@ class Run:
         torch.manual_seed(config.seed)  # of the initial weights, which nn.Module draws
         self.model = Ladder(shape)
         self.model.set_std(crops.batch(256, config.crop, self.generator))
+        if config.start:
+            trained = zoo.load(zoo.find(config.start), "cpu").system.model
+            transplant(trained.state_dict(), self.model)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = {k: v.clone() for k, v in self.model.state_dict().items()}
         linear = [self.model.analysis.linear, self.model.synthesis.linear]

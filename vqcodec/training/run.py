@@ -57,10 +57,7 @@ def read_recipe(path: Path | None) -> tuple[dict[str, Any], TrainConfig, LadderC
         _check_kinds(values, TrainConfig)
         _check_kinds(sizes, LadderConfig)
         shape = LadderConfig.from_dict(sizes)
-        if sum(shape.slices) != shape.luma + 2 * shape.chroma:
-            raise ValueError("slices do not add up to luma + 2 chroma channels")
-        if not len(shape.slices) == len(shape.checkerboard) == len(shape.hidden):
-            raise ValueError("slices, checkerboard and hidden differ in length")
+        shape.check()
         return CARD | card, TrainConfig(**values), shape
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
