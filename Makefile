@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint results clean
 
 help:
 	@echo 'make demo   a photo to .vqc and back, beside a JPEG; results in demo/'
 	@echo 'make test   lint, types and all tests (at most 15 minutes)'
 	@echo 'make lint   ruff and mypy only'
+	@echo 'make results  docs/results.md, plots and the README table from docs/*.json'
 	@echo 'make clean  remove .venv, demo/ and caches'
 
 # The virtual environment is made once, and refreshed when pyproject.toml changes.
@@ -30,6 +31,9 @@ lint: $(INSTALLED)
 
 test: lint
 	$(BIN)/python -m pytest
+
+results: $(INSTALLED)
+	$(BIN)/python docs/results.py
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

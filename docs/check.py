@@ -1,8 +1,8 @@
 """Measures what the README promises, on a folder of pictures of one size such as Kodak.
 
-    python docs/check.py PICTURES --results results.json --out checks.json
+    python docs/check.py PICTURES --results bench.json --out checks.json
 
-Reads the curve that docs/measure.py wrote for monotony and overhead. Then: size and PSNR targets
+Reads what `vqcodec bench --json` wrote for monotony and overhead. Then: size and PSNR targets
 on every picture, warm speed on two threads, cold start of the command line, peak memory for 24
 megapixels, and how often the encoder's choice depends on the number of threads. Run it on an idle
 machine.
@@ -30,30 +30,27 @@ from vqcodec import codec, image, zoo
 from vqcodec.errors import RateError
 
 
-def monotone(curve: list[dict]) -> dict[str, int]:
+def curves(report: dict) -> list[list[dict]]:
+    """The default codec's points of each picture."""
+    return [picture["points"][zoo.DEFAULT] for picture in report["images"]]
+
+
+def monotone(report: dict) -> dict[str, int]:
     """Pairs of neighbouring rate points, over all pictures, and those that break the order."""
-    pairs = broken = 0
-    for low, high in pairwise(curve):
-        for name, a in low["images"].items():
-            b = high["images"][name]
-            pairs += 1
-            broken += not (b["bytes"] > a["bytes"] and b["psnr"] > a["psnr"])
-    return {"pairs": pairs, "broken": broken}
+    pairs = [pair for points in curves(report) for pair in pairwise(points)]
+    broken = sum(
+        not (b["bytes"] > a["bytes"] and b["metrics"]["psnr"] > a["metrics"]["psnr"])
+        for a, b in pairs
+    )
+    return {"pairs": len(pairs), "broken": broken}
 
 
-def overhead(curve: list[dict]) -> dict[str, float]:
+def overhead(report: dict) -> dict[str, float]:
     """The largest excess of a file over 1.005 times its ideal bits, in bytes: promised is 40."""
+    points = [point for points in curves(report) for point in points]
     return {
-        "largest_excess_bytes": max(
-            row["bytes"] - 1.005 * row["ideal_bits"] / 8
-            for point in curve
-            for row in point["images"].values()
-        ),
-        "largest_share": max(
-            row["bytes"] / (row["ideal_bits"] / 8) - 1
-            for point in curve
-            for row in point["images"].values()
-        ),
+        "largest_excess_bytes": max(p["bytes"] - 1.005 * p["ideal_bytes"] for p in points),
+        "largest_share": max(p["bytes"] / p["ideal_bytes"] - 1 for p in points),
     }
 
 
@@ -167,13 +164,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     pictures = sorted(options.pictures.glob("*.png"))
-    curve = json.loads(options.results.read_text())["curve"]
+    measured = json.loads(options.results.read_text())
     torch.set_num_threads(2)
     ours = zoo.load(zoo.find(), "cpu")
     report: dict[str, object] = {"machine": platform.processor() or platform.machine()}
     steps: dict[str, Callable[[], object]] = {
-        "monotone": lambda: monotone(curve),
-        "overhead": lambda: overhead(curve),
+        "monotone": lambda: monotone(measured),
+        "overhead": lambda: overhead(measured),
         "speed": lambda: warm_speed(ours, pictures[4]),
         "command_line": lambda: cold_and_large(pictures),
         "threads": lambda: thread_dependence(ours, pictures),

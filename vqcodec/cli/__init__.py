@@ -13,7 +13,7 @@ import click
 
 from vqcodec.cli.failure import explain, print_error
 
-_COMMANDS = ("encode", "decode", "info", "models", "train")
+_COMMANDS = ("encode", "decode", "info", "models", "train", "bench")
 
 _EPILOG = """\b
 Examples:
@@ -21,6 +21,7 @@ Examples:
   vqcodec encode -r photos -o small --rate 34dB  a folder, at least 34 dB
   vqcodec decode photo.vqc -o again.png
   vqcodec encode - < photo.png > photo.vqc
+  vqcodec bench photos --html report.html        against JPEG, WebP, AVIF...
 
 \b
 Shell completion, for this shell or in its start-up file:

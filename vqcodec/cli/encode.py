@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from vqcodec.cli import options, report, streams, text
-from vqcodec.cli.jobs import STDIO, Job, plan
+from vqcodec.cli.jobs import PICTURES, STDIO, Job, plan
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
-
-# What is taken from a folder. A file that is named is tried whatever its suffix.
-_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
-    *(".ppm", ".pgm", ".pnm"),
-)
 
 
 @click.command()
@@ -56,7 +50,7 @@ def encode(
     from vqcodec import files, image, zoo
 
     card = zoo.find(codec_id)
-    jobs = plan(inputs, output, recursive=recursive, input_suffixes=_SUFFIXES, output_suffix=".vqc")
+    jobs = plan(inputs, output, recursive=recursive, input_suffixes=PICTURES, output_suffix=".vqc")
 
     def load() -> "Codec":
         from vqcodec import codec

@@ -4,11 +4,17 @@ import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
 from vqcodec.errors import InputError, OutputError
 
+# What is taken from a folder of pictures. A file that is named is tried whatever its suffix.
+PICTURES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
+    *(".ppm", ".pgm", ".pnm"),
+)
 STDIO = "-"  # a file of this name is given as ./-
 
 
@@ -71,6 +77,12 @@ def plan(
     if jobs[0].output == STDIO and sys.stdout.isatty():
         raise OutputError("will not write binary data to a terminal; -o names a file")
     return jobs
+
+
+def pictures_in(inputs: Sequence[str], recursive: bool) -> list[Path]:
+    """The files that are named, and the pictures in the folders. Raises InputError."""
+    found = _find(inputs, recursive, PICTURES)
+    return [Path(top, name) for top, name in found]
 
 
 def _renamed(top: str, name: str, folder: str | None, suffix: str) -> Job:

@@ -1,0 +1,262 @@
+"""Makes docs/results.md, its plot and the README's table from the JSON files beside this script.
+
+    make results
+
+The numbers come from (Kodak: 24 pictures in a folder; an otherwise idle machine)
+
+    vqcodec bench KODAK --codec photo-2 --codec photo-1 --jobs 2 --json docs/bench.json --force
+    python docs/check.py KODAK --results docs/bench.json --out docs/checks.json
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqcodec import zoo
+from vqcodec.bench.bdrate import bd_rate
+from vqcodec.bench.output import equal_groups, equal_means, interval, percent, plot
+
+HERE = Path(__file__).parent
+INTERVALS = ((27.0, 34.0), (28.6, 36.0))  # dB, besides all that two curves share
+RATES = (0.15, 0.25, 0.5, 0.75, 1.0)  # bpp of the README's table
+README_CODECS = ("jpeg", "jpeg2000", "webp", "jxl", "avif")
+
+
+def curve(report: dict[str, Any], codec: str) -> tuple[list[float], list[float]]:
+    points = report["curves"][codec]
+    return [p["bpp"] for p in points], [p["metrics"]["psnr"] for p in points]
+
+
+def psnr_at(report: dict[str, Any], codec: str, bpp: float) -> str:
+    """Interpolated in log rate; a dash outside of the curve."""
+    rates, values = curve(report, codec)
+    if not rates[0] <= bpp <= rates[-1]:
+        return "–"
+    return f"{np.interp(np.log(bpp), np.log(rates), values):.2f}"
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def bd(report: dict[str, Any], codec: str, reference: str, low: float, high: float) -> str:
+    found = bd_rate(*curve(report, codec), *curve(report, reference), low, high)
+    if found.percent is None:
+        return "no overlap"
+    ends = (
+        "" if (found.low, found.high) == (low, high) else f" ({found.low:.1f} to {found.high:.1f})"
+    )
+    return f"{found.percent:+.2f} %{ends}"
+
+
+def readme_table(report: dict[str, Any], labels: dict[str, str]) -> str:
+    best = zoo.DEFAULT
+    rows = [[f"**{best}**", *(psnr_at(report, best, r) for r in RATES), ""]]
+    for name in (n for n in README_CODECS if n in report["curves"]):
+        rows.append(
+            [labels[name], *(psnr_at(report, name, r) for r in RATES)]
+            + [bd(report, best, name, *INTERVALS[0])]
+        )
+    head = ["PSNR in dB at", *(f"{r:g} bpp" for r in RATES), f"BD-rate of `{best}`"]
+    return markdown(head, rows)
+
+
+def bd_table(report: dict[str, Any], codec: str, labels: dict[str, str]) -> str:
+    rows = []
+    for row in report["bd_rate"]:
+        if row["codec"] != codec or row["metric"] != "psnr":
+            continue
+        each = row["per_image"]
+        rows.append(
+            [labels[row["reference"]]]
+            + [bd(report, codec, row["reference"], *ends) for ends in INTERVALS]
+            + [f"{percent(row['mean_curve'])} ({interval(row['mean_curve'])})"]
+            + [f"{each['mean']:+.1f} ({each['low95']:+.1f} to {each['high95']:+.1f})"]
+            + [f"{each['median']:+.1f}"]
+        )
+    names = [f"{low:g} to {high:g} dB" for low, high in INTERVALS]
+    head = ["against", *names, "all that both reach (dB)", "per picture: mean (95 %)", "median"]
+    return markdown(head, rows)
+
+
+def metric_table(report: dict[str, Any], codec: str, labels: dict[str, str]) -> str:
+    metrics = [m for m in report["metrics"] if m["id"] != "psnr"]
+    found = {(r["reference"], r["metric"]): r for r in report["bd_rate"] if r["codec"] == codec}
+    references = dict.fromkeys(r for r, _ in found)
+    rows = [
+        [labels[name], *(percent(found[name, m["id"]]["mean_curve"]) for m in metrics)]
+        for name in references
+    ]
+    return markdown(["against", *(m["label"] for m in metrics)], rows)
+
+
+def points_table(report: dict[str, Any], codec: str) -> str:
+    rows = [
+        [f"`{p['setting']}`", f"{p['bpp']:.4f}"]
+        + ["" if v is None else f"{v:.5g}" for v in p["metrics"].values()]
+        for p in report["curves"][codec]
+    ]
+    return markdown(["rate", "bpp", *(m["label"] for m in report["metrics"])], rows)
+
+
+def equal_tables(report: dict[str, Any], codec: str, labels: dict[str, str]) -> str:
+    parts = []
+    for group in equal_groups(report):
+        if group[0]["codec"] != codec:
+            continue
+        side, others = group[0]["thumbnail"], list(group[0]["references"])
+        rows = []
+        for setting in dict.fromkeys(row["setting"] for row in group):
+            same = [row for row in group if row["setting"] == setting]
+            cells = []
+            for name in others:
+                mean, never, factor = equal_means(same, name)
+                cell = "" if mean is None else f"{mean:+.2f} dB"
+                if never:
+                    cell += (
+                        f" {never} of {len(same)} cannot (at least {factor:.1f} times the bytes)"
+                    )
+                cells.append(cell.strip())
+            n_bytes = np.mean([row["bytes"] for row in same])
+            rows.append([f"`{setting}`", f"{n_bytes:.0f}", *cells])
+        what = f"Thumbnails of {side} x {side}" if side else "Whole pictures"
+        parts.append(
+            f"{what}:\n\n" + markdown(["rate", "bytes", *(labels[n] for n in others)], rows)
+        )
+    return "\n\n".join(parts)
+
+
+def speed_table(report: dict[str, Any], labels: dict[str, str]) -> str:
+    def split(parts: dict[str, float] | None) -> str:
+        return "" if parts is None else ", ".join(f"{k} {v:.0f}" for k, v in parts.items())
+
+    rows = [
+        [labels[r["codec"]], r["setting"], f"{r['encode_mps']:.2f}", f"{r['decode_mps']:.2f}"]
+        + [split(r["encode_ms"]), split(r["decode_ms"])]
+        for r in report["speed"]
+    ]
+    return markdown(["codec", "setting", "encode MP/s", "decode MP/s", "ms", "ms"], rows)
+
+
+def checks_table(checks: dict[str, Any]) -> str:
+    monotone, speed, line = checks["monotone"], checks["speed"], checks["command_line"]
+    threads = checks["threads"]
+    targets, db = checks["targets"], checks["targets"]["34dB"]
+    used = ", ".join(
+        f"{rate} {100 * t['least_used']:.2f} to {100 * t['most_used']:.2f} %"
+        for rate, t in targets.items()
+        if rate != "34dB"
+    )
+    missed = f"; refused on {', '.join(db['missed'])}" if db["missed"] else ""
+    rows = [
+        [
+            "more bits give more bytes and more PSNR, on every picture, in steps of half a bit",
+            f"{monotone['pairs']} pairs, {monotone['broken']} broken",
+        ],
+        [
+            "a file has at most 1.005 times its ideal bits, and 40 bytes",
+            f"largest excess {checks['overhead']['largest_excess_bytes']:.1f} bytes",
+        ],
+        ["`0.25bpp`, `12kB`, `1bpp`: never larger, at least 97 % used", used],
+        [
+            "`34dB`: at least that, within 0.2 dB",
+            f"{db['least_over_db']:+.3f} to {db['most_over_db']:+.3f} dB{missed}",
+        ],
+        [
+            "warm, two threads, `7bit`: encode 2 MP/s, decode 3 MP/s",
+            f"{speed['7bit']['encode_mp_s']:.2f} and {speed['7bit']['decode_mp_s']:.2f} MP/s",
+        ],
+        [
+            "the same at `9bit`: 1.33 and 2 MP/s",
+            f"{speed['9bit']['encode_mp_s']:.2f} and {speed['9bit']['decode_mp_s']:.2f} MP/s",
+        ],
+        ["cold `vqcodec decode`: 3 s", f"{line['cold_decode_seconds']:.2f} s"],
+        ["`vqcodec info`: 0.3 s", f"{line['cold_info_seconds']:.2f} s"],
+        [
+            f"{line['large_megapixels']:.0f} megapixels in under 2 GiB",
+            f"encode {line['large_encode_mib']:.0f} MiB ({line['large_encode_seconds']:.0f} s), "
+            f"decode {line['large_decode_mib']:.0f} MiB ({line['large_decode_seconds']:.0f} s)",
+        ],
+        [
+            "how often the encoder's choice of codes depends on the number of threads (`8bit`)",
+            f"{threads['files_that_differ']} of {threads['files']} files differ",
+        ],
+    ]
+    return markdown(["claim", "measured"], rows)
+
+
+def results(report: dict[str, Any], checks: dict[str, Any]) -> str:
+    machine, labels = report["machine"], {c["id"]: c["label"] for c in report["codecs"]}
+    own = [c["id"] for c in report["codecs"] if c["own"]]
+    best = own[0]
+    settings = markdown(
+        ["codec", "settings"], [[c["label"], c["settings"]] for c in report["codecs"]]
+    )
+    where = (
+        f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB, no GPU; Python {machine['python']}, "
+        f"torch {machine['torch']}, Pillow {machine['pillow']}"
+    )
+    parts = [
+        "# Results",
+        "Made by `make results` from `bench.json` and `checks.json` beside this page. "
+        f"Measured {report['date']} with vqcodec {report['vqcodec']} on {where}. "
+        f"{len(report['images'])} Kodak pictures, never used in training. All bytes are those of "
+        "finished files; PSNR is over RGB of 8-bit pixels; a curve is the mean bpp and the mean "
+        "PSNR of each setting.",
+        f"    {report['command']}\n"
+        "    python docs/check.py KODAK --results docs/bench.json --out docs/checks.json",
+        "![PSNR against bits per pixel](rate-distortion.png)",
+        settings,
+    ]
+    for codec in own:
+        parts += [
+            f"## BD-rate of {codec}",
+            "PCHIP of log rate over PSNR, never extrapolated; in brackets the interval that both "
+            "curves reach. Negative: fewer bytes at equal PSNR.",
+            bd_table(report, codec, labels),
+            "By other metrics, mean curves, over all that both reach (similarities in dB):",
+            metric_table(report, codec, labels),
+            points_table(report, codec),
+        ]
+    parts += [
+        f"## Equal size, {best}",
+        "PSNR above the best file of the reference that is not larger; where its smallest file is "
+        "larger still, how often and by how much.",
+        equal_tables(report, best, labels),
+        "## Speed",
+        "One process, medians on one picture, from pixels in memory to bytes in memory and back. "
+        "`network`: analysis or synthesis; `prior`: the exact networks; `entropy`: the range "
+        "coder; `io`, on top: files. "
+        f"Peak memory {report['memory']['peak_rss_mib']} MiB.",
+        speed_table(report, labels),
+        "## What else was checked",
+        checks_table(checks),
+    ]
+    extra = HERE / "results-notes.md"
+    return "\n\n".join([*parts, extra.read_text(encoding="utf-8").strip()]) + "\n"
+
+
+def main() -> None:
+    report = json.loads((HERE / "bench.json").read_text(encoding="utf-8"))
+    checks = json.loads((HERE / "checks.json").read_text(encoding="utf-8"))
+    labels = {c["id"]: c["label"] for c in report["codecs"]}
+    (HERE / "results.md").write_text(results(report, checks), encoding="utf-8")
+    (HERE / "rate-distortion.png").write_bytes(plot(report, "psnr"))
+    readme = HERE.parent / "README.md"
+    text, n = re.subn(
+        r"(?s)(<!-- results -->\n).*?(\n<!-- end of results -->)",
+        lambda m: m[1] + readme_table(report, labels) + m[2],
+        readme.read_text(encoding="utf-8"),
+    )
+    if n != 1:
+        raise SystemExit("README.md has no place for the results")
+    readme.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""``vqcodec bench`` from pictures to tables, JSON, CSV, plot and page."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from vqcodec.bench import measure, output, speed, summary
+from vqcodec.bench.bdrate import bd_rate
+from vqcodec.bench.measure import Plan
+from vqcodec.bench.references import available
+from vqcodec.bench.run import run
+from vqcodec.cli import main
+
+ROOT = Path(__file__).parents[1]
+QUICK = Plan(("photo-1",), ("jpeg", "webp"), ("6bit", "8bit", "9bit"), ("psnr", "ssim"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two crops of a real photo, one file that is no picture, one folder below."""
+    top = tmp_path_factory.mktemp("pictures")
+    photo = Image.open(ROOT / "tests/data/photo.png").convert("RGB")
+    photo.crop((0, 0, 160, 96)).save(top / "a.png")
+    photo.crop((20, 10, 120, 110)).save(top / "b.png")
+    (top / "broken.png").write_bytes(b"no picture")
+    (top / "below").mkdir()
+    photo.crop((0, 0, 64, 64)).save(top / "below/c.png")
+    return top
+
+
+@pytest.fixture(scope="module")
+def records(folder: Path) -> list[dict]:
+    return run([folder / "a.png", folder / "b.png"], QUICK)[0]
+
+
+def bench(*args: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, ["bench", *map(str, args)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_record_holds_what_the_codecs_make(folder: Path, records: list[dict]) -> None:
+    record = records[0]
+    pixels = np.asarray(Image.open(folder / "a.png"))
+    assert (record["name"], record["width"], record["height"]) == ("a.png", 160, 96)
+    jpeg = available()["jpeg"]
+    for point, quality in zip(record["points"]["jpeg"], jpeg.ladder, strict=True):
+        data = jpeg.encode(pixels, quality)
+        assert point["bytes"] == len(data)
+        assert point["setting"] == f"quality {quality}"
+        mse = np.square(jpeg.decode(data).astype(float) - pixels).mean()
+        assert point["metrics"]["psnr"] == pytest.approx(10 * np.log10(255**2 / mse), abs=1e-3)
+    ours = record["points"]["photo-1"]
+    assert [p["setting"] for p in ours] == list(QUICK.rates)
+    assert sorted(p["bytes"] for p in ours) == [p["bytes"] for p in ours]
+    assert all(p["ideal_bytes"] <= p["bytes"] for p in ours)
+
+
+def test_equal_size_is_the_best_file_that_is_not_larger(folder: Path, records: list[dict]) -> None:
+    pixels = np.asarray(Image.open(folder / "a.png"))
+    jpeg = available()["jpeg"]
+    sizes = {q: len(jpeg.encode(pixels, q)) for q in range(jpeg.ladder[0], jpeg.ladder[-1] + 1)}
+    rows = [row for row in records[0]["equal_size"] if row["thumbnail"] is None]
+    assert len(rows) == 3
+    for row in rows:
+        found = row["references"]["jpeg"]
+        fitting = [q for q, size in sizes.items() if size <= row["bytes"]]
+        assert found["too_large"] == (not fitting)
+        best = max(fitting) if fitting else jpeg.ladder[0]
+        assert (found["setting"], found["bytes"]) == (f"quality {best}", sizes[best])
+    small = [row for row in records[0]["equal_size"] if row["thumbnail"] == 64]
+    assert [row["setting"] for row in small] == list(QUICK.rates)
+    assert not any(row["thumbnail"] == 256 for row in records[0]["equal_size"])  # too small for it
+
+
+def test_a_report_sums_up(records: list[dict]) -> None:
+    report = summary.report(records, QUICK, command="vqcodec bench x")
+    json.dumps(report, allow_nan=False)
+    for name in ("photo-1", "jpeg", "webp"):
+        for i, point in enumerate(report["curves"][name]):
+            every = [r["points"][name][i] for r in records]
+            bpp = [
+                8 * p["bytes"] / (r["width"] * r["height"])
+                for p, r in zip(every, records, strict=True)
+            ]
+            assert point["bpp"] == pytest.approx(np.mean(bpp), abs=1e-6)
+            psnr = np.mean([p["metrics"]["psnr"] for p in every])
+            assert point["metrics"]["psnr"] == pytest.approx(psnr, abs=1e-4)
+    rows = {(r["reference"], r["metric"]): r for r in report["bd_rate"]}
+    assert set(rows) == {(r, m) for r in ("jpeg", "webp") for m in ("psnr", "ssim")}
+    ours, jpeg = (report["curves"][name] for name in ("photo-1", "jpeg"))
+    direct = bd_rate(
+        [p["bpp"] for p in ours],
+        [p["metrics"]["psnr"] for p in ours],
+        [p["bpp"] for p in jpeg],
+        [p["metrics"]["psnr"] for p in jpeg],
+    )
+    assert rows["jpeg", "psnr"]["mean_curve"]["percent"] == pytest.approx(direct.percent, abs=1e-3)
+    assert rows["jpeg", "psnr"]["mean_curve"]["percent"] < 0
+    assert rows["jpeg", "psnr"]["per_image"]["count"] == 2
+
+
+def test_a_setting_that_a_picture_lacks_is_not_in_the_mean(records: list[dict]) -> None:
+    cut = json.loads(json.dumps(records))
+    del cut[1]["points"]["photo-1"][2]
+    assert [p["setting"] for p in summary.mean_curve(cut, "photo-1")] == ["6bit", "8bit"]
+
+
+def test_similarities_are_compared_in_decibels() -> None:
+    assert summary.to_scale("ms_ssim", 0.99) == pytest.approx(20)
+    assert summary.to_scale("psnr", 30.0) == 30
+
+
+def test_one_job_and_two_find_the_same(folder: Path, records: list[dict]) -> None:
+    again, _ = run([folder / "a.png", folder / "b.png"], QUICK, jobs=2)
+
+    def without_times(found: list[dict]) -> str:
+        return json.dumps([r | {"points": _untimed(r["points"])} for r in found])
+
+    assert without_times(again) == without_times(records)
+
+
+def _untimed(points: dict) -> dict:
+    return {
+        name: [{k: v for k, v in p.items() if not k.endswith("_s")} for p in found]
+        for name, found in points.items()
+    }
+
+
+def test_the_cache_is_used_and_survives_damage(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(("photo-1",), ("jpeg",), ("6bit",), ("psnr",))
+    first, _ = run([folder / "a.png"], plan, cache=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    shutil.copy(folder / "a.png", tmp_path / "copy.png")
+    with monkeypatch.context() as patch:
+        patch.setattr("vqcodec.bench.run.measure_pixels", lambda *args: pytest.fail("measured"))
+        again, _ = run([folder / "a.png", tmp_path / "copy.png"], plan, cache=tmp_path)
+    assert again[0] == first[0]
+    assert again[1]["name"] == again[1]["equal_size"][0]["image"] == "copy.png"
+    kept.write_text(kept.read_text()[:100])
+    repaired, _ = run([folder / "a.png"], plan, cache=tmp_path)
+    assert _untimed(repaired[0]["points"]) == _untimed(first[0]["points"])
+    assert json.loads(kept.read_text())["name"] == "a.png"
+    other = Plan(("photo-1",), ("jpeg",), ("7bit",), ("psnr",))
+    pixels = np.asarray(Image.open(folder / "a.png"))
+    assert len({p.key(pixels) for p in (plan, other)} | {plan.key(pixels[:, ::-1])}) == 3
+
+
+def test_speed_is_split(folder: Path) -> None:
+    pixels = np.asarray(Image.open(folder / "a.png"))
+    row = speed.own("photo-1", "7bit", pixels, "cpu")
+    assert row["encode_mps"] > 0 and row["decode_mps"] > 0 and row["load_s"] > 0
+    total = 1e3 * pixels.shape[0] * pixels.shape[1] / 1e6 / row["decode_mps"]
+    parts = row["decode_ms"]
+    assert set(parts) == {"network", "prior", "entropy", "io"}
+    assert parts["network"] + parts["prior"] + parts["entropy"] >= 0.99 * total
+    assert speed.memory()["peak_rss_mib"] > 50
+
+
+def test_the_command_writes_every_view(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "csv", "html", "png")}
+    code, stdout, stderr = bench(
+        folder, "--vs", "jpeg,webp", "--rates", "6bit,9bit", "--metrics", "psnr", "--no-speed",
+        "--json", files["json"], "--csv", files["csv"], "--html", files["html"],
+        "--plot", files["png"],
+    )  # fmt: skip
+    assert code == 0, stderr
+    assert "BD-rate" in stdout and "JPEG" in stdout and "thumbnails of 64x64" in stdout
+    assert "broken.png" in stderr
+    report = json.loads(files["json"].read_text())
+    assert [image["name"] for image in report["images"]] == ["a.png", "b.png"]
+    assert [row["path"] for row in report["skipped"]] == [str(folder / "broken.png")]
+    rows = list(csv.DictReader(files["csv"].open()))
+    points = [p for image in report["images"] for c in image["points"].values() for p in c]
+    assert [int(row["bytes"]) for row in rows] == [p["bytes"] for p in points]
+    assert "data:image/webp;base64," in files["html"].read_text()
+    assert Image.open(files["png"]).width > 500
+    code, _, stderr = bench(folder, "--json", files["json"])
+    assert code == 8 and "--force" in stderr
+
+
+def test_folders_below_and_limits(folder: Path) -> None:
+    args = ("--vs", "jpeg", "--rates", "6bit", "--metrics", "psnr", "--no-speed")
+    assert "1 picture;" in bench(folder, "--limit", "1", *args)[1]
+    assert "3 pictures;" in bench(folder, "-r", *args)[1]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["--vs", "bpg"], 3, "no encoder for bpg"),
+        (["--metrics", "beauty"], 2, "no metric 'beauty'"),
+        (["--rates", "very good"], 7, "rate 'very good'"),
+        (["--codec", "video"], 6, "no codec named 'video'"),
+    ],
+)
+def test_wrong_requests_are_one_line(
+    folder: Path, args: list[str], code: int, message: str
+) -> None:
+    found, _, stderr = bench(folder, *args)
+    assert found == code
+    assert message in stderr and stderr.count("\n") == 1
+
+
+def test_nothing_to_measure(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"")
+    code, _, stderr = bench(tmp_path, "--vs", "jpeg", "--no-speed")
+    assert code == 3 and "no picture could be read" in stderr
+    assert bench(tmp_path / "none.png", "--vs", "jpeg", "--no-speed")[0] == 3
+
+
+def test_a_terminal_of_80_columns_is_enough(records: list[dict]) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    report = summary.report(records, QUICK, command="x", skipped=[{"path": "y", "why": "z"}])
+    text = StringIO()
+    output.print_report(report, Console(file=text, width=80))
+    assert "…" not in text.getvalue()
+    assert "skipped y: z" in text.getvalue()
+
+
+def test_the_middle_of_a_large_picture_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SHOWN_PIXELS", 1000)
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    plan = Plan(("photo-1",), ("jpeg",), ("6bit",), ("psnr",), pictures=True)
+    shown = measure.measure_pixels("x", pixels, plan)["picture"]
+    assert (shown["width"], shown["height"]) == (96, 64)
+    assert shown["rates"][0]["references"]["jpeg"]["src"].startswith("data:image/webp")

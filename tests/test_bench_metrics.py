@@ -1,0 +1,225 @@
+"""Each metric against a second implementation, or against the tool that defines it."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("scipy", reason="pip install vqcodec[bench]")
+
+from vqcodec.bench.metrics import METRICS, measure
+
+IDS = ["psnr", "psnr_y", "ssim", "ms_ssim", "ssimulacra2"]
+PHOTO = np.asarray(
+    Image.open(Path(__file__).parent / "data" / "photo.png").convert("RGB")
+)  # (320, 480, 3)
+
+
+def posterized(step: int, pixels: np.ndarray = PHOTO) -> np.ndarray:
+    """Distorted without an encoder, whose next version would give other pixels."""
+    return np.minimum(pixels.astype(int) // step * step + step // 2, 255).astype(np.uint8)
+
+
+def noisy(pixels: np.ndarray = PHOTO) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, 12, pixels.shape)
+    return np.clip(np.round(pixels + noise), 0, 255).astype(np.uint8)
+
+
+def one(name: str, original: np.ndarray, decoded: np.ndarray) -> float:
+    value = measure(original, decoded, [name])[name]
+    assert value is not None
+    return value
+
+
+def test_ids_and_order() -> None:
+    assert [metric.id for metric in METRICS] == IDS
+    assert [metric.unit for metric in METRICS] == ["dB", "dB", "", "", ""]
+    assert list(measure(PHOTO, PHOTO, {"ssim", "psnr"})) == ["psnr", "ssim"]
+    assert measure(PHOTO, PHOTO, []) == {}
+
+
+def test_identical_pictures() -> None:
+    pytest.importorskip("pytorch_msssim")
+    pytest.importorskip("ssimulacra2")
+    found = measure(PHOTO, PHOTO.copy())
+    assert list(found) == IDS
+    assert found["psnr"] == found["psnr_y"] == math.inf
+    assert found["ssim"] == pytest.approx(1, abs=1e-6)
+    assert found["ms_ssim"] == pytest.approx(1, abs=1e-6)
+    assert found["ssimulacra2"] == 100
+
+
+@pytest.mark.parametrize("decoded", [posterized(32), noisy()], ids=["posterized", "noisy"])
+def test_psnr_is_that_of_scikit_image(decoded: np.ndarray) -> None:
+    metrics = pytest.importorskip("skimage.metrics")
+    expected = metrics.peak_signal_noise_ratio(PHOTO, decoded, data_range=255)
+    assert one("psnr", PHOTO, decoded) == pytest.approx(expected, abs=1e-9)
+
+
+def test_psnr_of_a_known_error() -> None:
+    grey = np.full((9, 7, 3), 100, np.uint8)
+    assert one("psnr", grey, grey + np.uint8(5)) == pytest.approx(20 * math.log10(255 / 5))
+    # all of luma's weights together are 1: a grey error is the same in luma
+    assert one("psnr_y", grey, grey + np.uint8(5)) == pytest.approx(20 * math.log10(255 / 5))
+
+
+@pytest.mark.parametrize(("channel", "weight"), [(0, 0.299), (1, 0.587), (2, 0.114)])
+def test_psnr_y_weighs_the_channels_as_jfif_does(channel: int, weight: float) -> None:
+    off = PHOTO.copy()
+    off[..., channel] ^= 1  # every sample is off by 1
+    assert one("psnr_y", PHOTO, off) == pytest.approx(20 * math.log10(255 / weight), abs=1e-5)
+
+
+def test_psnr_y_is_near_that_of_pillows_rounded_luma() -> None:
+    decoded = noisy()
+    a, b = (
+        np.asarray(Image.fromarray(p).convert("YCbCr"), np.float64)[..., 0]
+        for p in (PHOTO, decoded)
+    )
+    expected = 10 * math.log10(255**2 / np.square(a - b).mean())
+    assert one("psnr_y", PHOTO, decoded) == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("decoded", [posterized(32), noisy()], ids=["posterized", "noisy"])
+def test_ssim_is_that_of_scikit_image(decoded: np.ndarray) -> None:
+    pytest.importorskip("pytorch_msssim")
+    metrics = pytest.importorskip("skimage.metrics")
+    _, full = metrics.structural_similarity(
+        PHOTO,
+        decoded,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        channel_axis=2,
+        full=True,
+    )
+    inside = full[5:-5, 5:-5]  # where the window of 11 x 11 does not leave the picture
+    assert one("ssim", PHOTO, decoded) == pytest.approx(inside.mean(), abs=2e-6)
+
+
+def structure(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Wang et al. 2004 on (h, w) float64: the means of SSIM and of its contrast and structure."""
+    from scipy.signal import correlate2d
+
+    n = np.arange(-5, 6)
+    window = np.exp(-(n[:, None] ** 2 + n**2) / (2 * 1.5**2))
+    window /= window.sum()
+
+    def mean(plane: np.ndarray) -> np.ndarray:
+        return correlate2d(plane, window, mode="valid")
+
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    mu_a, mu_b = mean(a), mean(b)
+    contrast = (2 * (mean(a * b) - mu_a * mu_b) + c2) / (
+        mean(a * a) - mu_a**2 + mean(b * b) - mu_b**2 + c2
+    )
+    luminance = (2 * mu_a * mu_b + c1) / (mu_a**2 + mu_b**2 + c1)
+    return float((luminance * contrast).mean()), float(contrast.mean())
+
+
+@pytest.mark.parametrize("decoded", [posterized(32), noisy()], ids=["posterized", "noisy"])
+def test_ssim_and_ms_ssim_are_those_of_the_papers(decoded: np.ndarray) -> None:
+    pytest.importorskip("pytorch_msssim")
+    part = np.s_[40:216, 100:372]  # 176 x 272: even down to 11 x 17, where the window just fits
+    ssims, ms_ssims = [], []
+    for channel in range(3):
+        a, b = (pixels[part][..., channel].astype(np.float64) for pixels in (PHOTO, decoded))
+        product = 1.0
+        for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+            if scale:
+                a, b = (
+                    (p[::2, ::2] + p[1::2, ::2] + p[::2, 1::2] + p[1::2, 1::2]) / 4 for p in (a, b)
+                )
+            ssim, contrast = structure(a, b)
+            if scale == 0:
+                ssims.append(ssim)
+            product *= (ssim if scale == 4 else contrast) ** weight
+        ms_ssims.append(product)
+    found = measure(PHOTO[part], decoded[part], ["ssim", "ms_ssim"])
+    assert found["ssim"] == pytest.approx(np.mean(ssims), abs=2e-6)
+    assert found["ms_ssim"] == pytest.approx(np.mean(ms_ssims), abs=2e-6)
+
+
+# Scores by the C++ tool: `ssimulacra2 original.png distorted.png` of libjxl 0.11.2 (Debian's
+# libjxl-devtools 0.11.2-0.1~deb13u2).
+@pytest.mark.parametrize(
+    ("part", "step", "score"),
+    [
+        (np.s_[:], 16, 78.97638346),
+        (np.s_[:], 32, 44.29399870),
+        (np.s_[:], 64, -24.75295861),
+        (np.s_[:230, :240], 16, 79.03316553),
+        (np.s_[5:120, 3:116], 16, 77.86794511),  # 113 x 115
+    ],
+)
+def test_ssimulacra2_is_that_of_the_cpp_tool(
+    part: tuple[slice, ...], step: int, score: float
+) -> None:
+    pytest.importorskip("ssimulacra2")
+    found = one("ssimulacra2", PHOTO[part], posterized(step)[part])
+    assert found == pytest.approx(score, abs=0.03)
+
+
+def test_ssimulacra2_of_a_shift_is_that_of_the_cpp_tool() -> None:
+    pytest.importorskip("ssimulacra2")
+    shifted = np.roll(PHOTO, 1, 1)
+    assert one("ssimulacra2", PHOTO, shifted) == pytest.approx(-3.06232486, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("side", "missing"),
+    [
+        (1, {"ssim", "ms_ssim", "ssimulacra2"}),
+        (10, {"ssim", "ms_ssim", "ssimulacra2"}),
+        (11, {"ms_ssim", "ssimulacra2"}),
+        (112, {"ms_ssim", "ssimulacra2"}),
+        (113, {"ms_ssim"}),
+        (160, {"ms_ssim"}),
+        (161, set()),
+    ],
+)
+def test_pictures_too_small_for_a_metric(side: int, missing: set[str]) -> None:
+    pytest.importorskip("pytorch_msssim")
+    pytest.importorskip("ssimulacra2")
+    for part in (np.s_[:side], np.s_[:, :side]):
+        found = measure(PHOTO[part], posterized(16)[part])
+        assert {name for name, value in found.items() if value is None} == missing
+        assert all(math.isfinite(value) for value in found.values() if value is not None)
+
+
+def test_missing_packages_leave_their_metrics_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("pytorch_msssim", "ssimulacra2.ssimulacra2"):
+        monkeypatch.setitem(sys.modules, module, None)
+    found = measure(PHOTO, posterized(16))
+    assert found["ssim"] is found["ms_ssim"] is found["ssimulacra2"] is None
+    assert found["psnr"] is not None and found["psnr_y"] is not None
+
+
+@pytest.mark.parametrize(
+    "decoded",
+    [PHOTO[:-1], PHOTO[..., 0], PHOTO.astype(np.float32), PHOTO[..., :2]],
+    ids=["size", "grey", "float", "two channels"],
+)
+def test_other_arrays_are_refused(decoded: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="two \\(h, w, 3\\) uint8 arrays are compared"):
+        measure(PHOTO, decoded)
+    with pytest.raises(ValueError, match="two \\(h, w, 3\\) uint8 arrays are compared"):
+        measure(decoded, PHOTO)
+
+
+def test_empty_arrays_and_unknown_metrics_are_refused() -> None:
+    with pytest.raises(ValueError, match="are compared"):
+        measure(PHOTO[:0], PHOTO[:0])
+    with pytest.raises(ValueError, match="no metric 'vmaf': there are psnr, psnr_y, ssim"):
+        measure(PHOTO, PHOTO, ["psnr", "vmaf"])
+
+
+def test_the_module_is_light_to_import() -> None:
+    code = "import sys, vqcodec.bench.metrics; print(sorted({'torch', 'scipy'} & {*sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,1 @@
+"""Measuring codecs against each other: reference encoders, metrics, BD-rates."""

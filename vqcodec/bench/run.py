@@ -1,0 +1,107 @@
+"""Many pictures: in parallel, from the cache where they were measured before."""
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqcodec.bench.measure import Plan, measure_pixels
+from vqcodec.errors import ImageError, InputError
+from vqcodec.files import atomic_write
+from vqcodec.image import read_rgb
+
+Found = tuple[list[dict[str, Any]], list[dict[str, str]]]
+
+
+def run(
+    paths: Sequence[Path],
+    plan: Plan,
+    *,
+    jobs: int = 1,
+    cache: Path | None = None,
+    advance: Callable[[float], None] = lambda pictures: None,
+) -> Found:
+    """(records in the order of ``paths``, what was skipped and why).
+
+    With several ``jobs`` each is a process with its share of torch's threads. ``cache``: a folder
+    with a file for each record. ``advance`` is told the share of a picture that is done.
+    """
+    done: dict[int, dict[str, Any]] = {}
+    skipped: dict[int, dict[str, str]] = {}
+    for index, outcome in _outcomes(paths, plan, jobs, cache, advance):
+        if isinstance(outcome, str):
+            skipped[index] = {"path": str(paths[index]), "why": outcome}
+        else:
+            done[index] = outcome
+    return [done[i] for i in sorted(done)], [skipped[i] for i in sorted(skipped)]
+
+
+def _outcomes(
+    paths: Sequence[Path],
+    plan: Plan,
+    jobs: int,
+    cache: Path | None,
+    advance: Callable[[float], None],
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    steps = len(plan.codecs) + len(plan.references) + 1
+    if jobs == 1:
+        for index, path in enumerate(paths):
+            parts: list[float] = []
+
+            def step(parts: list[float] = parts) -> None:
+                parts.append(1 / steps)
+                advance(1 / steps)
+
+            yield index, one(path, plan, cache, step)
+            advance(1 - sum(parts))
+        return
+    threads = max(1, torch.get_num_threads() // jobs)
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (threads,)) as pool:
+        futures = {pool.submit(one, path, plan, cache): i for i, path in enumerate(paths)}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+                advance(1.0)
+        except BaseException:  # Ctrl-C, or an error: what has not begun is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def one(
+    path: Path, plan: Plan, cache: Path | None, step: Callable[[], None] = lambda: None
+) -> dict[str, Any] | str:
+    """The record of a picture, or why there is none."""
+    try:
+        pixels = read_rgb(path)
+    except (InputError, ImageError) as error:
+        return str(error).removeprefix(f"{path}: ")
+    kept = cache / f"{plan.key(pixels)}.json" if cache else None
+    if kept and (known := _read(kept)):
+        return _renamed(known, path.name)
+    record = measure_pixels(path.name, pixels, plan, step)
+    if kept:
+        with atomic_write(kept, force=True) as file:
+            file.write(json.dumps(record).encode())
+    return record
+
+
+def _read(kept: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or cut short by another program: measured again
+        return None
+    return record if isinstance(record, dict) and "points" in record else None
+
+
+def _renamed(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """A copy of a picture, under its own name."""
+    changed: dict[str, Any] = {"name": name}
+    changed["equal_size"] = [row | {"image": name} for row in record["equal_size"]]
+    if "picture" in record:
+        changed["picture"] = record["picture"] | {"image": name}
+    return record | changed

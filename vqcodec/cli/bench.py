@@ -1,0 +1,189 @@
+"""``vqcodec bench``: our codecs against JPEG, WebP, AVIF, JPEG XL and JPEG 2000."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vqcodec.cli import options
+from vqcodec.cli.jobs import pictures_in
+from vqcodec.errors import InputError, OutputError
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+
+
+@click.command()
+@click.argument("inputs", metavar="DIR|IMAGE...", nargs=-1, required=True, type=click.Path())
+@click.option("--codec", "codecs", metavar="ID", multiple=True, help="Ours; may be repeated.")
+@click.option(
+    "--vs",
+    metavar="LIST",
+    callback=_names,
+    help="References, such as jpeg,webp,avif,jxl,jpeg2000.  [default: all at hand]",
+)
+@click.option("--external", is_flag=True, help="Also cjxl, avifenc and mozjpeg found on PATH.")
+@click.option("--rates", metavar="LIST", callback=_names, help="Ours.  [default: 5bit,5.5bit...]")
+@click.option(
+    "--metrics", metavar="LIST", callback=_names, help="Such as psnr,ms_ssim.  [default: all]"
+)
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="A page to look at.")
+@click.option("--json", "json_", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--csv", "csv_", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Curves as PNG.")
+@click.option("--cache", metavar="DIR", type=click.Path(path_type=Path), help="Resume from here.")
+@click.option("--jobs", metavar="N", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N pictures.")
+@click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders.")
+@click.option("--no-speed", is_flag=True, help="Leave out the timing, which needs an idle machine.")
+@click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
+@options.device
+@options.threads
+@options.quiet
+def bench(
+    inputs: Sequence[str],
+    codecs: tuple[str, ...],
+    vs: tuple[str, ...],
+    external: bool,
+    rates: tuple[str, ...],
+    metrics: tuple[str, ...],
+    html: Path | None,
+    json_: Path | None,
+    csv_: Path | None,
+    plot: Path | None,
+    cache: Path | None,
+    jobs: int,
+    limit: int | None,
+    recursive: bool,
+    no_speed: bool,
+    force: bool,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Compare codecs on pictures, by the bytes of finished files.
+
+    Without other options: the default codec against every reference that the installed Pillow has
+    (JPEG XL with `pip install 'vqcodec[bench]'`), as tables in the terminal.
+    """
+    for path in (html, json_, csv_, plot):  # before the work, and not after it
+        if path and not force and path.exists():
+            raise OutputError(f"{path}: exists; --force overwrites")
+    paths = pictures_in(inputs, recursive)[:limit]
+    if plot:
+        _matplotlib()
+    options.use_threads(threads)
+
+    from rich.console import Console
+
+    from vqcodec.bench import output, report, speed, summary
+    from vqcodec.bench.run import run
+    from vqcodec.image import read_rgb
+
+    plan = _plan(codecs, vs, external, rates, metrics, device, html is not None)
+    if cache:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{cache}: cannot be made: {error.strerror}") from error
+    console = Console(stderr=True, quiet=quiet)
+    with _bar(console) as bar:
+        task = bar.add_task("measuring", total=len(paths))
+        records, skipped = run(
+            paths, plan, jobs=jobs, cache=cache, advance=lambda part: bar.advance(task, part)
+        )
+        for row in skipped:
+            console.print(f"skipped {row['path']}: {row['why']}", highlight=False, soft_wrap=True)
+        if not records:
+            raise InputError(f"{inputs[0]}: no picture could be read")
+        timed: list[dict[str, Any]] = []
+        if not no_speed:
+            first = next(p for p in paths if p.name == records[0]["name"])
+            task = bar.add_task("timing", total=2 * len(plan.codecs) + len(plan.references))
+            timed = speed.all_of(plan, read_rgb(first), lambda: bar.advance(task))
+    pictures = [record["picture"] for record in records if "picture" in record]
+    result = summary.report(
+        records,
+        plan,
+        command=" ".join(["vqcodec", *sys.argv[1:]]),
+        skipped=skipped,
+        speed=timed,
+        memory=speed.memory(),
+    )
+    if json_:
+        _write(json_, json.dumps(result, ensure_ascii=False, separators=(",", ":")), force)
+    if csv_:
+        _write(csv_, output.to_csv(result), force)
+    if html:
+        _write(html, report.html(result, pictures), force)
+    if plot:
+        _write(plot, output.plot(result, plan.metrics[0]), force)
+    if not quiet:
+        output.print_report(result, Console())
+
+
+def _plan(
+    codecs: tuple[str, ...],
+    vs: tuple[str, ...],
+    external: bool,
+    rates: tuple[str, ...],
+    metrics: tuple[str, ...],
+    device: str,
+    pictures: bool,
+) -> Any:
+    """Refuses unknown names before any work."""
+    from vqcodec import zoo
+    from vqcodec.bench import metrics as known
+    from vqcodec.bench import references
+    from vqcodec.bench.measure import RATES, Plan
+    from vqcodec.codec import parse_rate
+
+    for rate in rates:
+        parse_rate(rate)
+    at_hand = list(references.available())
+    ids = [m.id for m in known.METRICS]
+    for name in metrics:
+        if name not in ids:
+            raise click.UsageError(f"no metric {name!r}; there are {', '.join(ids)}")
+    chosen = list(vs or at_hand) + (list(references.external()) if external else [])
+    plan = Plan(
+        codecs=tuple(zoo.find(name).id for name in codecs or (zoo.DEFAULT,)),
+        references=tuple(dict.fromkeys(chosen)),
+        rates=rates or RATES,
+        metrics=metrics or tuple(known.computable()),
+        device=zoo.device_of(device),
+        pictures=pictures,
+    )
+    _ = plan.found
+    return plan
+
+
+def _matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise click.UsageError("--plot needs matplotlib: pip install 'vqcodec[bench]'") from None
+
+
+def _bar(console: Any) -> Any:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.1f}/{task.total:.0f}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console)
+
+
+def _write(path: Path, content: str | bytes, force: bool) -> None:
+    from vqcodec.files import atomic_write
+
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
+    with atomic_write(path, force=force) as file:
+        file.write(data)
