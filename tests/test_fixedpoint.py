@@ -59,8 +59,9 @@ def test_same_sums_for_any_order_threads_and_layout(two_threads: None) -> None:
     assert torch.equal(torch.cat([linear(row[None]) for row in x]), expected)
     by_hand = torch.zeros(700, 40, dtype=torch.float64)
     for column in order.tolist():
-        by_hand += x[:, column, None] * linear.weight[:, column]
-    assert torch.equal(fixedpoint.round_activations(by_hand + linear.bias), expected)
+        by_hand += x[:, column, None] * fixedpoint.round_weights(weight)[:, column]
+    by_hand += fixedpoint.round_activations(bias.double())
+    assert torch.equal(fixedpoint.round_activations(by_hand), expected)
     torch.set_num_threads(1)
     assert torch.equal(linear(x), expected)
 

@@ -18,7 +18,11 @@ from vqcodec import container, zoo
 from vqcodec.codec import RatePoint
 
 GOLDEN = Path(__file__).parent / "golden"
-HASHES: dict[str, str] = json.loads((GOLDEN / "golden.json").read_text(encoding="utf-8"))
+HASHES: dict[str, str] = {  # "codec/name" -> hash
+    f"{listed.parent.name}/{name}": value
+    for listed in sorted(GOLDEN.glob("*/golden.json"))
+    for name, value in json.loads(listed.read_text(encoding="utf-8")).items()
+}
 
 
 @pytest.fixture(params=[1, 2])
@@ -48,7 +52,13 @@ def assert_same_pixels(name: str, device: str) -> None:
 
 
 def test_every_golden_file_is_listed() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.vqc")} == set(HASHES)
+    found = {f"{path.parent.name}/{path.stem}" for path in GOLDEN.glob("*/*.vqc")}
+    assert found == set(HASHES)
+
+
+def test_every_shipped_codec_has_golden_files() -> None:
+    models = Path(__file__).parents[1] / "models"
+    assert {path.name for path in models.iterdir()} == {name.split("/")[0] for name in HASHES}
 
 
 @pytest.mark.parametrize("name", HASHES)
@@ -61,8 +71,10 @@ def test_golden_files_decode_to_their_pixels_within_a_step(name: str, threads: i
     assert_same_pixels(name, "cpu")
 
 
-def test_golden_metadata_comes_back() -> None:
-    picture = vqcodec.decode_picture((GOLDEN / "photo-icc-exif.vqc").read_bytes(), device="cpu")
+@pytest.mark.parametrize("codec", sorted({name.split("/")[0] for name in HASHES}))
+def test_golden_metadata_comes_back(codec: str) -> None:
+    data = (GOLDEN / codec / "photo-icc-exif.vqc").read_bytes()
+    picture = vqcodec.decode_picture(data, device="cpu")
     assert picture.icc is not None and picture.icc[36:40] == b"acsp"
     assert picture.exif is not None and b"Hagia Sophia" in picture.exif
 

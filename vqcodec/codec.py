@@ -16,7 +16,7 @@ from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.autoencoders.ladder_codec import LadderCodec, RatePoint
 from vqcodec.container import Box, Container, Header
 from vqcodec.errors import CodecError, FormatError, ImageError, RateError, SizeError
-from vqcodec.fixedpoint import ACTIVATION_BITS, WEIGHT_BITS
+from vqcodec.fixedpoint import ACTIVATION_BITS, stored_weights
 from vqcodec.zoo import Card
 
 CLOSE_ENOUGH = 0.995  # of a size target: no need to search for the last bytes
@@ -86,12 +86,7 @@ class Codec:
             offsets = tensors.pop("offsets", None)  # photo-1 has none
             if offsets is not None:
                 offsets = offsets.float() / 2**ACTIVATION_BITS
-            state = {
-                name: value.float() / 2**WEIGHT_BITS
-                if value.dtype == torch.int16
-                else value.float()
-                for name, value in tensors.items()
-            }
+            state = {name: stored_weights(value) for name, value in tensors.items()}
             state["std"] = units[0].float() / 256
             model = Ladder(LadderConfig.from_dict(card.shape))
             missing, unexpected = model.load_state_dict(state, strict=False)

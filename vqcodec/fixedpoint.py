@@ -34,6 +34,11 @@ def round_weights(weights: Tensor) -> Tensor:
     return torch.floor(weights.double() * _WEIGHT_SCALE + 0.5) / _WEIGHT_SCALE
 
 
+def stored_weights(value: Tensor) -> Tensor:
+    """A tensor of a weights file as float32: int16 holds multiples of 2**-12, float16 itself."""
+    return value.float() / (_WEIGHT_SCALE if value.dtype == torch.int16 else 1)
+
+
 def round_activations(x: Tensor) -> Tensor:
     """Round float64 ``x`` in place to multiples of 2**-10, half up, and clip it to +-2**10."""
     x.mul_(_ACTIVATION_SCALE).add_(0.5).floor_().mul_(1 / _ACTIVATION_SCALE)
@@ -41,8 +46,12 @@ def round_activations(x: Tensor) -> Tensor:
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """max(x, x / 8), rounded to the grid. The slope is a power of two, so the product is exact."""
-    return round_activations(torch.maximum(x, x / 8))
+    """max(x, x / 8) rounded to the grid, of ``x`` on it; the power of two makes x / 8 exact.
+
+    Only what is negative needs rounding, and rounding keeps the order: so round first.
+    """
+    eighth = (x * (_ACTIVATION_SCALE / 8)).add_(0.5).floor_().mul_(1 / _ACTIVATION_SCALE)
+    return torch.maximum(x, eighth)
 
 
 def log2_magnitude(x: Tensor) -> Tensor:
@@ -73,15 +82,18 @@ class FixedLinear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.weight = round_weights(weight).contiguous()
-        self.bias = round_activations(bias.double().clone())
-        largest = self.weight.abs().sum(1).max().item() * ACTIVATION_LIMIT + ACTIVATION_LIMIT
+        weight, bias = round_weights(weight), round_activations(bias.double().clone())
+        largest = weight.abs().sum(1).max().item() * ACTIVATION_LIMIT + ACTIVATION_LIMIT
         if not largest * _WEIGHT_SCALE * _ACTIVATION_SCALE < _EXACT:
             raise ValueError("weights too large for exact evaluation in 53 bits")
+        # In units of the grid of activations, a half included, so that flooring the sum rounds it
+        self._weight = (weight * _ACTIVATION_SCALE).t().contiguous()  # (in, out)
+        self._bias = bias * _ACTIVATION_SCALE + 0.5
 
     def __call__(self, rows: Tensor) -> Tensor:
         """rows (n, in) on the activation grid -> (n, out) on the activation grid."""
-        return round_activations((rows @ self.weight.t()).add_(self.bias))
+        units = torch.addmm(self._bias, rows, self._weight).floor_()
+        return units.mul_(1 / _ACTIVATION_SCALE).clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
 
 def patches(grid: Tensor, cells: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""Write the golden files anew, with the installed photo-1: python tests/golden/make.py
+"""Write the golden files of a codec: python tests/golden/make.py photo-2
 
 Only for a new codec number or new weights before a release: what was released must decode for ever.
 """
 
 import hashlib
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,14 +57,15 @@ def codes_hash(codec: Codec, data: bytes) -> str:
 
 
 def main() -> None:
-    codec = vqcodec.load_codec("photo-1", "cpu")
-    hashes = {}
+    codec = vqcodec.load_codec(sys.argv[1], "cpu")
+    folder, hashes = HERE / codec.card.id, {}
+    folder.mkdir(exist_ok=True)
     for name, (picture, rate) in pictures().items():
         data = compress(codec, picture, rate).data
-        (HERE / f"{name}.vqc").write_bytes(data)
+        (folder / f"{name}.vqc").write_bytes(data)
         hashes[name] = codes_hash(codec, data)
-        vqcodec.decode(data, device="cpu").save(HERE / f"{name}.png", optimize=True)
-    (HERE / "golden.json").write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
+        vqcodec.decode(data, device="cpu").save(folder / f"{name}.png", optimize=True)
+    (folder / "golden.json").write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from vqcodec.autoencoders.ladder_codec import (
     RatePoint,
     unit_tables,
 )
-from vqcodec.fixedpoint import ACTIVATION_BITS, WEIGHT_BITS
+from vqcodec.fixedpoint import ACTIVATION_BITS, WEIGHT_BITS, stored_weights
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import Histogram, integer_rows
 
@@ -112,7 +112,7 @@ def rounded(model: Ladder) -> Ladder:
     state = dict(model.state_dict())
     for name, value in pack_weights(model).items():
         if name != "units":
-            state[name] = value.float() / (2**WEIGHT_BITS if value.dtype == torch.int16 else 1)
+            state[name] = stored_weights(value)
     copy.load_state_dict(state)
     return copy
 

@@ -145,7 +145,8 @@ def train_command(
         )
         sha256 = export.write_weights(out, model, *tables)
         described = {"system": "ladder", "rates": "5bit to 10bit"}
-        how = {
+        how: dict[str, Any] = {"start": config.start} if config.start else {}
+        how |= {
             "pictures": len(training),
             "held_out": len(held_out),
             "steps": run.step,
