@@ -162,12 +162,15 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--step", action="append", help="repeat these only; keep the others")
     options = parser.parse_args()
     pictures = sorted(options.pictures.glob("*.png"))
     measured = json.loads(options.results.read_text())
     torch.set_num_threads(2)
     ours = zoo.load(zoo.find(), "cpu")
     report: dict[str, object] = {"machine": platform.processor() or platform.machine()}
+    if options.step:
+        report = json.loads(options.out.read_text())
     steps: dict[str, Callable[[], object]] = {
         "monotone": lambda: monotone(measured),
         "overhead": lambda: overhead(measured),
@@ -177,6 +180,8 @@ def main() -> None:
         "targets": lambda: targets(ours, pictures),
     }
     for name, step in steps.items():
+        if options.step and name not in options.step:
+            continue
         report[name] = step()
         print(name, json.dumps(report[name]), file=sys.stderr, flush=True)
     report["peak_mib_of_this_process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -4,7 +4,7 @@
 
 The numbers come from (Kodak: 24 pictures in a folder; an otherwise idle machine)
 
-    vqcodec bench KODAK --codec photo-2 --codec photo-1 --jobs 2 --json docs/bench.json --force
+    vqcodec bench KODAK --jobs 2 --json docs/bench.json --force
     python docs/check.py KODAK --results docs/bench.json --out docs/checks.json
 """
 

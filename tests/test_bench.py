@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from vqcodec.bench.run import run
 from vqcodec.cli import main
 
 ROOT = Path(__file__).parents[1]
-QUICK = Plan(("photo-1",), ("jpeg", "webp"), ("6bit", "8bit", "9bit"), ("psnr", "ssim"))
+QUICK = Plan(("photo-2",), ("jpeg", "webp"), ("6bit", "8bit", "9bit"), ("psnr", "ssim"))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_a_record_holds_what_the_codecs_make(folder: Path, records: list[dict]) 
         assert point["setting"] == f"quality {quality}"
         mse = np.square(jpeg.decode(data).astype(float) - pixels).mean()
         assert point["metrics"]["psnr"] == pytest.approx(10 * np.log10(255**2 / mse), abs=1e-3)
-    ours = record["points"]["photo-1"]
+    ours = record["points"]["photo-2"]
     assert [p["setting"] for p in ours] == list(QUICK.rates)
     assert sorted(p["bytes"] for p in ours) == [p["bytes"] for p in ours]
     assert all(p["ideal_bytes"] <= p["bytes"] for p in ours)
@@ -81,7 +82,7 @@ def test_equal_size_is_the_best_file_that_is_not_larger(folder: Path, records: l
 def test_a_report_sums_up(records: list[dict]) -> None:
     report = summary.report(records, QUICK, command="vqcodec bench x")
     json.dumps(report, allow_nan=False)
-    for name in ("photo-1", "jpeg", "webp"):
+    for name in ("photo-2", "jpeg", "webp"):
         for i, point in enumerate(report["curves"][name]):
             every = [r["points"][name][i] for r in records]
             bpp = [
@@ -93,7 +94,7 @@ def test_a_report_sums_up(records: list[dict]) -> None:
             assert point["metrics"]["psnr"] == pytest.approx(psnr, abs=1e-4)
     rows = {(r["reference"], r["metric"]): r for r in report["bd_rate"]}
     assert set(rows) == {(r, m) for r in ("jpeg", "webp") for m in ("psnr", "ssim")}
-    ours, jpeg = (report["curves"][name] for name in ("photo-1", "jpeg"))
+    ours, jpeg = (report["curves"][name] for name in ("photo-2", "jpeg"))
     direct = bd_rate(
         [p["bpp"] for p in ours],
         [p["metrics"]["psnr"] for p in ours],
@@ -107,8 +108,22 @@ def test_a_report_sums_up(records: list[dict]) -> None:
 
 def test_a_setting_that_a_picture_lacks_is_not_in_the_mean(records: list[dict]) -> None:
     cut = json.loads(json.dumps(records))
-    del cut[1]["points"]["photo-1"][2]
-    assert [p["setting"] for p in summary.mean_curve(cut, "photo-1")] == ["6bit", "8bit"]
+    del cut[1]["points"]["photo-2"][2]
+    assert [p["setting"] for p in summary.mean_curve(cut, "photo-2")] == ["6bit", "8bit"]
+
+
+def test_curves_that_do_not_overlap_are_said_not_to() -> None:
+    record = {"name": "x", "width": 10, "height": 10, "equal_size": []}
+    points = [{"setting": str(i), "bytes": 10 + i, "metrics": {"psnr": 20.0 + i}} for i in range(4)]
+    better = [p | {"metrics": {"psnr": p["metrics"]["psnr"] + 30}} for p in points]
+    records = [record | {"points": {"ours": points, "theirs": better}}]
+    curves = {name: summary.mean_curve(records, name) for name in ("ours", "theirs")}
+    row = summary.compared(records, curves, "ours", "theirs", "psnr")
+    assert row["mean_curve"] == {"percent": None, "low": None, "high": None}
+    assert (row["per_image"]["count"], row["per_image"]["no_overlap"]) == (0, 1)
+    assert row["per_image"]["mean"] is None
+    assert output.percent(row["mean_curve"]) == "no overlap"
+    assert output.interval(row["mean_curve"]) == ""
 
 
 def test_similarities_are_compared_in_decibels() -> None:
@@ -116,8 +131,11 @@ def test_similarities_are_compared_in_decibels() -> None:
     assert summary.to_scale("psnr", 30.0) == 30
 
 
-def test_one_job_and_two_find_the_same(folder: Path, records: list[dict]) -> None:
-    again, _ = run([folder / "a.png", folder / "b.png"], QUICK, jobs=2)
+def test_one_job_and_two_find_the_same(folder: Path) -> None:
+    paths = [folder / "a.png", folder / "b.png"]
+    plan = replace(QUICK, references=tuple(available()), rates=("6bit",), metrics=("psnr",))
+    records, _ = run(paths, plan)
+    again, _ = run(paths, plan, jobs=2)
 
     def without_times(found: list[dict]) -> str:
         return json.dumps([r | {"points": _untimed(r["points"])} for r in found])
@@ -135,27 +153,27 @@ def _untimed(points: dict) -> dict:
 def test_the_cache_is_used_and_survives_damage(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = Plan(("photo-1",), ("jpeg",), ("6bit",), ("psnr",))
+    plan = Plan(("photo-2",), ("jpeg",), ("6bit",), ("psnr",))
     first, _ = run([folder / "a.png"], plan, cache=tmp_path)
-    (kept,) = tmp_path.iterdir()
+    (file,) = tmp_path.iterdir()
     shutil.copy(folder / "a.png", tmp_path / "copy.png")
     with monkeypatch.context() as patch:
         patch.setattr("vqcodec.bench.run.measure_pixels", lambda *args: pytest.fail("measured"))
         again, _ = run([folder / "a.png", tmp_path / "copy.png"], plan, cache=tmp_path)
     assert again[0] == first[0]
     assert again[1]["name"] == again[1]["equal_size"][0]["image"] == "copy.png"
-    kept.write_text(kept.read_text()[:100])
+    file.write_text(file.read_text()[:100])
     repaired, _ = run([folder / "a.png"], plan, cache=tmp_path)
     assert _untimed(repaired[0]["points"]) == _untimed(first[0]["points"])
-    assert json.loads(kept.read_text())["name"] == "a.png"
-    other = Plan(("photo-1",), ("jpeg",), ("7bit",), ("psnr",))
+    assert json.loads(file.read_text())["name"] == "a.png"
+    other = Plan(("photo-2",), ("jpeg",), ("7bit",), ("psnr",))
     pixels = np.asarray(Image.open(folder / "a.png"))
     assert len({p.key(pixels) for p in (plan, other)} | {plan.key(pixels[:, ::-1])}) == 3
 
 
 def test_speed_is_split(folder: Path) -> None:
     pixels = np.asarray(Image.open(folder / "a.png"))
-    row = speed.own("photo-1", "7bit", pixels, "cpu")
+    row = speed.own("photo-2", "7bit", pixels, "cpu")
     assert row["encode_mps"] > 0 and row["decode_mps"] > 0 and row["load_s"] > 0
     total = 1e3 * pixels.shape[0] * pixels.shape[1] / 1e6 / row["decode_mps"]
     parts = row["decode_ms"]
@@ -232,7 +250,7 @@ def test_a_terminal_of_80_columns_is_enough(records: list[dict]) -> None:
 def test_the_middle_of_a_large_picture_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "SHOWN_PIXELS", 1000)
     pixels = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
-    plan = Plan(("photo-1",), ("jpeg",), ("6bit",), ("psnr",), pictures=True)
+    plan = Plan(("photo-2",), ("jpeg",), ("6bit",), ("psnr",), pictures=True)
     shown = measure.measure_pixels("x", pixels, plan)["picture"]
     assert (shown["width"], shown["height"]) == (96, 64)
     assert shown["rates"][0]["references"]["jpeg"]["src"].startswith("data:image/webp")

@@ -26,7 +26,7 @@ PHOTO = Path(__file__).parent / "data" / "photo.png"
 
 @cache
 def shipped() -> Codec:
-    return vqcodec.load_codec("photo-1", "cpu")
+    return vqcodec.load_codec("photo-2", "cpu")
 
 
 @cache
@@ -255,7 +255,7 @@ def test_the_lowest_rate_serves_where_it_already_has_the_psnr() -> None:
 
 def test_each_level_of_a_preview_adds_quality() -> None:
     data = made("9bit").data
-    previews = [decoded(data, levels) for levels in range(1, 6)]
+    previews = [decoded(data, levels) for levels in range(1, 7)]
     assert {preview.shape for preview in previews} == {crop().shape}
     qualities = [psnr_db(preview, crop()) for preview in previews]
     assert qualities == sorted(set(qualities))
@@ -265,13 +265,13 @@ def test_each_level_of_a_preview_adds_quality() -> None:
 def test_a_prefix_of_the_file_is_a_preview() -> None:
     data = made("9bit").data
     lengths = [len(section) for section in container.read(data).sections]
-    prefix = data[: len(data) - lengths[4] - 6]  # its length and checksum may stay behind
+    prefix = data[: len(data) - lengths[5] - 6]  # its length and checksum may stay behind
     assert np.array_equal(decoded(prefix, 4), decoded(data, 4))
 
 
 def test_levels_that_a_file_does_not_have_are_refused() -> None:
-    with pytest.raises(FormatError, match="5 levels, not 6"):
-        decoded(made("9bit").data, 6)
+    with pytest.raises(FormatError, match="6 levels, not 7"):
+        decoded(made("9bit").data, 7)
 
 
 @pytest.mark.parametrize("rate", ["5bit", "6.5bit", "8bit", "10bit"])
@@ -289,7 +289,7 @@ def test_files_are_hardly_larger_than_their_ideal_bits(rate: str) -> None:
 
 
 def test_the_overhead_is_that_of_the_container() -> None:
-    assert container.overhead(container.read(made("9bit").data)) <= 16 + 5 * 6
+    assert container.overhead(container.read(made("9bit").data)) <= 16 + 6 * 6
     dot = vqcodec.encode(np.zeros((1, 1, 3), np.uint8), "5bit", device="cpu")
     assert container.overhead(container.read(dot)) <= 14 + 5 * 3
 
@@ -323,7 +323,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_codec_is_refused() -> None:
-    with pytest.raises(CodecError, match="photo-1"):
+    with pytest.raises(CodecError, match="photo-2"):
         vqcodec.load_codec("photo-999")
 
 
@@ -379,7 +379,7 @@ def test_the_program_from_photo_to_file_to_picture(tmp_path: Path) -> None:
     program("encode", "a.png", "--rate", "9bit", *one)
     data = (tmp_path / "a.vqc").read_bytes()
     record = json.loads(program("info", "a.vqc", "--json"))
-    assert (record["codec"], record["rate"], record["bytes"]) == ("photo-1", "9bit", len(data))
+    assert (record["codec"], record["rate"], record["bytes"]) == ("photo-2", "9bit", len(data))
     assert sum(record["sections"]) + record["overhead"] == len(data)
     program("decode", "a.vqc", "-o", "b.png", *one)
     program("decode", "a.vqc", "-o", "c.png", "--levels", "2", *one)
@@ -387,4 +387,4 @@ def test_the_program_from_photo_to_file_to_picture(tmp_path: Path) -> None:
         with Image.open(tmp_path / name) as im:
             difference = np.array(im).astype(int) - decoded(data, levels)
         assert np.abs(difference).max() <= 1
-    assert "photo-1" in program("models")
+    assert "photo-2" in program("models")

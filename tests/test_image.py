@@ -847,8 +847,8 @@ def test_pillow_saves_and_opens_vqc(tmp_path: Path, plugin: dict[str, object], m
 def test_pillow_hands_on_options_icc_and_exif(plugin: dict[str, object]) -> None:
     im = Image.fromarray(PIXELS)
     im.info.update(icc_profile=RGB_ICC, exif=exif_with(6))
-    data = stored(im, "VQC", rate="34dB", codec="photo-1", device="cuda")
-    assert [plugin[k] for k in ("rate", "codec", "device")] == ["34dB", "photo-1", "cuda"]
+    data = stored(im, "VQC", rate="34dB", codec="photo-2", device="cuda")
+    assert [plugin[k] for k in ("rate", "codec", "device")] == ["34dB", "photo-2", "cuda"]
     again = Image.open(io.BytesIO(data))
     assert again.size == (5, 7), "upright"
     assert again.info["icc_profile"] == RGB_ICC

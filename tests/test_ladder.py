@@ -61,12 +61,11 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def make_codec(model: Ladder) -> LadderCodec:
-    """With the tables that fitting starts from, and random offsets."""
+    """With the tables that fitting starts from."""
     hyper_tables = integer_rows(np.ones((HYPER_BANDS, TINY.hyper, HYPER_SIZE)))
     class_tables = integer_rows(classes.logistic_weights())
     units = ladder_codec.unit_tables(model.std)
-    offsets = torch.randint(-200, 200, (64, 4), generator=torch.Generator().manual_seed(0)) / 1024
-    return LadderCodec(model, units, hyper_tables, class_tables, CPU, offsets=offsets)
+    return LadderCodec(model, units, hyper_tables, class_tables, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -158,15 +157,13 @@ def test_the_encoder_chooses_by_its_tables(seed: int, size: int) -> None:
     chosen = torch.randint(0, 64, (300, 2), generator=generator).to(torch.uint8)
     tables = classes.ClassTables(integer_rows(classes.logistic_weights()), size)
     bits = torch.from_numpy(np.minimum(tables.bits, 1e6)).float()
-    offsets = torch.rand(64, 4, generator=generator) / 2 - 0.25
-    codes = ladder_codec._choose(residual, chosen, bits, offsets, tables.zero, 0.08)
+    codes = ladder_codec._choose(residual, chosen, bits, tables.zero, 0.08)
     assert (codes[chosen == 0] == 0).all()
     near = residual.round().clamp(-tables.zero, size - 1 - tables.zero)
 
     def cost(code: Tensor) -> Tensor:
         price = bits[chosen.long(), code.long() + tables.zero]
-        row = offsets[chosen.long(), code.abs().clamp(max=3).long()]
-        return (residual - code - row * code.sign()).square() + 0.08 * price
+        return (residual - code).square() + 0.08 * price
 
     best = torch.minimum(cost(near), cost(near - near.sign()))
     other = chosen != 0
@@ -227,17 +224,6 @@ def test_a_slice_that_is_not_coded_costs_nothing_and_is_zero() -> None:
     y[:, TINY.base :] = 0
     whole = model.synthesis(y, t, model.std)
     assert torch.allclose(model.synthesis(y[:, : TINY.base], t, model.std), whole, atol=1e-3)
-
-
-def test_offsets_move_the_latent_for_the_pixels_and_not_for_the_codes() -> None:
-    moved, still = make_codec(rounded(random_ladder())), make_codec(rounded(random_ladder()))
-    still.offsets.zero_()
-    rate = RatePoint(2000)
-    sections = still.encode(picture(100, 75), rate).sections
-    difference = moved.decode(sections, 100, 75, rate) - still.decode(sections, 100, 75, rate)
-    assert 0 < difference.abs().max() <= 200 / 1024
-    values = set((difference.abs() * 1024).round().int().flatten().tolist())
-    assert values <= {0, *(moved.offsets.abs() * 1024).round().int().flatten().tolist()}
 
 
 def test_a_config_survives_its_dictionary() -> None:

@@ -16,7 +16,7 @@ from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.autoencoders.ladder_codec import LadderCodec, RatePoint
 from vqcodec.container import Box, Container, Header
 from vqcodec.errors import CodecError, FormatError, ImageError, RateError, SizeError
-from vqcodec.fixedpoint import ACTIVATION_BITS, stored_weights
+from vqcodec.fixedpoint import stored_weights
 from vqcodec.zoo import Card
 
 CLOSE_ENOUGH = 0.995  # of a size target: no need to search for the last bytes
@@ -83,9 +83,6 @@ class Codec:
             units, hyper, classes = (
                 tensors.pop(name) for name in ("units", "hyper_tables", "class_tables")
             )
-            offsets = tensors.pop("offsets", None)  # photo-1 has none
-            if offsets is not None:
-                offsets = offsets.float() / 2**ACTIVATION_BITS
             state = {name: stored_weights(value) for name, value in tensors.items()}
             state["std"] = units[0].float() / 256
             model = Ladder(LadderConfig.from_dict(card.shape))
@@ -101,8 +98,7 @@ class Codec:
         ) as error:
             raise CodecError(f"{card.id}: the weights cannot be used: {error}") from error
         tables = hyper.numpy().astype(np.uint32), classes.numpy().astype(np.uint32)
-        system = LadderCodec(model, units, *tables, torch.device(device), offsets=offsets)
-        return cls(card, system)
+        return cls(card, LadderCodec(model, units, *tables, torch.device(device)))
 
     def rate_point(self, bits: float) -> RatePoint:
         """The rate point nearest to N of ``Nbit``. Raises RateError outside of the range."""

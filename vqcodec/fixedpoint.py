@@ -12,7 +12,7 @@ Grids are (h, w, channels) tensors, so that a cell's vector is contiguous in mem
 in float32, which holds any activation exactly, and widened to float64 a chunk of cells at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from math import isqrt
 
 import torch
@@ -117,15 +117,15 @@ class FixedConv3x3:
         out = weight.shape[0]
         self.linear = FixedLinear(weight.permute(0, 2, 3, 1).reshape(out, -1), bias)
 
-    def __call__(
-        self, grid: Tensor, cells: Tensor, then: Callable[[Tensor], Tensor] = lambda rows: rows
-    ) -> Tensor:
-        """grid (h, w, C) float32, cells (n,) flat indices -> (n, out) float64.
+    def __call__(self, grid: Tensor, cells: Tensor) -> Tensor:
+        """grid (h, w, C) float32, cells (n,) flat indices -> (n, out) float64."""
+        return torch.cat(list(self.chunks(grid, cells)))
 
-        ``then`` is applied to the rows of each chunk of cells."""
+    def chunks(self, grid: Tensor, cells: Tensor) -> Iterator[Tensor]:
+        """The same in parts of CHUNK_CELLS rows: for large pictures the whole would take GiBs."""
         padded = torch.nn.functional.pad(grid, (0, 0, 1, 1, 1, 1))
-        chunks = cells.split(CHUNK_CELLS)
-        return torch.cat([then(self.linear(patches(padded, part))) for part in chunks])
+        for part in cells.split(CHUNK_CELLS):
+            yield self.linear(patches(padded, part))
 
 
 def pixel_shuffle(grid: Tensor) -> Tensor:

@@ -32,20 +32,33 @@ def _check(table: np.ndarray) -> None:
         raise ValueError(f"a table's integers are at least 1 and sum to 2**{TABLE_BITS}")
 
 
+class Model:
+    """A table made ready for the coders, which take either: for tables that are used again."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        """table (K,) of integers. Raises ValueError where it is no table."""
+        _check(table)
+        self.size, self.ready = len(table), _model(table)
+
+
+def _ready(table: "np.ndarray | Model") -> Model:
+    return table if isinstance(table, Model) else Model(table)
+
+
 class RangeEncoder:
     """Collects symbols; ``finish`` returns the payload."""
 
     def __init__(self) -> None:
         self._coder = _queue.RangeEncoder()
 
-    def encode(self, symbols: np.ndarray, table: np.ndarray) -> None:
+    def encode(self, symbols: np.ndarray, table: np.ndarray | Model) -> None:
         """symbols (n,) integers below K, table (K,): all with the same table."""
-        _check(table)
+        model = _ready(table)
         if len(symbols):
             # Checked here because the conversion to int32 would wrap.
-            if int(symbols.min()) < 0 or int(symbols.max()) >= len(table):
-                raise ValueError(f"a symbol is outside the table's 0..{len(table) - 1}")
-            self._coder.encode(np.ascontiguousarray(symbols, np.int32), _model(table))
+            if int(symbols.min()) < 0 or int(symbols.max()) >= model.size:
+                raise ValueError(f"a symbol is outside the table's 0..{model.size - 1}")
+            self._coder.encode(np.ascontiguousarray(symbols, np.int32), model.ready)
 
     def finish(self) -> bytes:
         """The shortest byte string that decodes to the symbols."""
@@ -76,18 +89,17 @@ class RangeDecoder:
         padded = payload + bytes(-len(payload) % 4 + 8)
         self._coder = _queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
 
-    def decode(self, count: int, table: np.ndarray) -> np.ndarray:
+    def decode(self, count: int, table: np.ndarray | Model) -> np.ndarray:
         """The next ``count`` symbols, (count,) int32, each below K.
 
         Raises FormatError for a payload that no encoder writes. Most damage is not found here but
         decodes to other symbols: the container's checksums are there for that.
         """
-        _check(table)
+        model = _ready(table)
         if count == 0:
             return np.zeros(0, np.int32)
-        model = _model(table)
         try:
-            return np.asarray(self._coder.decode(model, count))
+            return np.asarray(self._coder.decode(model.ready, count))
         except AssertionError as error:  # constriction's answer to a number beyond the last symbol
             raise FormatError("a payload does not fit its probability tables") from error
 

@@ -24,7 +24,7 @@ else:
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
 
-DEFAULT = "photo-1"
+DEFAULT = "photo-2"
 _HERE = Path(__file__).parent
 
 

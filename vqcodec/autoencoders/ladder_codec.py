@@ -26,7 +26,7 @@ from vqcodec.autoencoders.ladder import (
     anchors,
     mean_unit,
 )
-from vqcodec.priors.classes import CLASSES, ClassTables, classify
+from vqcodec.priors.classes import ClassTables, classify
 from vqcodec.priors.network import FixedCellNet, FixedFilm, apply_film, fixed_conv, fixed_linear
 from vqcodec.rangecoder import TABLE_BITS, RangeDecoder, RangeEncoder, ideal_bits
 
@@ -34,7 +34,6 @@ RATE_UNIT = 256  # a rate point is stored as an integer: N of ``Nbit`` times 256
 RATE_LOW, RATE_HIGH = 5 * RATE_UNIT, 10 * RATE_UNIT
 HYPER_BANDS = 6  # hyper tables, one for each whole N from 5 to 10
 RDO = 0.08  # squared steps that one bit is worth in the encoder's choice of codes
-OFFSETS = 4  # magnitudes of codes that are decoded with an offset of their own: 0, 1, 2, 3+
 TILE = 128  # cells; larger images go through the convolutions in tiles of 2048 pixels
 HALO = 6  # cells: the receptive field of analysis and synthesis reaches 4 cells and a bit
 _FIXED = 16  # fractional bits of the factors between units; std has 8 more, the power 32
@@ -55,7 +54,7 @@ class Group(NamedTuple):
     level: int
     cells: Tensor  # (n,) int64, flat indices into the grid of the latent
     part: slice  # channels
-    mean: Tensor  # (n, c) float64, in steps, multiples of 2**-10
+    mean: Tensor  # (n, c) float32, in steps, multiples of 2**-10 up to 2**10: exact
     classes: Tensor  # (n, c) uint8
 
 
@@ -116,16 +115,9 @@ class LadderCodec:
         class_tables: np.ndarray,
         device: torch.device,
         rdo: float = RDO,
-        offsets: Tensor | None = None,
     ) -> None:
-        """units: ``unit_tables``; hyper_tables (6, hyper, 64), class_tables (64, 1024): uint32.
-
-        offsets (64, 4), in steps: how much farther from zero than its codeword a latent lies on
-        average, by class and magnitude of its code (3 stands for 3 and more).
-        """
+        """units: ``unit_tables``; hyper_tables (6, hyper, 64), class_tables (64, 1024): uint32."""
         self.device, self.rdo = device, rdo
-        self.offsets = torch.zeros(CLASSES, OFFSETS) if offsets is None else offsets
-        self.offsets = self.offsets.to(device)
         self.model = model.to(device).eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.std, self.mean_unit, self.log2_std = units.tolist()
@@ -240,8 +232,8 @@ class LadderCodec:
         ideal += [0.0] * len(coders)
 
         def choose(group: Group) -> Tensor:
-            residual = y[group.cells, group.part] - group.mean.float()
-            codes = _choose(residual, group.classes, cost, self.offsets, tables.zero, self.rdo)
+            residual = y[group.cells, group.part] - group.mean
+            codes = _choose(residual, group.classes, cost, tables.zero, self.rdo)
             values = (codes + tables.zero).flatten().to(torch.int32).cpu().numpy()
             classes = group.classes.flatten().cpu().numpy()
             ideal[group.level] += tables.encode(coders[group.level - 1], values, classes)
@@ -278,7 +270,7 @@ class LadderCodec:
 
         def read(group: Group) -> Tensor:
             if group.level > len(coders):
-                return torch.zeros_like(group.mean, dtype=torch.float32)
+                return torch.zeros_like(group.mean)
             classes = group.classes.flatten().cpu().numpy()
             values = tables.decode(coders[group.level - 1], classes)
             if ideal is not None:
@@ -313,15 +305,13 @@ class LadderCodec:
     ) -> Tensor:
         """Call ``visit`` for each group in coding order; it returns the codes (n, c), 0 for zero.
 
-        Returns the latent (h * w, c) float32 in steps for the synthesis: code + mean + offset.
+        Returns the latent (h * w, c) float32 in steps: code plus mean, a multiple of 2**-10.
         """
         coded = self.model.config.coded_slices(rate.bits)
         seen = self._features(z, h, w, rate.t)
         board = anchors(h, w, self.device).flatten()
         everywhere = torch.arange(h * w, device=self.device)
-        # Code plus mean, a multiple of 2**-10: what the next groups see
         latent = torch.empty(h * w, sum(self.model.config.slices[:coded]), device=self.device)
-        farther = []  # flat places in the latent, and the offsets to add there
         log2_step = _LOG2_RANGE - 4 * rate.index
         start = 0
         for level in range(1, coded + 1):
@@ -338,19 +328,17 @@ class LadderCodec:
             def visit_cells(net: FixedCellNet, grid: Tensor, cells: Tensor) -> None:
                 if not len(cells):  # the second colour of a board of one cell
                     return
-                mean, scale = net(grid, cells, rate.t).chunk(2, 1)
-                mean = fixedpoint.round_activations(mean * factor)  # noqa: B023
-                classes = classify(scale + offset)  # noqa: B023
-                codes = visit(Group(level, cells, part, mean, classes))  # noqa: B023
-                latent[cells, part] = mean.float().add_(codes)  # noqa: B023
-                flat = codes.flatten()
-                places = flat.nonzero()[:, 0]
-                flat = flat[places]
-                row = classes.flatten()[places].long() * OFFSETS
-                column = flat.abs().clamp_(max=OFFSETS - 1).long()
-                shift = self.offsets.view(-1)[row + column] * flat.sign()
-                where = cells[places // size] * latent.shape[1]  # noqa: B023
-                farther.append((where + part.start + places % size, shift))  # noqa: B023
+                means, classes = [], []
+                for rows in net.chunks(grid, cells, rate.t):
+                    mean, scale = rows.chunk(2, 1)
+                    means.append(fixedpoint.round_activations(mean * factor).float())  # noqa: B023
+                    classes.append(classify(scale + offset))  # noqa: B023
+                group = Group(level, cells, part, torch.cat(means), torch.cat(classes))  # noqa: B023
+                decoded = visit(group) + group.mean
+                if len(cells) == len(latent):
+                    latent[:, part] = decoded  # noqa: B023
+                else:
+                    latent[cells, part] = decoded  # noqa: B023
 
             if second is None:
                 visit_cells(first, seen, everywhere)
@@ -362,35 +350,33 @@ class LadderCodec:
             if level < coded:
                 context = self._context(latent[:, part], part, rate).reshape(h, w, -1)
                 seen = torch.cat((seen, context), 2)
-        for places, shift in farther:
-            latent.view(-1)[places] += shift
         return latent
 
     def _context(self, y: Tensor, part: slice, rate: RatePoint) -> Tensor:
         """The exact form of ``ladder.context_inputs``: y (n, c) in steps -> (n, 2c) float32."""
-        y = y.double()
-        magnitude = fixedpoint.round_activations(fixedpoint.log2_magnitude(y))
-        if part.start == 0:
-            factor = self._factors(
-                (int(RANGE) << (40 + _FIXED)) // (std * rate.power) for std in self.std[part]
-            )  # step over std
-            values = fixedpoint.round_activations(y * factor)
-        else:
-            values = magnitude * y.sign()
-        return torch.cat((values, magnitude), 1).float()
+        factor = self._factors(
+            (int(RANGE) << (40 + _FIXED)) // (std * rate.power) for std in self.std[part]
+        )  # step over std
+
+        def rows(y: Tensor) -> Tensor:
+            y = y.double()
+            magnitude = fixedpoint.round_activations(fixedpoint.log2_magnitude(y))
+            linear = part.start == 0
+            values = fixedpoint.round_activations(y * factor) if linear else magnitude * y.sign()
+            return torch.cat((values, magnitude), 1).float()
+
+        return torch.cat([rows(chunk) for chunk in y.split(fixedpoint.CHUNK_CELLS)])
 
     def _factors(self, integers: Iterable[int]) -> Tensor:
         """Integers with 16 fractional bits, as float64."""
         return torch.tensor(list(integers), dtype=torch.float64, device=self.device) / 2**_FIXED
 
 
-def _choose(
-    residual: Tensor, classes: Tensor, cost: Tensor, offsets: Tensor, zero: int, rdo: float
-) -> Tensor:
+def _choose(residual: Tensor, classes: Tensor, cost: Tensor, zero: int, rdo: float) -> Tensor:
     """Codes (n, c) float32 around 0, minimizing squared error in steps + rdo * bits.
 
     Candidates are the nearest codeword and its neighbour towards zero, where most of the gain is.
-    residual (n, c) in steps; cost (64, size) bits; offsets (64, 4): see ``LadderCodec``.
+    residual (n, c) in steps; cost (64, size) bits.
     """
     size = cost.shape[1]
     codes = residual.round().clamp_(-zero, size - 1 - zero)
@@ -399,13 +385,11 @@ def _choose(
     near = flat[places]
     lower = near - near.sign()
     value = residual.reshape(-1)[places]
-    index = classes.reshape(-1)[places].long()
+    row = classes.reshape(-1)[places].long() * size + zero
 
     def loss(code: Tensor) -> Tensor:
-        column = code.abs().clamp_(max=OFFSETS - 1).long()
-        decoded = code + offsets.view(-1)[index * OFFSETS + column] * code.sign()
-        bits = cost.view(-1)[index * size + (zero + code.long())]
-        return (value - decoded).square_().add_(bits, alpha=rdo)
+        bits = cost.view(-1)[row + code.long()]
+        return (value - code).square_().add_(bits, alpha=rdo)
 
     gain = loss(near) - loss(lower)
     flat[places] = torch.where(gain > 0, lower, near)

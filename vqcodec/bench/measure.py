@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ THUMBNAILS = (64, 256)  # pixels, both sides
 EQUAL_SIZE = ("jpeg", "webp", "avif")  # references whose quality is an integer, 1 to 100 or so
 QUICK = ("psnr", "psnr_y")  # the others: at every second setting of a reference, and at its last
 SHOWN_PIXELS = 2_000_000  # larger pictures are shown as their middle
-_VERSION = 2  # of the records; raised when they change
+_VERSION = 3  # of the records; raised when they change
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,10 @@ class Plan:
     device: str = "cpu"
     pictures: bool = False  # keep what the report shows
 
-    @cached_property
+    @property
     def found(self) -> dict[str, Reference]:
         """The references, in their order. Raises InputError where one is not at hand."""
-        known = available() | external()
-        missing = [name for name in self.references if name not in known]
-        if missing:
-            raise InputError(f"no encoder for {missing[0]} here; at hand: {', '.join(known)}")
-        return {name: known[name] for name in self.references}
+        return _find(self.references)
 
     def key(self, pixels: np.ndarray) -> str:
         """Of the record: changes with the pixels, the plan, the weights, the encoders' versions."""
@@ -62,6 +58,15 @@ class Plan:
         return hashlib.sha256(about.encode() + pixels.tobytes()).hexdigest()
 
 
+@lru_cache(maxsize=4)  # of this process: a plugin of Pillow registers itself in each
+def _find(names: tuple[str, ...]) -> dict[str, Reference]:
+    known = available() | external()
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise InputError(f"no encoder for {missing[0]} here; at hand: {', '.join(known)}")
+    return {name: known[name] for name in names}
+
+
 class _Tries:
     """Files of one picture by one reference, each quality encoded once."""
 
@@ -69,10 +74,13 @@ class _Tries:
         self.reference, self.pixels = reference, pixels
         self._files: dict[int, bytes] = {}
         self._psnr: dict[int, float] = {}
+        self.seconds: dict[int, float] = {}  # that a quality took to encode
 
     def file(self, quality: int) -> bytes:
         if quality not in self._files:
+            start = time.perf_counter()
             self._files[quality] = self.reference.encode(self.pixels, quality)
+            self.seconds[quality] = time.perf_counter() - start
         return self._files[quality]
 
     def psnr(self, quality: int) -> float:
@@ -85,10 +93,14 @@ class _Tries:
         """The highest integer quality whose file has at most ``n_bytes``, or the lowest there is.
 
         By bisection: the size hardly ever falls with the quality, and where it does, by bytes.
+        Begins between two neighbours of the files that there are.
         """
         low, high = self.reference.ladder[0], self.reference.ladder[-1]
         if len(self.file(low)) > n_bytes:
             return low
+        sizes = {quality: len(file) for quality, file in self._files.items()}
+        low = max(quality for quality, size in sizes.items() if size <= n_bytes)
+        high = min([high, *(q - 1 for q, size in sizes.items() if size > n_bytes and q > low)])
         while low < high:
             middle = (low + high + 1) // 2
             if len(self.file(middle)) <= n_bytes:
@@ -118,12 +130,12 @@ def measure_pixels(
         advance()
     tries = {}
     for reference in plan.found.values():
+        tries[reference.id] = _Tries(reference, pixels)
         last = len(reference.ladder) - 1
         points[reference.id] = [
-            _reference(reference, quality, pixels, plan, i % 2 == 0 or i == last)
+            _reference(tries[reference.id], quality, plan, i % 2 == 0 or i == last)
             for i, quality in enumerate(reference.ladder)
         ]
-        tries[reference.id] = _Tries(reference, pixels)
         advance()
     equal = [name for name in tries if name in EQUAL_SIZE]
     record: dict[str, Any] = {
@@ -171,18 +183,15 @@ def _own(codec_id: str, pixels: np.ndarray, plan: Plan) -> list[tuple[str, dict,
     return found
 
 
-def _reference(
-    ref: Reference, quality: int, pixels: np.ndarray, plan: Plan, slow: bool
-) -> dict[str, Any]:
+def _reference(tries: _Tries, quality: int, plan: Plan, slow: bool) -> dict[str, Any]:
+    data, name = tries.file(quality), tries.reference.setting_name(quality)
     start = time.perf_counter()
-    data = ref.encode(pixels, quality)
-    middle = time.perf_counter()
-    decoded = ref.decode(data)
-    end = time.perf_counter()
+    decoded = tries.reference.decode(data)
+    seconds = {"encode_s": tries.seconds[quality], "decode_s": time.perf_counter() - start}
     chosen = [m for m in plan.metrics if slow or m in QUICK]
-    point = _point(ref.setting_name(quality), data, pixels, decoded, chosen)
+    point = _point(name, data, tries.pixels, decoded, chosen)
     point["metrics"] = {m: point["metrics"].get(m) for m in plan.metrics}
-    return _short(point | {"encode_s": middle - start, "decode_s": end - middle})
+    return _short(point | seconds)
 
 
 def _point(

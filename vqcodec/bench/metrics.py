@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -111,11 +112,7 @@ def _ssimulacra2(original: np.ndarray, decoded: np.ndarray) -> float | None:
         return None  # fewer scales: in libjxl too the weights then slip, and the score jumps
     try:
         from ssimulacra2.ssimulacra2 import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
-            downsample,
             edge_diff_map,
-            linear_rgb_to_xyb,
-            make_positive_xyb,
-            srgb_to_linear,
             ssim_map,
             weights,
         )
@@ -123,20 +120,43 @@ def _ssimulacra2(original: np.ndarray, decoded: np.ndarray) -> float | None:
         return None
     # by channel X Y B, scale, norm 1 or 4, and map: structure, artifact, detail lost
     factors = weights.reshape(3, _SSIMULACRA2_SCALES, 2, 3)
-    linear = [srgb_to_linear(pixels) for pixels in (original, decoded)]
     total = 0.0
-    for scale in range(_SSIMULACRA2_SCALES):
-        if scale:
-            linear = [downsample(pixels, 2, 2) for pixels in linear]
-        a, b = (make_positive_xyb(linear_rgb_to_xyb(pixels)) for pixels in linear)
-        mean_a, mean_b = _blur(a), _blur(b)
-        structure = ssim_map(mean_a, mean_b, _blur(a * a), _blur(b * b), _blur(a * b))
+    known = _scales(original.tobytes(), original.shape)  # the same for many decoded pictures
+    for scale, (one, other) in enumerate(zip(known, _pyramid(decoded), strict=True)):
+        (a, mean_a, power_a), (b, mean_b, power_b) = one, other
+        structure = ssim_map(mean_a, mean_b, power_a, power_b, _blur(a * b))
         edges = edge_diff_map(a, mean_a, b, mean_b).reshape(3, 2, 2)  # channel, map, norm
         total += float((factors[:, scale, :, 0] * structure.reshape(3, 2)).sum())
         total += float((factors[:, scale, :, 1:] * edges.swapaxes(1, 2)).sum())
     x = 0.9562382616834844 * total
     x = 2.326765642916932 * x - 0.020884521182843837 * x**2 + 6.248496625763138e-05 * x**3
     return 100 - 10 * x**0.6276336467831387 if x > 0 else 100.0
+
+
+Scale = tuple[np.ndarray, np.ndarray, np.ndarray]  # XYB (h, w, 3), its mean, that of its square
+
+
+@lru_cache(maxsize=1)
+def _scales(pixels: bytes, shape: tuple[int, ...]) -> list[Scale]:
+    return _pyramid(np.frombuffer(pixels, np.uint8).reshape(shape))
+
+
+def _pyramid(pixels: np.ndarray) -> list[Scale]:
+    """pixels (h, w, 3) uint8, at full size, a half, a quarter..."""
+    from ssimulacra2.ssimulacra2 import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        downsample,
+        linear_rgb_to_xyb,
+        make_positive_xyb,
+        srgb_to_linear,
+    )
+
+    linear, scales = srgb_to_linear(pixels), []
+    for scale in range(_SSIMULACRA2_SCALES):
+        if scale:
+            linear = downsample(linear, 2, 2)
+        xyb = make_positive_xyb(linear_rgb_to_xyb(linear))
+        scales.append((xyb, _blur(xyb), _blur(xyb * xyb)))
+    return scales
 
 
 def _blur(planes: np.ndarray) -> np.ndarray:

@@ -26,11 +26,12 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     console.print(f"{n} picture{'s' * (n != 1)}; {_machine(report['machine'])}")
     labels = {c["id"]: c["label"] for c in report["codecs"]}
     for codec in (c["id"] for c in report["codecs"] if c["own"]):
-        rows = [row for row in report["bd_rate"] if row["codec"] == codec]
-        _print(console, f"{codec}, mean over pictures", _curve_table(report, codec))
-        if rows:
-            title = f"BD-rate of {codec}: bytes for the same quality; negative is smaller"
-            _print(console, title, _bd_table(rows, labels))
+        for metric in report["metrics"]:
+            chosen = (codec, metric["id"])
+            rows = [r for r in report["bd_rate"] if (r["codec"], r["metric"]) == chosen]
+            title = f"BD-rate of {codec} by {metric['label']}: bytes at equal quality, in %"
+            if rows:
+                _print(console, title, _bd_table(rows, labels))
     for rows in equal_groups(report):
         title = f"{rows[0]['codec']} against the best file that is not larger"
         _print(console, f"{title}{_thumbnail(rows)}", _equal_table(rows, labels))
@@ -132,13 +133,12 @@ def _curve_table(report: dict[str, Any], codec: str) -> Table:
 
 
 def _bd_table(rows: Sequence[dict[str, Any]], labels: dict[str, str]) -> Table:
-    table = _table("against", "metric", "curve", "over", "n", "mean (95 %)", "median")
+    table = _table("against", "curve", "over", "n", "mean (95 %)", "median")
     for row in rows:
         each = row["per_image"]
         known, missing = each["mean"] is not None, each["no_overlap"]
         table.add_row(
             labels[row["reference"]],
-            row["metric"],
             percent(row["mean_curve"]),
             interval(row["mean_curve"]),
             f"{each['count']}" + (f" of {each['count'] + missing}" if missing else ""),
@@ -185,7 +185,7 @@ def _equal_table(rows: Sequence[dict[str, Any]], labels: dict[str, str]) -> Tabl
             mean, never, factor = equal_means(same, name)
             gain = "" if mean is None else f"{mean:+.2f} dB"
             if never:
-                gain += f" {never}/{len(same)} cannot: {factor:.1f}x"
+                gain += f"\n{never}/{len(same)} cannot: {factor:.1f}x"
             cells.append(gain.strip())
         size_mean = statistics.fmean(row["bytes"] for row in same)
         table.add_row(setting, f"{size_mean:.0f}", *cells)
@@ -198,7 +198,7 @@ def _speed_table(report: dict[str, Any], labels: dict[str, str]) -> Table:
     def split(parts: dict[str, float] | None) -> str:
         if parts is None:
             return ""
-        whole = " + ".join(f"{parts[name]:.0f}" for name in ("network", "prior", "entropy"))
+        whole = "+".join(f"{parts[name]:.0f}" for name in ("network", "prior", "entropy"))
         return f"{whole}, {parts['io']:.0f}"
 
     for row in report["speed"]:

@@ -121,7 +121,7 @@ def available() -> dict[str, Reference]:
             Reference(
                 "jpeg2000",
                 "JPEG 2000",
-                f"{pillow}, OpenJPEG {features.version('jpg_2000')}, irreversible, .jp2",
+                f"{pillow}, OpenJPEG {features.version('jpg_2000')}, irreversible, ICT, .jp2",
                 _JPEG2000_RATES,
                 None,  # of the browsers only Safari
                 _save_jpeg2000,
@@ -216,7 +216,7 @@ def _save(pixels: np.ndarray, quality: int, *, format: str, **options: Any) -> b
 def _save_jpeg2000(pixels: np.ndarray, rate: int) -> bytes:
     """rate: the compression ratio, against 24 bits per pixel."""
     return _written(
-        pixels, "JPEG2000", irreversible=True, quality_mode="rates", quality_layers=[rate]
+        pixels, "JPEG2000", irreversible=True, mct=1, quality_mode="rates", quality_layers=[rate]
     )
 
 

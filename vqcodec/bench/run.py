@@ -80,22 +80,25 @@ def one(
         pixels = read_rgb(path)
     except (InputError, ImageError) as error:
         return str(error).removeprefix(f"{path}: ")
-    kept = cache / f"{plan.key(pixels)}.json" if cache else None
-    if kept and (known := _read(kept)):
-        return _renamed(known, path.name)
-    record = measure_pixels(path.name, pixels, plan, step)
-    if kept:
-        with atomic_write(kept, force=True) as file:
-            file.write(json.dumps(record).encode())
-    return record
+    record = kept(cache, plan.key(pixels), lambda: measure_pixels(path.name, pixels, plan, step))
+    return _renamed(record, path.name)
 
 
-def _read(kept: Path) -> dict[str, Any] | None:
+def kept(cache: Path | None, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``make`` returns, from the file of that key in the cache where it has one."""
+    if cache is None:
+        return make()
+    path = cache / f"{key}.json"
     try:
-        record = json.loads(kept.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or cut short by another program: measured again
-        return None
-    return record if isinstance(record, dict) and "points" in record else None
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or cut short by another program: made again
+        known = None
+    if isinstance(known, dict):
+        return known
+    made = make()
+    with atomic_write(path, force=True) as file:
+        file.write(json.dumps(made).encode())
+    return made
 
 
 def _renamed(record: dict[str, Any], name: str) -> dict[str, Any]:

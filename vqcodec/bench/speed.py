@@ -76,8 +76,11 @@ def reference(ref: Reference, quality: int, pixels: np.ndarray) -> dict[str, Any
     }
 
 
-def all_of(plan: Plan, pixels: np.ndarray, advance: Callable[[], None]) -> list[dict[str, Any]]:
-    """Every codec of the plan on one picture: ours at two rates, references amid their ladders."""
+def all_of(plan: Plan, pixels: np.ndarray, advance: Callable[[], None]) -> dict[str, Any]:
+    """Every codec of the plan on one picture: ours at two rates, references amid their ladders.
+
+    Returns 'speed', a list of rows, and 'memory'.
+    """
     rows = []
     for codec_id in plan.codecs:
         for rate in ("7bit", "9bit"):
@@ -86,7 +89,7 @@ def all_of(plan: Plan, pixels: np.ndarray, advance: Callable[[], None]) -> list[
     for ref in plan.found.values():
         rows.append(reference(ref, ref.ladder[len(ref.ladder) // 2], pixels))
         advance()
-    return rows
+    return {"speed": rows, "memory": memory()}
 
 
 def memory() -> dict[str, float | None]:

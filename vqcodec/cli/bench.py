@@ -78,10 +78,11 @@ def bench(
         _matplotlib()
     options.use_threads(threads)
 
+    import torch
     from rich.console import Console
 
     from vqcodec.bench import output, report, speed, summary
-    from vqcodec.bench.run import run
+    from vqcodec.bench.run import kept, run
     from vqcodec.image import read_rgb
 
     plan = _plan(codecs, vs, external, rates, metrics, device, html is not None)
@@ -100,19 +101,19 @@ def bench(
             console.print(f"skipped {row['path']}: {row['why']}", highlight=False, soft_wrap=True)
         if not records:
             raise InputError(f"{inputs[0]}: no picture could be read")
-        timed: list[dict[str, Any]] = []
+        timed: dict[str, Any] = {}
         if not no_speed:
-            first = next(p for p in paths if p.name == records[0]["name"])
+            pixels = read_rgb(next(p for p in paths if p.name == records[0]["name"]))
             task = bar.add_task("timing", total=2 * len(plan.codecs) + len(plan.references))
-            timed = speed.all_of(plan, read_rgb(first), lambda: bar.advance(task))
+            key = f"speed-{torch.get_num_threads()}-{plan.key(pixels)}"
+            timed = kept(cache, key, lambda: speed.all_of(plan, pixels, lambda: bar.advance(task)))
     pictures = [record["picture"] for record in records if "picture" in record]
     result = summary.report(
         records,
         plan,
         command=" ".join(["vqcodec", *sys.argv[1:]]),
         skipped=skipped,
-        speed=timed,
-        memory=speed.memory(),
+        **timed,
     )
     if json_:
         _write(json_, json.dumps(result, ensure_ascii=False, separators=(",", ":")), force)
@@ -149,7 +150,9 @@ def _plan(
     for name in metrics:
         if name not in ids:
             raise click.UsageError(f"no metric {name!r}; there are {', '.join(ids)}")
-    chosen = list(vs or at_hand) + (list(references.external()) if external else [])
+    # Others of JPEG's settings are compared when they are asked for.
+    default_vs = [name for name in at_hand if not name.startswith("jpeg-")]
+    chosen = list(vs or default_vs) + (list(references.external()) if external else [])
     plan = Plan(
         codecs=tuple(zoo.find(name).id for name in codecs or (zoo.DEFAULT,)),
         references=tuple(dict.fromkeys(chosen)),

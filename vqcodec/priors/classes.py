@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vqcodec.fixedpoint import ACTIVATION_BITS
 from vqcodec.priors.histogram import TOTAL, integer_rows
-from vqcodec.rangecoder import TABLE_BITS, RangeDecoder, RangeEncoder
+from vqcodec.rangecoder import TABLE_BITS, Model, RangeDecoder, RangeEncoder
 
 CLASSES = 64
 WIDTH = 192  # of a class, in units of 2**-10 octaves: 3/16 octave
@@ -64,7 +64,7 @@ class ClassTables:
         first = LARGEST // 2 - self.zero
         rows = largest[:, first : first + size].astype(np.int64)
         rows[:, self.zero] += TOTAL - rows.sum(1)
-        self.rows = rows.astype(np.uint32)
+        self.rows, self._models = rows.astype(np.uint32), dict[int, Model]()
         self.bits = TABLE_BITS - np.log2(rows)  # (64, size) float64, for the encoder's choices
         self.bits[0] = np.where(np.arange(size) == self.zero, 0.0, np.inf)
 
@@ -72,7 +72,7 @@ class ClassTables:
         """codes (n,) integers, classes (n,) uint8. Returns their ideal bits."""
         bits = 0.0
         for index, members in _by_class(classes):
-            coder.encode(codes[members], self.rows[index])
+            coder.encode(codes[members], self._model(index))
             bits += float(self.bits[index, codes[members]].sum())
         return bits
 
@@ -80,8 +80,13 @@ class ClassTables:
         """classes (n,) uint8 -> codes (n,) int32."""
         codes = np.full(len(classes), self.zero, np.int32)
         for index, members in _by_class(classes):
-            codes[members] = coder.decode(len(members), self.rows[index])
+            codes[members] = coder.decode(len(members), self._model(index))
         return codes
+
+    def _model(self, index: int) -> Model:
+        if index not in self._models:
+            self._models[index] = Model(self.rows[index])
+        return self._models[index]
 
 
 def _by_class(classes: np.ndarray) -> list[tuple[int, np.ndarray]]:

@@ -5,6 +5,8 @@ weights: ``forward`` in float32 on (B, C, h, w) for training, and ``exact`` (see
 files, whose results are the same integers on every machine.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -104,13 +106,14 @@ class FixedCellNet:
 
     def __call__(self, grid: Tensor, cells: Tensor, t: float) -> Tensor:
         """grid (h, w, inputs) float32, cells (n,) flat indices -> (n, outputs) float64."""
+        return torch.cat(list(self.chunks(grid, cells, t)))
+
+    def chunks(self, grid: Tensor, cells: Tensor, t: float) -> Iterator[Tensor]:
+        """The same in parts: see ``FixedConv3x3.chunks``."""
         film = self.film.at(t)
-
-        def rest(x: Tensor) -> Tensor:
+        for x in self.conv.chunks(self._narrowed(grid), cells):
             x = fixedpoint.leaky_relu(apply_film(x, film))
-            return self.out(fixedpoint.leaky_relu(self.mix(x)))
-
-        return self.conv(self._narrowed(grid), cells, rest)
+            yield self.out(fixedpoint.leaky_relu(self.mix(x)))
 
     def _narrowed(self, grid: Tensor) -> Tensor:
         if self.narrow is None:

@@ -14,7 +14,6 @@ from torch import Tensor
 from vqcodec.autoencoders.ladder import HYPER_SIZE, Ladder
 from vqcodec.autoencoders.ladder_codec import (
     HYPER_BANDS,
-    OFFSETS,
     RATE_HIGH,
     RATE_LOW,
     RDO,
@@ -23,7 +22,7 @@ from vqcodec.autoencoders.ladder_codec import (
     RatePoint,
     unit_tables,
 )
-from vqcodec.fixedpoint import ACTIVATION_BITS, WEIGHT_BITS, stored_weights
+from vqcodec.fixedpoint import WEIGHT_BITS, stored_weights
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import Histogram, integer_rows
 
@@ -54,8 +53,8 @@ def fit_tables(
     rdo: float = RDO,
     passes: int = 2,
     advance: Callable[[], None] = lambda: None,
-) -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """Tables (6, hyper, 64) and (64, 1024) and offsets (64, 4), from training images.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tables (6, hyper, 64) and (64, 1024) from what the encoder makes of training images.
 
     Every image is encoded at one random rate point in each band. The choice of codes depends on
     the tables, so the counts are taken ``passes`` times, ``advance`` being called per image.
@@ -63,14 +62,11 @@ def fit_tables(
     hyper = model.config.hyper
     hyper_tables = integer_rows(np.ones((HYPER_BANDS, hyper, HYPER_SIZE)))
     class_tables = integer_rows(classes.logistic_weights())
-    offsets = torch.zeros(classes.CLASSES, OFFSETS)
     for turn in range(passes):
         rng = np.random.default_rng(turn)
         hyper_counts = np.zeros((HYPER_BANDS, hyper, HYPER_SIZE))
         class_counts = np.zeros((classes.CLASSES, classes.LARGEST))
-        farther = np.zeros((2, classes.CLASSES * OFFSETS))  # sums and counts
-        units = unit_tables(model.std)
-        codec = LadderCodec(model, units, hyper_tables, class_tables, device, rdo, offsets)
+        codec = LadderCodec(model, unit_tables(model.std), hyper_tables, class_tables, device, rdo)
         for pixels in images:
             for band in range(HYPER_BANDS):
                 middle = RATE_LOW + 256 * band
@@ -82,12 +78,6 @@ def fit_tables(
                     index = group.classes.flatten().cpu().numpy().astype(np.int64)
                     flat = index * classes.LARGEST + centred
                     class_counts.reshape(-1)[:] += np.bincount(flat, minlength=class_counts.size)  # noqa: B023
-                    code = (values - rate.size // 2).astype(np.float64)  # noqa: B023
-                    y_group = y[group.cells, group.part].double() - group.mean  # noqa: B023
-                    outward = (y_group.flatten().cpu().numpy() - code) * np.sign(code)
-                    flat = index * OFFSETS + np.minimum(np.abs(code), OFFSETS - 1).astype(int)
-                    farther[0] += np.bincount(flat, outward, farther.shape[1])  # noqa: B023
-                    farther[1] += np.bincount(flat, minlength=farther.shape[1])  # noqa: B023
 
                 z, y, (h, w) = codec.latents(pixels, rate)
                 codec.encode_latent(y, z, h, w, rate, count)
@@ -99,11 +89,7 @@ def fit_tables(
         shared = hyper_counts.sum(0, keepdims=True) / HYPER_BANDS
         hyper_tables = Histogram.fit(hyper_counts + 0.1 * shared, 0.2).tables
         class_tables = classes.fit(class_counts)
-        # A few made-up codes without an offset keep rare classes calm.
-        mean = farther[0] / (farther[1] + 64)
-        offsets = torch.from_numpy(mean).float().reshape(classes.CLASSES, OFFSETS)
-        offsets = (offsets * 2**ACTIVATION_BITS).round() / 2**ACTIVATION_BITS
-    return hyper_tables, class_tables, offsets
+    return hyper_tables, class_tables
 
 
 def rounded(model: Ladder) -> Ladder:
@@ -118,13 +104,12 @@ def rounded(model: Ladder) -> Ladder:
 
 
 def write_weights(
-    folder: Path, model: Ladder, hyper_tables: np.ndarray, class_tables: np.ndarray, offsets: Tensor
+    folder: Path, model: Ladder, hyper_tables: np.ndarray, class_tables: np.ndarray
 ) -> str:
     """Write ``weights.safetensors``; returns its SHA-256, hexadecimal."""
     packed = pack_weights(model)
     packed["hyper_tables"] = torch.from_numpy(hyper_tables.astype(np.int32))
     packed["class_tables"] = torch.from_numpy(class_tables.astype(np.int32))
-    packed["offsets"] = (offsets * 2**ACTIVATION_BITS).to(torch.int32)
     data = safetensors.torch.save(packed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "weights.safetensors").write_bytes(data)
