@@ -1,0 +1,170 @@
+"""Relaxed-responsibility vector quantization (RRVQ-VAE, section 3.2).
+
+A codebook is a mixture of K Gaussians of equal weight: codeword k has the mean mu_k and the
+diagonal variances s_k. The probability of a code, given an embedding e, is its responsibility:
+
+    pi_k(e) = softmax_k logits_k(e)                                            (Eqs. 6 and 7)
+    logits_k(e) = -1/2 sum_j [(e_j - mu_kj)^2 / s_kj + log s_kj]
+
+The posterior q(z | x, above) and the prior p(z | above) of a layer are the responsibilities for two
+embeddings under the *same* codebook. The paper prints the square root of a scalar variance; it is
+the determinant of the covariance that is meant, hence one log s_kj for each of the dimensions. With
+all variances 1 this is the relaxed VQ of Eq. 2, ``learn_variances=False``.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqcodec.quantizers import Quantized
+from vqcodec.quantizers.vq import gumbel_softmax, rows_of
+
+MAX_LOG_VARIANCE = 6.0  # nats: standard deviations from 1/20 to 20 times that of a latent
+
+
+class _Clamp(torch.autograd.Function):
+    """clamp whose gradient passes where it leads back into the interval, and only there."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x < low, x > high)
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        below, above = ctx.saved_tensors
+        outward = (below & (grad > 0)) | (above & (grad < 0))
+        return grad.masked_fill(outward, 0.0), None, None
+
+
+def kl(log_q: Tensor, log_p: Tensor) -> Tensor:
+    """KL(q || p) in nats, in closed form: log-probabilities (B, K, H, W) -> (B, H, W).
+
+    ``log_p`` may be broadcast along any dimension but K.
+    """
+    return (log_q.exp() * (log_q - log_p)).sum(1)
+
+
+def _relaxed(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """logits (B, K, H, W) -> relaxed one-hot samples (B, H, W, K)."""
+    b, _, h, w = logits.shape
+    return gumbel_softmax(rows_of(logits), temperature, generator).reshape(b, h, w, -1)
+
+
+class Responsibility(nn.Module):
+    """One codebook of ``size`` means and diagonal variances for embeddings of ``dim`` channels.
+
+    ``temperature`` is that of the relaxed samples in training; a trainer may lower the attribute.
+    ``free_bits`` is a number of bits per code below which the rate is not pushed (the floor of
+    openai/iaf: of the batch's mean, for the layer as a whole). ``seed`` makes the first codebook
+    and, where ``forward`` is given no generator, the noise.
+
+    ValueError: fewer than 2 codewords, no channels, a temperature that is not positive.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        size: int,
+        *,
+        learn_variances: bool = True,
+        temperature: float = 1.0,
+        free_bits: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if size < 2:
+            raise ValueError(f"a codebook needs at least 2 codewords, not {size}")
+        if dim < 1:
+            raise ValueError(f"a codeword needs at least 1 channel, not {dim}")
+        if not temperature > 0:
+            raise ValueError(f"the temperature must be positive, not {temperature}")
+        self.dim = dim
+        self.sizes = (size,)
+        self.temperature = temperature
+        self.free_bits = free_bits
+        self.generator = torch.Generator().manual_seed(seed)
+        # Codewords of about unit length: the logits of unit embeddings then differ by about 1, and
+        # every codeword gets a gradient from the first step on.
+        means = torch.randn(size, dim, generator=self.generator) / math.sqrt(dim)
+        self.means = nn.Parameter(means)  # (K, D)
+        self.raw_log_variances = nn.Parameter(torch.zeros(size, dim), learn_variances)  # (K, D)
+
+    def log_variances(self) -> Tensor:
+        """(K, D) nats, within +-MAX_LOG_VARIANCE."""
+        log_variances: Tensor = _Clamp.apply(
+            self.raw_log_variances, -MAX_LOG_VARIANCE, MAX_LOG_VARIANCE
+        )
+        return log_variances
+
+    def logits(self, e: Tensor) -> Tensor:
+        """e (B, D, H, W) -> Gaussian log-densities (B, K, H, W), nats; a constant is left out."""
+        dtype = torch.promote_types(e.dtype, self.means.dtype)
+        # Differences of large squares: 16 bits would not leave much of them.
+        with torch.autocast(e.device.type, enabled=False):
+            log_variances, means = self.log_variances().to(dtype), self.means.to(dtype)
+            precision = torch.exp(-log_variances)
+            # The square is multiplied out: two matrix products, and no (B, K, D, H, W) tensor. What
+            # cancels is small where e and mu are measured from the middle of the codebook.
+            middle = means.detach().mean(0)
+            e, means = e.to(dtype).movedim(1, -1) - middle, means - middle
+            squares = (e * e) @ precision.T - 2 * (e @ (means * precision).T)  # (B, H, W, K)
+            constants = (means * means * precision + log_variances).sum(1)  # (K,)
+            return -0.5 * (squares + constants).movedim(-1, 1)
+
+    def log_responsibilities(self, e: Tensor) -> Tensor:
+        """e (B, D, H, W) -> log pi (B, K, H, W), nats: of q for e_q, of p for e_p."""
+        return self.logits(e).log_softmax(1)
+
+    def uniform(self) -> Tensor:
+        """(1, K, 1, 1): the log-probabilities of the uniform prior, for the topmost layer."""
+        size = self.sizes[0]
+        return self.means.new_full((1, size, 1, 1), -math.log(size))
+
+    def forward(
+        self, e: Tensor, log_p: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Quantized:
+        """e (B, D, H, W): the posterior's embedding; log_p (B, K, H, W) nats: the prior.
+
+        In training ``z`` mixes the means by a relaxed sample of q, ``codes`` are the heaviest of
+        each mixture, an exact sample, and ``bits`` is KL(q || p) in closed form, with free bits
+        (the rate term of Eq. 5). In evaluation q is all on the codes of ``encode``, so ``z`` are
+        their means and ``bits`` is their -log2 p, what a file pays. ``bits`` is a sum over the
+        grid and a mean over the batch. ``loss`` is zero.
+        """
+        nats_to_bits = 1 / (len(e) * math.log(2))  # per image
+        bits = None
+        if not self.training:
+            codes = self.encode(e)
+            if log_p is not None:
+                log_p = log_p.expand(len(e), self.sizes[0], *e.shape[2:])
+                bits = -log_p.gather(1, codes).sum() * nats_to_bits
+            return Quantized(self.decode(codes).to(e.dtype), codes, e.new_zeros(()), bits)
+        logits = self.logits(e)
+        draw = generator or self.generator
+        weights = _relaxed(logits, self.temperature, draw)  # (B, H, W, K)
+        codes = weights.argmax(-1)[:, None]
+        with torch.autocast(e.device.type, enabled=False):
+            z = (weights @ self.means.to(weights.dtype)).movedim(-1, 1).to(e.dtype)
+        if log_p is not None:
+            bits = kl(logits.log_softmax(1), log_p).sum() * nats_to_bits
+            bits = bits.clamp_min(self.free_bits * codes[0].numel())
+        return Quantized(z, codes, e.new_zeros(()), bits)
+
+    def encode(self, e: Tensor) -> Tensor:
+        """e (B, D, H, W) -> its most responsible codes (B, 1, H, W) int64."""
+        # In float64, so that what else is in the batch decides only between equals.
+        return self.logits(e.double()).argmax(1, keepdim=True)
+
+    def sample(self, e: Tensor, generator: torch.Generator) -> Tensor:
+        """e (B, D, H, W) -> codes (B, 1, H, W) int64, drawn from its responsibilities."""
+        # The largest of logits with Gumbel noise is an exact draw.
+        return _relaxed(self.logits(e), 1.0, generator).argmax(-1)[:, None]
+
+    def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
+        """codes (B, 1, H, W) -> means (B, D, H, W); zeros with ``upto=0``."""
+        z = F.embedding(codes[:, 0], self.means).movedim(-1, 1).contiguous()
+        return torch.zeros_like(z) if upto == 0 else z
