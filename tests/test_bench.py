@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,6 +208,38 @@ def test_the_command_writes_every_view(folder: Path, tmp_path: Path) -> None:
     assert Image.open(files["png"]).width > 500
     code, _, stderr = bench(folder, "--json", files["json"])
     assert code == 8 and "--force" in stderr
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_the_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqcodec.bench.run.run", lambda *args, **kwargs: pytest.fail("measured"))
+    picture, same = folder / "a.png", tmp_path / "same"
+    for args in (
+        ("--json", tmp_path / "none" / "x.json"),
+        ("--json", same, "--csv", same),
+        ("--json", picture, "--force"),
+    ):
+        code, _, stderr = bench(picture, *args)
+        assert code == 8 and stderr.count("\n") == 1
+    assert Image.open(picture).size == (160, 96)
+
+
+def test_an_interrupt_stops_the_workers(folder: Path, tmp_path: Path) -> None:
+    pixels = np.asarray(Image.open(folder / "a.png"))
+    for i in range(30):
+        Image.fromarray(np.roll(pixels, i, 0)).save(tmp_path / f"{i}.png")
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-m", "vqcodec.cli", "bench", str(tmp_path), "--jobs", "2"]
+    command += ["--vs", "jpeg", "--no-speed", "--cache", str(cache)]
+    child = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not (cache.exists() and any(cache.glob("*.json"))) and child.poll() is None:
+        time.sleep(0.05)
+    os.killpg(child.pid, signal.SIGINT)
+    assert child.wait(20) == 130
+    assert len(list(cache.glob("*.json"))) < 25
 
 
 def test_folders_below_and_limits(folder: Path) -> None:

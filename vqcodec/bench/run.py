@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -61,15 +62,23 @@ def _outcomes(
         return
     threads = max(1, torch.get_num_threads() // jobs)
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (threads,)) as pool:
+    pool = ProcessPoolExecutor(jobs, context, _start_worker, (threads,))
+    try:
         futures = {pool.submit(one, path, plan, cache): i for i, path in enumerate(paths)}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-                advance(1.0)
-        except BaseException:  # Ctrl-C, or an error: what has not begun is not begun
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+            advance(1.0)
+    except BaseException:  # Ctrl-C, or an error: records are written whole, so workers may go
+        for worker in list((pool._processes or {}).values()):
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    torch.set_num_threads(threads)
 
 
 def one(

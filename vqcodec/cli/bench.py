@@ -1,6 +1,7 @@
 """``vqcodec bench``: our codecs against JPEG, WebP, AVIF, JPEG XL and JPEG 2000."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,10 +71,8 @@ def bench(
     Without other options: the default codec against every reference that the installed Pillow has
     (JPEG XL with `pip install 'vqcodec[bench]'`), as tables in the terminal.
     """
-    for path in (html, json_, csv_, plot):  # before the work, and not after it
-        if path and not force and path.exists():
-            raise OutputError(f"{path}: exists; --force overwrites")
     paths = pictures_in(inputs, recursive)[:limit]
+    _check_outputs([path for path in (html, json_, csv_, plot) if path], paths, force)
     if plot:
         _matplotlib()
     options.use_threads(threads)
@@ -125,6 +124,19 @@ def bench(
         _write(plot, output.plot(result, plan.metrics[0]), force)
     if not quiet:
         output.print_report(result, Console())
+
+
+def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path], force: bool) -> None:
+    """Before the work, and not after it."""
+    taken = {os.path.realpath(path) for path in inputs}
+    for path in outputs:
+        if os.path.realpath(path) in taken:
+            raise OutputError(f"{path}: is an input or another output")
+        taken.add(os.path.realpath(path))
+        if not force and path.exists():
+            raise OutputError(f"{path}: exists; --force overwrites")
+        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            raise OutputError(f"{path}: the folder does not exist or cannot be written to")
 
 
 def _plan(

@@ -23,7 +23,7 @@ def info(inputs: tuple[str, ...], as_json: bool, ideal: bool) -> int:
     """Print what .vqc files hold: codec, size, rate, and the bytes of each level.
 
     FILE may be - (stdin). Bytes and bpp count the whole file; the ideal bits of a level are the
-    sum of -log2 of its codes' probabilities, which its bytes cannot fall below.
+    sum of -log2 of its codes' probabilities, which its bytes hardly fall below.
     """
     exit_code = 0
     for name in inputs:

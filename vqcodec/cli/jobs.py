@@ -28,7 +28,7 @@ class Job:
 
     def check_output(self, force: bool) -> None:
         """Finds out before the work, and not after it, that the output exists."""
-        if not force and os.path.isfile(self.output):
+        if not force and self.output != STDIO and os.path.isfile(self.output):
             raise OutputError(f"{self.output}: exists; --force overwrites")
 
     def make_folder(self) -> None:

@@ -15,7 +15,10 @@ device = click.option(
     help="Where the networks run.",
 )
 threads = click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.  [default: all cores]"
+    "--threads",
+    type=click.IntRange(1, 1024),  # torch crashes on absurd numbers
+    metavar="N",
+    help="CPU threads.  [default: all cores]",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
