@@ -161,7 +161,7 @@ def checks_table(checks: dict[str, Any]) -> str:
             "a file has at most 1.005 times its ideal bits, and 40 bytes",
             f"largest excess {checks['overhead']['largest_excess_bytes']:.1f} bytes",
         ],
-        ["`0.25bpp`, `12kB`, `1bpp`: never larger, at least 97 % used", used],
+        ["`0.25bpp`, `12kB`: never larger, at least 97 % used; `1bpp` falls into a step", used],
         [
             "`34dB`: at least that, within 0.2 dB",
             f"{db['least_over_db']:+.3f} to {db['most_over_db']:+.3f} dB{missed}",
