@@ -1,8 +1,7 @@
 """Scale classes: which table a code is coded with.
 
 A prior network predicts log2 of the scale of each code. Rounded down to one of 64 classes, it picks
-a table. Codes of one class are coded together with one static table, sorted by class, which is what
-makes the range coder fast. The codes of class 0 are always the zero codeword and are not coded.
+a table. The codes of class 0 are always the zero codeword and are not coded.
 """
 
 import numpy as np
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from vqcodec.fixedpoint import ACTIVATION_BITS
 from vqcodec.priors.histogram import TOTAL, integer_rows
-from vqcodec.rangecoder import TABLE_BITS, Model, RangeDecoder, RangeEncoder
+from vqcodec.priors.tables import Tables
+from vqcodec.rangecoder import RangeDecoder, RangeEncoder
 
 CLASSES = 64
 WIDTH = 192  # of a class, in units of 2**-10 octaves: 3/16 octave
@@ -64,35 +64,21 @@ class ClassTables:
         first = LARGEST // 2 - self.zero
         rows = largest[:, first : first + size].astype(np.int64)
         rows[:, self.zero] += TOTAL - rows.sum(1)
-        self.rows, self._models = rows.astype(np.uint32), dict[int, Model]()
-        self.bits = TABLE_BITS - np.log2(rows)  # (64, size) float64, for the encoder's choices
+        self.rows = rows.astype(np.uint32)
+        self._tables = Tables(self.rows)
+        self.bits = self._tables.bits.copy()  # (64, size) float64, for the encoder's choices
         self.bits[0] = np.where(np.arange(size) == self.zero, 0.0, np.inf)
 
     def encode(self, coder: RangeEncoder, codes: np.ndarray, classes: np.ndarray) -> float:
         """codes (n,) integers, classes (n,) uint8. Returns their ideal bits."""
-        bits = 0.0
-        for index, members in _by_class(classes):
-            coder.encode(codes[members], self._model(index))
-            bits += float(self.bits[index, codes[members]].sum())
-        return bits
+        coded = np.flatnonzero(classes)
+        codes, classes = codes[coded], classes[coded]
+        self._tables.encode(coder, codes, classes)
+        return self._tables.ideal_bits(codes, classes)
 
     def decode(self, coder: RangeDecoder, classes: np.ndarray) -> np.ndarray:
         """classes (n,) uint8 -> codes (n,) int32."""
+        coded = np.flatnonzero(classes)
         codes = np.full(len(classes), self.zero, np.int32)
-        for index, members in _by_class(classes):
-            codes[members] = coder.decode(len(members), self._model(index))
+        codes[coded] = self._tables.decode(coder, classes[coded])
         return codes
-
-    def _model(self, index: int) -> Model:
-        if index not in self._models:
-            self._models[index] = Model(self.rows[index])
-        return self._models[index]
-
-
-def _by_class(classes: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """(class, positions of its members in order) for the classes present, without class 0."""
-    coded = np.flatnonzero(classes)
-    order = coded[np.argsort(classes[coded], kind="stable")]
-    ends = np.cumsum(np.bincount(classes, minlength=CLASSES)[1:])
-    parts = np.split(order, ends[:-1])
-    return [(index, part) for index, part in enumerate(parts, 1) if len(part)]
