@@ -1,0 +1,226 @@
+"""Quantizers by name, and the care that they get between steps."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vqcodec.quantizers import choice
+from vqcodec.quantizers import usage as use
+from vqcodec.quantizers.choice import QUANTIZERS, make
+from vqcodec.quantizers.product import Product
+from vqcodec.quantizers.residual import Residual
+
+WITH_GRADIENT = [name for name in QUANTIZERS if name != "ema"]
+
+
+@pytest.fixture(autouse=True)
+def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "WINDOW", 7)
+    monkeypatch.setattr(choice, "HQA_WINDOW", 3)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def latents(b: int = 2, d: int = 3, h: int = 8, w: int = 8, seed: int = 0) -> Tensor:
+    return torch.randn(b, d, h, w, generator=seeded(seed))
+
+
+def clusters(count: int, seed: int = 0) -> Tensor:
+    """(1, 2, count, 16): ``count`` tight groups of vectors, far apart."""
+    centres = 10 * torch.cartesian_prod(torch.arange(4.0), torch.arange(4.0))[:count]
+    z = centres[:, None] + 0.1 * torch.randn(count, 16, 2, generator=seeded(seed))
+    return z.movedim(-1, 0)[None]
+
+
+def train(
+    module: nn.Module,
+    batches: list[Tensor],
+    lr: float = 1e-3,
+    until: float = 1.0,
+    start: bool = True,
+) -> None:
+    """Steps on the error of the quantized latents and the quantizers' own loss."""
+    weights = list(module.parameters())
+    optimizer = torch.optim.Adam(weights or [torch.zeros((), requires_grad=True)], lr=lr)
+    generator = seeded(9)
+    if start:
+        choice.begin(module)
+    module.train()
+    for number, z in enumerate(batches):
+        result = module(z, generator)
+        loss = (result.z - z).square().mean() + result.loss
+        optimizer.zero_grad()
+        if loss.requires_grad:
+            loss.backward()
+            optimizer.step()
+        choice.after_step(module, until * (number + 1) / len(batches), generator, optimizer)
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_every_name_makes_a_quantizer_whose_codes_are_the_truth(name: str) -> None:
+    quantizer = make(name, 3, 16, seed=1).eval()
+    z = latents()
+    result = quantizer(z)
+    assert torch.equal(result.codes, quantizer.encode(z))
+    assert torch.equal(result.z, quantizer.decode(result.codes))
+    assert len(quantizer.sizes) == result.codes.shape[1]
+    for column, size in zip(result.codes.unbind(1), quantizer.sizes, strict=True):
+        assert column.min() >= 0 and column.max() < size
+    same, other = make(name, 3, 16, seed=1), make(name, 3, 16, seed=2)
+    assert torch.equal(same.inner.codebook, quantizer.inner.codebook)
+    assert not torch.equal(other.inner.codebook, quantizer.inner.codebook)
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"'vq' is none of ste, ema, .*, sfdiveq"):
+        make("vq", 3, 16)
+
+
+def test_beta_weighs_the_commitment_and_only_that() -> None:
+    z = latents()
+    plain, heavy = (make("ste", 3, 16, beta=beta)(z).loss for beta in (0.0, 2.0))
+    assert torch.allclose(heavy, 3 * plain)
+    assert make("diveq", 3, 16, beta=2.0)(z).loss == 0
+
+
+@pytest.mark.parametrize("name", [name for name in QUANTIZERS if name != "sfdiveq"])
+def test_the_first_codewords_are_latents(name: str) -> None:
+    quantizer = make(name, 3, 16)
+    choice.begin(quantizer)
+    z = 5 + latents()
+    quantizer(z, seeded())
+    rows = {tuple(row) for row in z.movedim(1, -1).reshape(-1, 3).tolist()}
+    if name != "ema":  # whose codewords have moved by a step
+        assert {tuple(row) for row in quantizer.inner.codebook.tolist()} <= rows
+    assert quantizer.inner.codebook.mean() > 4
+    before = quantizer.inner.codebook.detach().clone()
+    quantizer.eval()(z + 100)
+    assert torch.equal(quantizer.inner.codebook, before)  # once is enough
+
+
+def test_sfdiveq_learns_its_line_from_what_passed_unquantized() -> None:
+    quantizer = make("sfdiveq", 3, 16)
+    choice.begin(quantizer)
+    optimizer = torch.optim.SGD(quantizer.parameters(), lr=0.1)
+    z = 5 + latents()
+    first = quantizer.inner.codebook.detach().clone()
+    for progress in (0.0, choice.UNQUANTIZED / 2):
+        assert torch.equal(quantizer(z, seeded()).z, z)
+        choice.after_step(quantizer, progress, seeded(), optimizer)
+        assert torch.equal(quantizer.inner.codebook, first)
+    quantizer(z, seeded())
+    choice.after_step(quantizer, choice.UNQUANTIZED, seeded(), optimizer)
+    runs = z.movedim(1, -1).reshape(16, -1, 3).mean(1)
+    assert torch.allclose(quantizer.inner.codebook, runs)
+    assert not torch.equal(quantizer(z, seeded()).z, z)
+
+
+def test_without_begin_sfdiveq_quantizes_and_nothing_starts() -> None:
+    quantizer = make("sfdiveq", 3, 16)
+    assert not torch.equal(quantizer(latents(), seeded()).z, latents())
+
+
+def test_gumbel_cools_from_one_to_a_tenth() -> None:
+    quantizer = make("gumbel", 3, 16)
+    optimizer = torch.optim.SGD(quantizer.parameters(), lr=0.1)
+    found = []
+    for progress in (0.0, 0.25, 0.5, 1.0):
+        choice.after_step(quantizer, progress, seeded(), optimizer)
+        found.append(quantizer.inner.temperature)
+    assert found == pytest.approx([1.0, 0.1**0.25, 0.1**0.5, 0.1])
+
+
+def test_unused_codewords_of_ema_become_latents_at_once() -> None:
+    quantizer = make("ema", 2, 16)
+    quantizer.inner.codebook += 1000
+    quantizer.inner.codebook[0] = 0  # the only one that is hit
+    quantizer.inner.ema_counts.fill_(1e-3)
+    quantizer.inner.ema_counts[0] = 200
+    z = clusters(16)
+    quantizer(z, seeded())
+    optimizer = torch.optim.SGD([torch.zeros((), requires_grad=True)])
+    choice.after_step(quantizer, 0.1, seeded(), optimizer)
+    rows = {tuple(row) for row in z.movedim(1, -1).reshape(-1, 2).tolist()}
+    assert {tuple(row) for row in quantizer.inner.codebook[1:].tolist()} <= rows
+
+
+@pytest.mark.parametrize("name", [n for n in QUANTIZERS if n not in ("gumbel", "sfdiveq")])
+def test_lost_codewords_come_back_to_the_latents(name: str) -> None:
+    quantizer = make(name, 2, 16)
+    with torch.no_grad():
+        quantizer.inner.codebook[1:] += 1000
+    train(quantizer, [latents(d=2)] * choice.WINDOW, lr=0.0, until=0.1, start=False)
+    assert quantizer.inner.codebook.abs().max() < 10
+    assert use.used(use.counts(quantizer.eval().encode(latents(d=2)), 16)) > 1
+
+
+def test_codewords_settle_for_the_last_quarter() -> None:
+    for progress, moves in ((choice.SETTLED - 0.01, True), (choice.SETTLED, False)):
+        quantizer = make("ste", 2, 16)
+        optimizer = torch.optim.SGD(quantizer.parameters(), lr=0.0)
+        with torch.no_grad():
+            quantizer.inner.codebook[1:] += 1000
+        before = quantizer.inner.codebook.detach().clone()
+        for _ in range(choice.WINDOW):
+            quantizer(latents(d=2), seeded())
+            choice.after_step(quantizer, progress, seeded(), optimizer)
+        assert torch.equal(quantizer.inner.codebook, before) != moves
+
+
+def test_gumbel_moves_one_codeword_next_to_the_most_used() -> None:
+    quantizer = make("gumbel", 2, 16)
+    optimizer = torch.optim.SGD(quantizer.parameters(), lr=0.0)
+    with torch.no_grad():
+        quantizer.inner.codebook.copy_(1000.0 * torch.arange(16)[:, None])
+    before = quantizer.inner.codebook.detach().clone()
+    for _ in range(choice.HQA_WINDOW):
+        quantizer(latents(d=2), seeded())
+        choice.after_step(quantizer, 0.0, seeded(), optimizer)
+    moved = (quantizer.inner.codebook != before).any(1)
+    assert moved.sum() == 1
+    assert torch.allclose(quantizer.inner.codebook[moved], before[0], atol=0.1)
+
+
+@pytest.mark.parametrize("name", WITH_GRADIENT)
+def test_training_is_a_function_of_its_seeds(name: str) -> None:
+    batches = [latents(seed=seed) for seed in range(choice.WINDOW + 5)]
+    found = []
+    for _ in range(2):
+        quantizer = make(name, 3, 8, seed=4)
+        train(quantizer, batches, until=0.5)
+        found.append(quantizer.inner.codebook.detach().clone())
+    assert torch.equal(found[0], found[1])
+    assert torch.isfinite(found[0]).all()
+
+
+def test_care_reaches_quantizers_inside_of_others() -> None:
+    inside = Product([make("gumbel", 2, 4), Residual([make("gumbel", 2, 4), make("ema", 2, 4)])])
+    assert len(list(choice.tended(inside))) == 3
+    choice.begin(inside)
+    z = 7 + latents(d=4)
+    inside(z, seeded())
+    assert not any(quantizer.waiting for quantizer in choice.tended(inside))
+    choice.after_step(inside, 1.0, seeded(), torch.optim.SGD(inside.parameters()))
+    assert inside.parts[0].inner.temperature == pytest.approx(0.1)
+    assert inside.parts[1].stages[0].inner.temperature == pytest.approx(0.1)
+
+
+def test_a_residual_chain_knows_a_straight_through_stage_by_name() -> None:
+    assert Residual([make("ste", 3, 4), make("ema", 3, 4)]).straight_through
+    assert not Residual([make("ste", 3, 4), make("diveq", 3, 4)]).straight_through
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_a_quantizer_survives_copy_and_state_dict(name: str) -> None:
+    quantizer = make(name, 3, 16)
+    train(quantizer, [latents(seed=seed) for seed in range(3)])
+    other = make(name, 3, 16, seed=5)
+    other.load_state_dict(quantizer.state_dict())
+    codes = quantizer.eval().encode(latents())
+    for twin in (other.eval(), copy.deepcopy(quantizer)):
+        assert torch.equal(twin.encode(latents()), codes)
+        assert torch.equal(twin.decode(codes), quantizer.decode(codes))

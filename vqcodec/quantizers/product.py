@@ -1,0 +1,95 @@
+"""Depthwise quantization: a tensor in slices, each with a codebook of its own (DQ, section 4).
+
+    DQ(X) = {VQ_m(X_m) : m = 1, ..., M}                                            (eq. 3)
+
+The slices lie along the channels, or along the rows of the grid: the paper's channel-wise and
+pixel-wise quantization of table 2, which differ only in which codebook a vector meets.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqcodec.quantizers import Quantized
+
+AXES = ("channel", "pixel")
+
+
+class Product(nn.Module):
+    """M quantizers of D numbers each, for latents of M * D channels.
+
+    The channels are cut into M vectors of D, in order, and their codes are columns, in order. By
+    ``axis`` the quantizer m codes
+
+    channel  vector m of each place
+    pixel    all vectors of each place in the m-th of M parts of the rows
+
+    The loss is the sum of theirs (eq. 4); with one quantizer this is that quantizer.
+
+    Raises ValueError for no quantizers, quantizers of different ``dim``, an unknown axis, or sizes
+    that differ along the pixels, where a column has codes of all quantizers.
+    """
+
+    def __init__(self, parts: Iterable[nn.Module], *, axis: str = "channel") -> None:
+        super().__init__()
+        slices: list[Any] = list(parts)
+        if not slices:
+            raise ValueError("a product needs at least 1 quantizer")
+        if len({part.dim for part in slices}) > 1:
+            raise ValueError(f"slices of different dim: {[part.dim for part in slices]}")
+        if axis not in AXES:
+            raise ValueError(f"axis {axis!r} is none of {', '.join(AXES)}")
+        if axis == "pixel" and len({part.sizes for part in slices}) > 1:
+            raise ValueError(f"rows with different sizes: {[part.sizes for part in slices]}")
+        self.parts: Any = nn.ModuleList(slices)
+        self.axis = axis
+        self.dim: int = len(slices) * slices[0].dim
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return sum((tuple(part.sizes) for part in self.parts), ())
+
+    def _split(self, z: Tensor) -> tuple[Tensor, ...]:
+        """(B, M * C, H, W) -> for each quantizer (B, C, H, W), or (B * M, C, rows, W)."""
+        m = len(self.parts)
+        if z.shape[1] % m or (self.axis == "pixel" and z.shape[2] < m):
+            raise ValueError(f"{m} slices cannot be cut from {tuple(z.shape)}")
+        if self.axis == "channel":
+            return z.chunk(m, 1)
+        return z.unflatten(1, (m, -1)).flatten(0, 1).tensor_split(m, 2)
+
+    def _join(self, slices: list[Tensor]) -> Tensor:
+        """The inverse of ``_split``."""
+        if self.axis == "channel":
+            return torch.cat(slices, 1)
+        return torch.cat(slices, 2).unflatten(0, (-1, len(self.parts))).flatten(1, 2)
+
+    def forward(self, z: Tensor, generator: torch.Generator | None = None) -> Quantized:
+        """z (B, M * D, H, W) -> its slices quantized, all codes, the sum of the losses.
+
+        ValueError: another number of channels, or fewer rows than there are slices along them.
+        """
+        slices = zip(self.parts, self._split(z), strict=True)
+        made = [part(x, generator) for part, x in slices]
+        codes = self._join([q.codes for q in made])
+        loss = torch.stack([q.loss for q in made]).sum()
+        return Quantized(self._join([q.z for q in made]), codes, loss, None)
+
+    def encode(self, z: Tensor) -> Tensor:
+        """z (B, M * D, H, W) -> codes (B, M * C, H, W) int64, C columns of each vector."""
+        slices = zip(self.parts, self._split(z), strict=True)
+        return self._join([part.encode(x) for part, x in slices])
+
+    def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
+        """codes (B, M * C, H, W) -> (B, M * D, H, W); vectors whose columns are left out are 0."""
+        vectors = []
+        for number, vector in enumerate(codes.chunk(len(self.parts), 1)):
+            left = None if upto is None else max(0, upto - number * vector.shape[1])
+            if self.axis == "channel":
+                vectors.append(self.parts[number].decode(vector, left))
+            else:
+                rows = zip(self.parts, vector.tensor_split(len(self.parts), 2), strict=True)
+                vectors.append(torch.cat([part.decode(x, left) for part, x in rows], 2))
+        return torch.cat(vectors, 1)
