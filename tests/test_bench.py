@@ -21,7 +21,7 @@ from vqcodec.bench.bdrate import bd_rate
 from vqcodec.bench.measure import Plan
 from vqcodec.bench.references import available
 from vqcodec.bench.run import run
-from vqcodec.cli import main
+from vqcodec.cli.program import program
 
 ROOT = Path(__file__).parents[1]
 QUICK = Plan(("photo-2",), ("jpeg", "webp"), ("6bit", "8bit", "9bit"), ("psnr", "ssim"))
@@ -46,7 +46,7 @@ def records(folder: Path) -> list[dict]:
 
 
 def bench(*args: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(main, ["bench", *map(str, args)])
+    result = CliRunner().invoke(program, ["bench", *map(str, args)])
     return result.exit_code, result.stdout, result.stderr
 
 

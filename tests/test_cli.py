@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import types
@@ -17,7 +18,8 @@ from click.testing import CliRunner, Result
 
 import vqcodec
 from vqcodec import container, errors, image
-from vqcodec.cli import jobs, main, options, report
+from vqcodec.cli import jobs, options, report
+from vqcodec.cli.program import program
 
 HASH = b"fake"
 
@@ -56,7 +58,7 @@ def find(name: str | None) -> Card:
     return Card()
 
 
-def for_header(header: container.Header) -> Card:
+def for_header(header: container.Header, name: str | None = None) -> Card:
     if (header.codec, header.weights_hash) != (7, HASH):
         raise errors.CodecError(f"codec number {header.codec} is not installed")
     return Card()
@@ -95,6 +97,7 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     parts = {
         "zoo": types.SimpleNamespace(
             cards=lambda: [Card()],
+            broken=lambda: [],
             find=find,
             for_header=for_header,
             load=lambda card, device: card,
@@ -121,7 +124,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*args: str, stdin: bytes = b"") -> Result:
-    return CliRunner().invoke(main, args, prog_name="vqcodec", input=stdin)
+    return CliRunner().invoke(program, args, prog_name="vqcodec", input=stdin)
 
 
 def draw(name: str, seed: int = 0) -> np.ndarray:
@@ -215,7 +218,23 @@ def test_levels_decodes_a_preview_even_of_a_broken_file() -> None:
     assert_fails(run("decode", "cut.vqc"), 5, "cut.vqc: ", "--levels 1")
     assert run("decode", "cut.vqc", "--levels", "1").exit_code == 0
     assert (pixels_of("cut.png") == 128).all()
-    assert_fails(run("decode", "a.vqc", "--levels", "3", "--force"), 5, "2 levels")
+    assert_fails(run("decode", "a.vqc", "--levels", "3", "--force"), 2, "2 levels, not 3")
+
+
+def test_a_codec_that_is_not_installed_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def for_header(header: container.Header, name: str | None = None) -> Card:
+        if name != "my/folder":
+            raise errors.CodecError("not installed")
+        return Card(id="mine")
+
+    monkeypatch.setattr(sys.modules["vqcodec.zoo"], "for_header", for_header)
+    pixels = draw("a.png")
+    run("encode", "a.png")
+    assert_fails(run("decode", "a.vqc", "-o", "b.png"), 6)
+    assert run("decode", "a.vqc", "-o", "b.png", "--codec", "my/folder").exit_code == 0
+    np.testing.assert_array_equal(pixels_of("b.png"), pixels)
+    assert "mine" in run("info", "a.vqc", "--codec", "my/folder").stdout
+    assert_fails(run("info", "a.vqc", "--codec", "other"), 6)
 
 
 def test_threads_and_device_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,6 +293,11 @@ def test_no_binary_data_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         ["encode"],
         ["encode", "a.png", "--no-such-option"],
         ["encode", "a.png", "--device", "abacus"],
+        ["encode", ""],
+        ["decode", "a.png", "-o", ""],
+        ["info", ""],
+        ["bench", ""],
+        ["train", "", "--smoke", "--out", "run"],
         ["decode", "a.vqc", "--levels", "0"],
         ["decode", "a.vqc", "--format", "docx"],
         ["train", "photos", "--out", "run"],
@@ -342,6 +366,22 @@ def test_an_unwritable_folder_is_an_output_error() -> None:
     Path("closed").mkdir(mode=0o500)
     assert_fails(run("encode", "a.png", "-o", "closed/a.vqc"), 8, "closed/a.vqc: ")
     assert_fails(run("encode", "a.png", "-o", "closed/new/"), 8, "closed/new: cannot be made")
+
+
+@pytest.mark.parametrize(
+    "args", [["encode", "a.png"], ["decode", "a.png", "-o", "b.png"], ["info", "a.png"]]
+)
+def test_an_unreadable_file_is_an_input_error(
+    monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    def closed(path: Path, *args: object, **options: object) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    draw("a.png")
+    # as for a file of mode 000, which root may read all the same
+    monkeypatch.setattr(os, "access", lambda *args, **options: False)
+    monkeypatch.setattr(Path, "open", closed)
+    assert_fails(run(*args), 3, "a.png: permission denied")
 
 
 def test_a_folder_that_cannot_be_made_is_an_output_error() -> None:
@@ -572,6 +612,26 @@ def test_verbose_adds_the_sections() -> None:
     assert len(run("decode", "a.vqc", "-v", "--force").stdout.splitlines()) == 3
 
 
+@pytest.mark.parametrize(("format", "kept"), [("png", True), ("bmp", False), ("ppm", False)])
+def test_metadata_that_a_format_cannot_hold_is_not_dropped_silently(
+    codec: types.SimpleNamespace, monkeypatch: pytest.MonkeyPatch, format: str, kept: bool
+) -> None:
+    from PIL import Image, ImageCms
+
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = image.Picture(np.zeros((4, 4, 3), np.uint8), icc=icc, exif=exif.tobytes()[6:])
+    monkeypatch.setattr(codec, "decompress", lambda *args: picture)
+    draw("a.png")
+    run("encode", "a.png")
+    result = run("decode", "a.vqc", "-o", f"b.{format}")
+    assert result.exit_code == 0
+    note = f"a.vqc: ICC profile and EXIF left out: {format.upper()} cannot hold that"
+    assert result.stderr == ("" if kept else f"vqcodec: warning: {note}\n")
+    assert run("decode", "a.vqc", "-o", f"b.{format}", "-q", "--force").output == ""
+
+
 # ------------------------------------------------------------------------ info, models and train
 
 
@@ -648,7 +708,7 @@ def test_train_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
 # ----------------------------------------------------------------------------- the whole program
 
 
-def program(*args: str, **options: object) -> subprocess.CompletedProcess[bytes]:
+def process(*args: str, **options: object) -> subprocess.CompletedProcess[bytes]:
     """The real program in a process of its own, codec and all."""
     command = [sys.executable, "-m", "vqcodec.cli", *args]
     return subprocess.run(command, capture_output=True, timeout=60, **options)  # type: ignore[call-overload]
@@ -665,25 +725,25 @@ def test_help_shows_the_commands_completion_and_codes() -> None:
 
 
 def test_version() -> None:
-    result = program("--version")
+    result = process("--version")
     assert result.returncode == 0 and result.stdout.split() == [b"vqcodec", b"0.1.0"]
 
 
 def test_shell_completion_script() -> None:
-    result = program(env={**os.environ, "_VQCODEC_COMPLETE": "zsh_source"})
+    result = process(env={**os.environ, "_VQCODEC_COMPLETE": "zsh_source"})
     assert result.returncode == 0 and b"compdef" in result.stdout
 
 
 @pytest.mark.parametrize(
     "args", [["--help"], ["--version"], ["encode", "--help"], ["info", "foreign.vqc"], ["models"]]
 )
-def test_torch_is_not_imported_for(args: list[str]) -> None:
+def test_neither_torch_nor_numpy_is_imported_for(args: list[str]) -> None:
     write_foreign_codec()
     script = (
         "import sys; from vqcodec.cli import main\n"
-        "try: main(sys.argv[1:])\n"
+        "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "assert 'torch' not in sys.modules and 'constriction' not in sys.modules"
+        "assert not {'torch', 'constriction', 'numpy'} & set(sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", script, *args], capture_output=True, timeout=60)
     assert result.returncode == 0, result.stderr.decode()
@@ -703,8 +763,45 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert result.returncode == 1 and result.stderr == b""
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize(
+    ("shell", "code", "word"),
+    [
+        ("--help >/dev/full", 8, "stdout cannot be written: no space left"),
+        ("models >/dev/full", 8, "stdout cannot be written: no space left"),
+        ("info foreign.vqc >/dev/full", 8, "stdout cannot be written: no space left"),
+        ("info foreign.vqc >&-", 8, "stdout cannot be written: it is closed"),
+        ("encode a.png -o - >&-", 8, "stdout cannot be written: it is closed"),
+        ("encode - <&-", 3, "-: stdin is closed"),
+        ("info - <&-", 3, "-: stdin is closed"),
+        ("info missing.vqc 2>/dev/full", 3, ""),
+        ("info missing.vqc 2>&-", 3, ""),
+    ],
+)
+def test_closed_and_full_streams_are_one_line_with_their_code(
+    shell: str, code: int, word: str
+) -> None:
+    write_foreign_codec()
+    draw("a.png")
+    command = f"{shlex.quote(sys.executable)} -m vqcodec.cli {shell}"
+    result = subprocess.run(command, shell=True, capture_output=True, timeout=60)
+    assert result.returncode == code
+    assert result.stderr.decode().count("\n") == bool(word) and word in result.stderr.decode()
+
+
+@pytest.mark.parametrize("module", ["click", "numpy", "torch"])
+def test_ctrl_c_during_an_import_ends_with_130_and_no_traceback(module: str) -> None:
+    draw("a.png")
+    Path("early").mkdir()
+    Path("early", f"{module}.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join(["early", *filter(None, [os.environ.get("PYTHONPATH")])])
+    result = process("encode", "a.png", env={**os.environ, "PYTHONPATH": path})
+    assert (result.returncode, result.stdout, result.stderr.strip()) == (130, b"", b"")
+    assert "a.vqc" not in all_files()
+
+
 def test_errors_of_the_real_program_are_one_line() -> None:
-    result = program("decode", "missing.vqc")
+    result = process("decode", "missing.vqc")
     assert result.returncode == 3 and result.stdout == b""
     assert result.stderr == b"vqcodec: error: missing.vqc: no such file\n"
 

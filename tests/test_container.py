@@ -31,6 +31,7 @@ from vqcodec.errors import (
     NotVqcError,
     SizeError,
     TruncatedError,
+    UsageError,
     VersionError,
 )
 
@@ -253,7 +254,7 @@ def test_bytes_after_the_end_are_refused(container: Container, n_extra: int) -> 
         read(write(container) + bytes(n_extra))
 
 
-# Any bytes end in a file or in a FormatError.
+# Any bytes end in a file or in a FormatError, or have fewer levels than are asked for.
 
 
 def only_format_errors(data: bytes, levels: int | None = None) -> None:
@@ -261,6 +262,8 @@ def only_format_errors(data: bytes, levels: int | None = None) -> None:
         read(data, levels)
     except FormatError as error:
         sentence(error)
+    except UsageError:
+        assert levels is not None
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"VQC", b"VQC1", b"VQC1\x01", b"VQC1\x10"]))
@@ -316,9 +319,9 @@ def test_damage_inside_the_preview_is_found() -> None:
 
 
 def test_too_many_levels_are_refused_with_the_number_there_is() -> None:
-    with pytest.raises(FormatError, match="the file has 5 levels, not 6"):
+    with pytest.raises(UsageError, match="the file has 5 levels, not 6"):
         read(write(LONG), levels=6)
-    with pytest.raises(FormatError, match="the file has 1 level, not 2"):
+    with pytest.raises(UsageError, match="the file has 1 level, not 2"):
         read(write(Container(HEADER, (b"",))), levels=2)
     for levels in (0, -1):
         with pytest.raises(ValueError):

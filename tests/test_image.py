@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 import vqcodec
-from vqcodec import container, image
+from vqcodec import container, image, pillow
 from vqcodec.container import Box, Container, Header
 from vqcodec.errors import FormatError, ImageError, InputError, OutputError, RateError
 from vqcodec.files import atomic_write
@@ -824,8 +824,8 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
 
     monkeypatch.setattr(vqcodec, "encode_picture", encode, raising=False)
     monkeypatch.setattr(vqcodec, "decode_picture", decode, raising=False)
-    image.register()
-    image.register()  # twice does no harm
+    pillow.register()
+    pillow.register()  # twice does no harm
     yield calls
     Image.ID.remove("VQC")
     del Image.OPEN["VQC"], Image.SAVE["VQC"], Image.EXTENSION[".vqc"], Image.MIME["VQC"]

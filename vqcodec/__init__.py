@@ -3,26 +3,32 @@
     data = vqcodec.encode("photo.png", rate="9bit")
     picture = vqcodec.decode(data)
 
-After ``import vqcodec``, Pillow opens and saves .vqc files too. torch is imported with the first
-picture that is encoded or decoded, not before.
+After ``import vqcodec``, Pillow opens and saves .vqc files too. numpy and torch are imported with
+the first picture that is encoded or decoded, not before.
 """
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqcodec import container, image, zoo
+from vqcodec import pillow
 from vqcodec.errors import VqcodecError
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
+    from vqcodec.image import Picture
 
 __version__ = "0.1.0"
 __all__ = ["VqcodecError", "decode", "decode_picture", "encode", "encode_picture", "load_codec"]
 
 
 def load_codec(name: str | None = None, device: str = "auto") -> "Codec":
-    """The codec with an id or in a folder; device: 'auto', 'cpu' or 'cuda'. Raises CodecError."""
+    """The codec with an id or in a folder; device: 'auto', 'cpu' or 'cuda'.
+
+    Raises CodecError, UsageError where there is no CUDA.
+    """
+    from vqcodec import zoo
+
     return zoo.load(zoo.find(name), device)
 
 
@@ -34,6 +40,8 @@ def encode(
     source: a path, the bytes of an image file, a Pillow image, or a uint8 array (h, w[, 3]).
     rate: '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB'. Raises a VqcodecError.
     """
+    from vqcodec import image
+
     if isinstance(source, str | os.PathLike):
         picture = image.read(Path(source), str(source))
     elif isinstance(source, bytes):
@@ -45,13 +53,17 @@ def encode(
     return encode_picture(picture, rate, codec, device)
 
 
-def decode(data: bytes, *, levels: int | None = None, device: str = "auto") -> Any:
+def decode(
+    data: bytes, *, levels: int | None = None, codec: str | None = None, device: str = "auto"
+) -> Any:
     """The bytes of a .vqc file as a Pillow image. ``levels``: read the first only, a preview."""
-    return image.to_pillow(decode_picture(data, levels, device))
+    from vqcodec import image
+
+    return image.to_pillow(decode_picture(data, levels, device, codec))
 
 
 def encode_picture(
-    picture: image.Picture, rate: str, codec: str | None = None, device: str = "auto"
+    picture: "Picture", rate: str, codec: str | None = None, device: str = "auto"
 ) -> bytes:
     """As ``encode``, of a ``Picture``."""
     loaded = load_codec(codec, device)  # before vqcodec.codec, whose import brings torch
@@ -60,13 +72,19 @@ def encode_picture(
     return compress(loaded, picture, rate).data
 
 
-def decode_picture(data: bytes, levels: int | None = None, device: str = "auto") -> image.Picture:
-    """As ``decode``, to a ``Picture``. The codec is the one that the file names."""
-    header = container.read(data, levels).header
-    loaded = zoo.load(zoo.for_header(header), device)
+def decode_picture(
+    data: bytes, levels: int | None = None, device: str = "auto", codec: str | None = None
+) -> "Picture":
+    """As ``decode``, to a ``Picture``.
+
+    The codec is the one that the file names: an installed one, or ``codec``, an id or a folder.
+    """
+    from vqcodec import container, zoo
+
+    loaded = zoo.load(zoo.for_header(container.read(data, levels).header, codec), device)
     from vqcodec.codec import decompress
 
     return decompress(loaded, data, levels)
 
 
-image.register()
+pillow.register()

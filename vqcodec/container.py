@@ -14,6 +14,7 @@ from vqcodec.errors import (
     NotVqcError,
     SizeError,
     TruncatedError,
+    UsageError,
     VersionError,
 )
 
@@ -87,14 +88,14 @@ def read(data: bytes, levels: int | None = None) -> Container:
     With ``levels`` only the first so many sections are returned, and only they must be sound: the
     rest may be missing or damaged. The boxes of such a file are left out unless all of it is sound.
 
-    Raises NotVqcError, VersionError, SizeError, TruncatedError, ChecksumError or FormatError, and
-    ValueError where ``levels`` is below 1.
+    Raises NotVqcError, VersionError, SizeError, TruncatedError, ChecksumError or FormatError,
+    UsageError where the file has fewer levels, and ValueError where ``levels`` is below 1.
     """
     header, n_sections, n_boxes, at = _read_header(data)
     if levels is not None and levels < 1:
         raise ValueError(f"levels is at least 1, not {levels}")
     if levels is not None and levels > n_sections:
-        raise FormatError(f"the file has {_count(n_sections, 'level')}, not {levels}")
+        raise UsageError(f"the file has {_count(n_sections, 'level')}, not {levels}")
     crc = zlib.crc32(data[:at])
     sections: list[bytes] = []
     boxes: list[Box] = []

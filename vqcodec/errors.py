@@ -1,13 +1,25 @@
 """Everything that can go wrong, with the sentence that the user reads and the exit code.
 
-Exit codes: 0 success, 1 unexpected failure, 2 wrong usage (click), and those below.
+Exit codes: 0 success, 1 unexpected failure, 2 wrong usage (also click's), 130 interrupted, and
+those below.
 """
+
+
+def reason(error: OSError) -> str:
+    """What the system says, as the end of a sentence: "no such file or directory"."""
+    return (error.strerror or str(error)).lower()
 
 
 class VqcodecError(Exception):
     """Base of all errors raised on purpose; ``str(error)`` is one line for the user."""
 
     exit_code = 1
+
+
+class UsageError(VqcodecError):
+    """What was asked for is not there: a device, an encoder, a level of the file."""
+
+    exit_code = 2
 
 
 class InputError(VqcodecError):

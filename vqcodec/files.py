@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from vqcodec.errors import OutputError
+from vqcodec.errors import OutputError, reason
 
 
 @contextmanager
@@ -48,8 +48,17 @@ def atomic_write(path: Path, *, force: bool) -> Iterator[BinaryIO]:
     except FileExistsError:
         raise OutputError(f"{path}: exists; --force overwrites") from None
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{path}: cannot be written: {reason}") from error
+        raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder to write files to, and those above it. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made: {reason(error)}") from error
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{folder}: cannot be written to")
 
 
 def _move_to_free(source: Path, target: Path) -> None:

@@ -1,13 +1,13 @@
 """Files to arrays and back: grey, alpha, 16 bit, palettes, orientation, ICC, EXIF.
 
-The only file that imports Pillow. ``register()`` teaches Pillow to open and save .vqc files.
+Only this file and ``pillow``, which teaches Pillow to open and save .vqc files, import Pillow.
 """
 
 import os
 import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -19,16 +19,16 @@ from vqcodec.errors import (
     FormatError,
     ImageError,
     InputError,
-    NotVqcError,
     OutputError,
     VqcodecError,
+    reason,
 )
 from vqcodec.files import atomic_write
 
 MAX_PIXELS = 2**28
 
 _MAGIC = b"VQC"
-_EXIF_PREFIX = b"Exif\0\0"
+EXIF_PREFIX = b"Exif\0\0"
 _ORIENTATION = ExifTags.Base.Orientation
 
 # Formats that are not decoded here: EPS would start Ghostscript and WMF a system's renderer.
@@ -140,6 +140,8 @@ def read(source: Path | bytes | BinaryIO, name: str) -> Picture:
         except UnidentifiedImageError:
             raise ImageError(f"{name}: not an image that can be read") from None
         except Exception as error:  # Pillow's decoders raise nearly everything on broken data
+            if isinstance(error, OSError) and error.strerror:  # of the system, not of Pillow
+                raise InputError(f"{name}: {reason(error)}") from error
             raise ImageError(f"{name}: broken image: {_line(error)}") from error
 
 
@@ -180,8 +182,8 @@ def _stream(source: Path | bytes | BinaryIO, name: str) -> AbstractContextManage
             raise InputError(f"{name}: no such file") from None
         except OSError as error:
             # Windows calls opening a folder a lack of permission
-            reason = "is a folder" if os.path.isdir(source) else _line(error)
-            raise InputError(f"{name}: {reason}") from error
+            why = "is a folder" if os.path.isdir(source) else reason(error)
+            raise InputError(f"{name}: {why}") from error
         if file.seekable():
             return file
         with file:
@@ -218,7 +220,7 @@ def _open(stream: IO[bytes], only: str | None = None) -> ImageFile.ImageFile:
 def _line(error: BaseException) -> str:
     """The cause on one line."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+        return reason(error)
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -352,8 +354,8 @@ def _exif(im: Image.Image, notes: list[str]) -> tuple[int, bytes | None]:
         exif = im.info.get("exif")
         if not exif:  # TIFF, whose own tags are the EXIF
             return orientation, _exif_of_tags(tags)
-        while exif.startswith(_EXIF_PREFIX):
-            exif = exif[len(_EXIF_PREFIX) :]
+        while exif.startswith(EXIF_PREFIX):
+            exif = exif[len(EXIF_PREFIX) :]
         return orientation, _without_orientation(exif)
     except Exception:  # Pillow's parser raises nearly everything
         notes.append("broken EXIF dropped")
@@ -367,7 +369,7 @@ def _exif_of_tags(tags: Image.Exif) -> bytes | None:
         if found := tags.get_ifd(ifd):
             kept.get_ifd(ifd).update(found)
             kept[ifd] = found
-    return kept.tobytes().removeprefix(_EXIF_PREFIX) if len(kept) else None
+    return kept.tobytes().removeprefix(EXIF_PREFIX) if len(kept) else None
 
 
 def _without_orientation(exif: bytes) -> bytes:
@@ -406,11 +408,13 @@ def format_of(path: Path) -> str:
         ) from None
 
 
-def write(picture: Picture, target: Path | BinaryIO, format: str, *, force: bool = False) -> None:
+def write(
+    picture: Picture, target: Path | BinaryIO, format: str, *, force: bool = False
+) -> tuple[str, ...]:
     """Store as PNG, JPEG (quality 95, 4:4:4), WebP (lossless), TIFF, BMP, PPM, PGM or PNM.
 
-    ICC and EXIF go along, except into BMP and PNM, which cannot carry them. A path is written
-    atomically, and replaced only with ``force``.
+    ICC and EXIF go along, except into BMP and PNM, which cannot carry them: what is left out is
+    returned, a line for the user. A path is written atomically, and replaced only with ``force``.
 
     Raises OutputError for an unknown format, alpha in a format without it, colour in PGM, a
     picture that the format cannot hold (WebP: 16383 pixels a side) and a path that cannot be
@@ -427,11 +431,17 @@ def write(picture: Picture, target: Path | BinaryIO, format: str, *, force: bool
     if format in ("PPM", "WEBP"):  # which know no grey
         im = im.convert("RGB" if picture.alpha is None else "RGBA")
     options = dict(_SAVE_OPTIONS[format])
-    if format in _WITH_METADATA:
-        if picture.icc and _fits(picture.icc, grey=im.mode.startswith("L")):
+    dropped = []
+    if picture.icc:
+        if format in _WITH_METADATA and _fits(picture.icc, grey=im.mode.startswith("L")):
             options["icc_profile"] = picture.icc
-        if picture.exif:
+        else:
+            dropped.append("ICC profile")
+    if picture.exif:
+        if format in _WITH_METADATA:
             options["exif"] = im.info["exif"]
+        else:
+            dropped.append("EXIF")
     buffer = BytesIO()  # TIFF needs to seek, pipes cannot
     try:
         if format == "TIFF" and picture.exif:  # or its tags would replace the file's own
@@ -446,6 +456,7 @@ def write(picture: Picture, target: Path | BinaryIO, format: str, *, force: bool
             file.write(buffer.getbuffer())
     else:
         target.write(buffer.getbuffer())
+    return (f"{' and '.join(dropped)} left out: {format} cannot hold that",) if dropped else ()
 
 
 def to_pillow(picture: Picture) -> Image.Image:
@@ -456,7 +467,7 @@ def to_pillow(picture: Picture) -> Image.Image:
     if picture.icc:
         im.info["icc_profile"] = picture.icc
     if picture.exif:
-        im.info["exif"] = _EXIF_PREFIX + picture.exif
+        im.info["exif"] = EXIF_PREFIX + picture.exif
     return im
 
 
@@ -483,83 +494,3 @@ def decode_alpha(data: bytes, width: int, height: int) -> np.ndarray:
         raise
     except Exception as error:
         raise FormatError(f"broken alpha: {_line(error)}") from error
-
-
-# ------------------------------------------------------------------------------- Pillow plugin
-
-
-class VqcImageFile(ImageFile.ImageFile):
-    """A .vqc file in Pillow: the header is parsed at once, the pixels are decoded by load()."""
-
-    format = "VQC"
-    format_description = "vqcodec learned image"
-
-    def _open(self) -> None:
-        from vqcodec import container
-
-        assert self.fp is not None
-        self._data = self.fp.read()
-        try:
-            file = container.read(self._data)
-        except NotVqcError as error:
-            raise SyntaxError(str(error)) from error  # lets Pillow try other formats
-        except FormatError as error:
-            raise OSError(str(error)) from error
-        header = file.header
-        boxes = {box.type: box.payload for box in file.boxes}
-        self._size = header.width, header.height
-        self._mode = ("L" if header.grey else "RGB") + ("A" if "ALPH" in boxes else "")
-        if "ICC " in boxes:
-            self.info["icc_profile"] = boxes["ICC "]
-        if "EXIF" in boxes:
-            self.info["exif"] = _EXIF_PREFIX + boxes["EXIF"]
-
-    def load(self) -> Any:
-        if self._data:
-            import vqcodec
-
-            try:
-                im = to_pillow(vqcodec.decode_picture(self._data))
-            except VqcodecError as error:
-                raise OSError(str(error)) from error
-            if (im.mode, im.size) != (self.mode, self.size):
-                raise OSError("the picture is not what the header says")
-            self.im = im.im
-            self._data = b""
-            if self._exclusive_fp and self.fp:
-                self.fp.close()
-        return super().load()
-
-
-def _save_vqc(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    """Options of Image.save: rate="8bit", codec=None, device="cpu", icc_profile=, exif=."""
-    import vqcodec
-
-    options = im.encoderinfo
-    picture = from_pillow(im)
-    if "icc_profile" in options:
-        picture = replace(picture, icc=options["icc_profile"] or None)
-    if "exif" in options:
-        exif = options["exif"]
-        exif = exif.tobytes() if isinstance(exif, Image.Exif) else exif or b""
-        picture = replace(picture, exif=exif.removeprefix(_EXIF_PREFIX) or None)
-    fp.write(
-        vqcodec.encode_picture(
-            picture,
-            rate=options.get("rate", "8bit"),
-            codec=options.get("codec"),
-            device=options.get("device", "cpu"),
-        )
-    )
-
-
-def register() -> None:
-    """Let Pillow open and save .vqc files: ``Image.open("a.vqc")``, ``im.save("a.vqc", rate=...)``.
-
-    Broken files raise OSError when opened or loaded; save raises VqcodecErrors as they are.
-    """
-    kind = VqcImageFile.format
-    Image.register_open(kind, VqcImageFile, lambda prefix: prefix.startswith(_MAGIC))
-    Image.register_save(kind, _save_vqc)
-    Image.register_extension(kind, ".vqc")
-    Image.register_mime(kind, "image/x-vqc")

@@ -7,14 +7,16 @@ a model runs no code from it.
 
 import hashlib
 import os
+import re
+import reprlib
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqcodec.container import Header
-from vqcodec.errors import CodecError
+from vqcodec.container import MAX_CODEC, Header
+from vqcodec.errors import CodecError, UsageError, reason
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,61 +61,107 @@ def _folders() -> list[Path]:
 def read_card(folder: Path) -> Card:
     """Raises CodecError for a folder that is not a model."""
     try:
-        card = tomllib.loads((folder / "card.toml").read_text(encoding="utf-8"))
-        return Card(
-            card["id"], card["number"], card["system"], card["title"], card["licence"],
-            card["rates"], card["sha256"], card.get("table", []), card.get("shape", {}), folder,
-        )  # fmt: skip
+        values = tomllib.loads((folder / "card.toml").read_text(encoding="utf-8"))
+        card = Card(**{name: _field(values, name) for name in _FIELDS}, path=folder)
     except OSError as error:
-        raise CodecError(f"{folder}: not a model: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise CodecError(f"{folder}: not a model: {reason(error)}") from error
+    except (ValueError, RecursionError) as error:  # the first also of TOML and UTF-8
         raise CodecError(f"{folder}/card.toml: not a model card: {error}") from error
+    return card
+
+
+_FIELDS = ("id", "number", "system", "title", "licence", "rates", "sha256", "table", "shape")
+
+
+def _field(card: dict[str, Any], name: str) -> Any:
+    """A field of a card. Raises ValueError where it is missing or cannot be what it should."""
+    value = card.get(name, {"table": [], "shape": {}}.get(name))
+    if value is None:
+        raise ValueError(f"{name} is missing")
+    match name:
+        case "number":
+            good = type(value) is int and 0 <= value <= MAX_CODEC
+        case "table":
+            good = isinstance(value, list) and all(isinstance(row, dict) for row in value)
+        case "shape":
+            good = isinstance(value, dict)
+        case "sha256":
+            good = isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+        case _:
+            good = isinstance(value, str)
+    if not good:
+        raise ValueError(f"{name} cannot be {reprlib.repr(value)}")
+    return value
+
+
+def _installed() -> tuple[list[Card], list[CodecError]]:
+    """All cards in the order in which they are looked for, and what is wrong with broken ones."""
+    found: list[Card] = []
+    broken: list[CodecError] = []
+    for folder in _folders():
+        try:
+            found.append(read_card(folder))
+        except CodecError as error:
+            broken.append(error)
+    return found, broken
 
 
 def cards() -> list[Card]:
-    """All installed codecs, by number; of two with one id the first found."""
+    """All installed codecs, by number; of two with one id the first found. Not broken ones."""
     found: dict[str, Card] = {}
-    for folder in _folders():
-        card = read_card(folder)
+    for card in _installed()[0]:
         found.setdefault(card.id, card)
     return sorted(found.values(), key=lambda card: card.number)
 
 
+def broken() -> list[CodecError]:
+    """What is wrong with those folders of models whose card cannot be used."""
+    return _installed()[1]
+
+
 def find(name: str | None = None) -> Card:
     """The codec with an id, or in a folder given by its path; the default one for None."""
-    name = name or DEFAULT
+    name = DEFAULT if name is None else name
     installed = cards()
     for card in installed:
         if card.id == name:
             return card
-    if (Path(name) / "card.toml").exists():
+    if os.path.exists(os.path.join(name, "card.toml")):
         return read_card(Path(name))
     names = ", ".join(card.id for card in installed) or "none"
     raise CodecError(f"no codec named {name!r}; installed: {names}")
 
 
-def for_header(header: Header) -> Card:
-    """The codec that a file was made with."""
-    same = [card for card in cards() if card.number == header.codec]
+def for_header(header: Header, name: str | None = None) -> Card:
+    """The codec that a file was made with, among the installed ones or those that ``name`` names.
+
+    name: as for ``find``. Raises CodecError.
+    """
+    known = [find(name)] if name is not None else _installed()[0]
+    same = [card for card in known if card.number == header.codec]
     if not same:
-        raise CodecError(f"the file was made with codec number {header.codec}, not installed here")
+        where = "installed here"
+        if name is not None:
+            where = f"with {name}, which has number {known[0].number}"
+        raise CodecError(f"the file was made with codec number {header.codec}, not {where}")
     for card in same:
         if card.hash == header.weights_hash:
             return card
+    hashes = ", ".join(card.hash.hex() for card in same)
     raise CodecError(
         f"the file was made with other weights of {same[0].id} "
-        f"({header.weights_hash.hex()}, installed: {same[0].hash.hex()})"
+        f"({header.weights_hash.hex()}, installed: {hashes})"
     )
 
 
 def device_of(name: str) -> str:
-    """'auto', 'cpu' or 'cuda' -> 'cpu' or 'cuda'. Raises CodecError where CUDA is missing."""
+    """'auto', 'cpu' or 'cuda' -> 'cpu' or 'cuda'. Raises UsageError where CUDA is missing."""
     import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise CodecError("no CUDA device is available; use --device cpu")
+        raise UsageError("no CUDA device is available; use --device cpu")
     return name
 
 
@@ -124,7 +172,7 @@ def _load(folder: Path, sha256: str, device: str) -> "Codec":
     try:
         weights = (folder / "weights.safetensors").read_bytes()
     except OSError as error:
-        raise CodecError(f"{folder}/weights.safetensors: {error.strerror}") from error
+        raise CodecError(f"{folder}/weights.safetensors: {reason(error)}") from error
     if hashlib.sha256(weights).hexdigest() != sha256:
         raise CodecError(f"{folder}/weights.safetensors is damaged: its hash is not the card's")
     return Codec.from_weights(read_card(folder), weights, device)

@@ -1,90 +1,13 @@
-"""The command line: one file per command, and hardly any logic.
+"""The command line. The program is in ``program``; this is how it is entered."""
 
-``--help``, ``--version``, ``info`` and ``models`` must start fast, so a command is imported when
-it is named, and torch and rich only inside the functions that need them.
-"""
-
-import importlib
 import sys
-from collections.abc import Sequence
-from typing import Any
-
-import click
-
-from vqcodec.cli.failure import explain, print_error
-
-_COMMANDS = ("encode", "decode", "info", "models", "train", "bench")
-
-_EPILOG = """\b
-Examples:
-  vqcodec encode photo.png                       photo.vqc, at 8bit
-  vqcodec encode -r photos -o small --rate 34dB  a folder, at least 34 dB
-  vqcodec decode photo.vqc -o again.png
-  vqcodec encode - < photo.png > photo.vqc
-  vqcodec bench photos --html report.html        against JPEG, WebP, AVIF...
-
-\b
-Shell completion, for this shell or in its start-up file:
-  bash  eval "$(_VQCODEC_COMPLETE=bash_source vqcodec)"
-  zsh   eval "$(_VQCODEC_COMPLETE=zsh_source vqcodec)"
-  fish  _VQCODEC_COMPLETE=fish_source vqcodec | source
-
-\b
-Exit codes:
-  0 success              1 unexpected failure    2 wrong usage
-  3 no such input        4 not a usable picture  5 not a sound .vqc file
-  6 codec not installed  7 rate not possible     8 output not possible
-  130 interrupted
-With several files, that of the first failure.
-"""
 
 
-class Program(click.Group):
-    """A group that imports its commands late and says every error in one line."""
+def main() -> None:
+    """Runs the program. Ctrl-C ends it with 130 and no traceback, also while it is imported."""
+    try:
+        from vqcodec.cli.program import program
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        command: click.Command = getattr(
-            importlib.import_module(f"vqcodec.cli.{cmd_name}"), cmd_name
-        )
-        return command
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        **extra: Any,
-    ) -> Any:
-        """Runs a command and exits with the code that it returns, or with that of its error.
-
-        A closed pipe (``vqcodec info ... | head``) is click's affair: it exits with 1, quietly.
-        """
-        try:
-            code = super().main(
-                args, prog_name or "vqcodec", complete_var, standalone_mode=False, **extra
-            )
-        except click.Abort:  # Ctrl-C
-            code = 130
-        except Exception as error:
-            code = print_error(*explain(error))
-        sys.exit(code)
-
-
-@click.group(
-    cls=Program,
-    epilog=_EPILOG,
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-@click.version_option(package_name="vqcodec", message="%(prog)s %(version)s")
-@click.pass_context
-def main(ctx: click.Context) -> None:
-    """A learned image codec: pictures to small .vqc files, and back."""
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        program()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -19,7 +19,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 
 
 @click.command()
-@click.argument("inputs", metavar="DIR|IMAGE...", nargs=-1, required=True, type=click.Path())
+@click.argument("inputs", metavar="DIR|IMAGE...", nargs=-1, required=True, type=options.FILE)
 @click.option("--codec", "codecs", metavar="ID", multiple=True, help="Ours; may be repeated.")
 @click.option(
     "--vs",
@@ -32,12 +32,21 @@ def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 @click.option(
     "--metrics", metavar="LIST", callback=_names, help="Such as psnr,ms_ssim.  [default: all]"
 )
-@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="A page to look at.")
-@click.option("--json", "json_", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--csv", "csv_", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Curves as PNG.")
-@click.option("--cache", metavar="DIR", type=click.Path(path_type=Path), help="Resume from here.")
-@click.option("--jobs", metavar="N", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--html", metavar="FILE", type=options.PATH, help="A page to look at.")
+@click.option("--json", "json_", metavar="FILE", type=options.PATH, help="All that was measured.")
+@click.option(
+    "--csv", "csv_", metavar="FILE", type=options.PATH, help="A line per picture and setting."
+)
+@click.option("--plot", metavar="FILE", type=options.PATH, help="Curves as PNG.")
+@click.option("--cache", metavar="DIR", type=options.PATH, help="Resume from here.")
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that measure pictures.",
+)
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N pictures.")
 @click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders.")
 @click.option("--no-speed", is_flag=True, help="Leave out the timing, which needs an idle machine.")

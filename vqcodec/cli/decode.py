@@ -1,6 +1,7 @@
 """``vqcodec decode``: .vqc files to pictures."""
 
 import time
+from io import BytesIO
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ _FORMATS = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm"]
 
 @click.command()
 @options.files
+@options.codec
 @click.option(
     "--levels",
     type=click.IntRange(min=1),
@@ -37,6 +39,7 @@ def decode(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    codec_id: str | None,
     levels: int | None,
     format_name: str | None,
 ) -> int:
@@ -56,7 +59,7 @@ def decode(
         format = image.format_of(Path(job.output) if named else Path("picture" + suffix))
         data = streams.read_vqc(job.input)
         content = container.read(data, levels)  # what is broken is refused without torch
-        card = zoo.for_header(content.header)
+        card = zoo.for_header(content.header, codec_id)
         options.use_threads(threads)
         model = zoo.load(card, device)  # which keeps it
         from vqcodec.codec import decompress
@@ -64,11 +67,12 @@ def decode(
         begun = time.perf_counter()
         picture = decompress(model, data, levels)
         if job.output == STDIO:
-            image.write(picture, streams.stdout(), format)
-            streams.stdout().flush()
+            stream = BytesIO()
+            notes = image.write(picture, stream, format)
+            streams.write(stream.getvalue())
         else:
             job.make_folder()
-            image.write(picture, Path(job.output), format, force=force)
+            notes = image.write(picture, Path(job.output), format, force=force)
         seconds = time.perf_counter() - begun
 
         width, height = picture.width, picture.height
@@ -86,7 +90,7 @@ def decode(
                 "sections": section_bytes,
             },
             details=text.sections(section_bytes, width, height),
-            warnings=picture.notes,
+            warnings=picture.notes + notes,
         )
 
     return report.run(jobs, work, as_json=as_json, quiet=quiet, verbose=verbose)

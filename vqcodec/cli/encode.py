@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     metavar="RATE",
     help="Quality 7.5bit, size 0.25bpp or 12kB, or fidelity 34dB.",
 )
-@click.option("--codec", "codec_id", metavar="ID", help="A codec that `vqcodec models` lists.")
+@options.codec
 @click.option("--strip", is_flag=True, help="Drop EXIF and ICC profile.")
 def encode(
     inputs: tuple[str, ...],
@@ -69,8 +69,7 @@ def encode(
         begun = time.perf_counter()
         made = compress(model, picture, rate, strip=strip)
         if job.output == STDIO:
-            streams.stdout().write(made.data)
-            streams.stdout().flush()
+            streams.write(made.data)
         else:
             job.make_folder()
             with files.atomic_write(Path(job.output), force=force) as file:

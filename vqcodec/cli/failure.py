@@ -3,10 +3,11 @@
 import os
 import sys
 import traceback
+from contextlib import suppress
 
 import click
 
-from vqcodec.errors import VqcodecError
+from vqcodec.errors import VqcodecError, reason
 
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
@@ -25,7 +26,8 @@ def explain(error: Exception, *names: str) -> tuple[str, int]:
 
 def print_error(sentence: str, code: int) -> int:
     """Prints the line on stderr; returns the code."""
-    click.echo(f"vqcodec: error: {sentence}", err=True)
+    with suppress(OSError):  # there is nobody left to tell
+        click.echo(f"vqcodec: error: {sentence}", err=True)
     return code
 
 
@@ -43,7 +45,7 @@ def _sentence(error: Exception) -> tuple[str, int]:
         return error.format_message().rstrip(".") + hint, error.exit_code
     if isinstance(error, OSError) and error.strerror:
         name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return name + error.strerror.lower(), 1
+        return name + reason(error), 1
     # torch says it with a RuntimeError, of which only the text is its own.
     if isinstance(error, MemoryError) or any(text in str(error).lower() for text in _NO_MEMORY):
         return "not enough memory", 1

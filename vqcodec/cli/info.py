@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vqcodec.cli import streams, text
+from vqcodec.cli import options, streams, text
 from vqcodec.cli.failure import explain, one_line, print_error
 from vqcodec.errors import CodecError
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("inputs", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@click.argument("inputs", metavar="FILE...", nargs=-1, required=True, type=options.FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file.")
 @click.option(
     "--ideal", is_flag=True, help="Decode the codes too, and print the ideal bits (needs torch)."
 )
-def info(inputs: tuple[str, ...], as_json: bool, ideal: bool) -> int:
+@options.codec
+def info(inputs: tuple[str, ...], as_json: bool, ideal: bool, codec_id: str | None) -> int:
     """Print what .vqc files hold: codec, size, rate, and the bytes of each level.
 
     FILE may be - (stdin). Bytes and bpp count the whole file; the ideal bits of a level are the
@@ -28,7 +29,7 @@ def info(inputs: tuple[str, ...], as_json: bool, ideal: bool) -> int:
     exit_code = 0
     for name in inputs:
         try:
-            record = _look(name, ideal)
+            record = _look(name, ideal, codec_id)
         except Exception as error:
             sentence, code = explain(error, name)
             print_error(sentence, code)
@@ -40,7 +41,7 @@ def info(inputs: tuple[str, ...], as_json: bool, ideal: bool) -> int:
     return exit_code
 
 
-def _look(name: str, ideal: bool) -> dict[str, Any]:
+def _look(name: str, ideal: bool, codec_id: str | None) -> dict[str, Any]:
     """The JSON object for a file."""
     from vqcodec import container, zoo
 
@@ -50,9 +51,9 @@ def _look(name: str, ideal: bool) -> dict[str, Any]:
     card: Card | None = None
     problem: str | None = None
     try:
-        card = zoo.for_header(header)
+        card = zoo.for_header(header, codec_id)
     except CodecError as error:
-        if ideal:
+        if ideal or codec_id is not None:
             raise
         problem = str(error)
     record: dict[str, Any] = {

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from vqcodec.errors import InputError, OutputError
+from vqcodec.errors import InputError, OutputError, reason
+from vqcodec.files import make_folder
 
 # What is taken from a folder of pictures. A file that is named is tried whatever its suffix.
 PICTURES = (
@@ -34,12 +35,7 @@ class Job:
     def make_folder(self) -> None:
         """Makes the output's folder, where that is ours to make. Raises OutputError."""
         if self.in_folder:
-            folder = os.path.dirname(self.output) or os.curdir
-            try:
-                os.makedirs(folder, exist_ok=True)
-            except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-                raise OutputError(f"{folder}: cannot be made: {reason}") from error
+            make_folder(Path(self.output).parent)
 
 
 def plan(
@@ -116,7 +112,7 @@ def _names_in(folder: str, recursive: bool, suffixes: Collection[str]) -> Iterat
 
 
 def _cannot_list(error: OSError) -> None:
-    raise InputError(f"{error.filename}: {(error.strerror or str(error)).lower()}") from error
+    raise InputError(f"{error.filename}: {reason(error)}") from error
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:

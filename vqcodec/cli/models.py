@@ -4,14 +4,22 @@ import json
 
 import click
 
+from vqcodec.cli.failure import one_line
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per codec.")
 def models(as_json: bool) -> None:
-    """List the installed codecs, with what was measured for each."""
+    """List the installed codecs, with what was measured for each.
+
+    They lie in the package and in the folders that the environment variable VQCODEC_MODELS names;
+    a folder there whose card is broken is told on stderr.
+    """
     from vqcodec import zoo
 
     cards = zoo.cards()
+    for problem in zoo.broken():
+        click.echo(one_line(f"vqcodec: warning: {problem}"), err=True)
     if not cards:
         click.echo("no codec is installed", err=True)
     for card in cards:
@@ -29,9 +37,10 @@ def models(as_json: bool) -> None:
             }
             click.echo(json.dumps(record))
             continue
-        click.echo(f"{card.id}: {card.title}")
-        click.echo(f"  system {card.system}, number {card.number}, licence {card.licence}")
-        click.echo(f"  rates  {card.rates}")
+        click.echo(one_line(f"{card.id}: {card.title}"))
+        about = f"system {card.system}, number {card.number}, licence {card.licence}"
+        click.echo(f"  {one_line(about)}")
+        click.echo(f"  {one_line(f'rates  {card.rates}')}")
         if card.table:
             _print_table(card.table)
 
@@ -47,5 +56,5 @@ def _print_table(points: list[dict[str, object]]) -> None:
     for name in names:
         table.add_column(name, justify="right")
     for point in points:
-        table.add_row(*(str(point.get(name, "")) for name in names))
-    Console().print(table)
+        table.add_row(*(one_line(str(point.get(name, ""))) for name in names))
+    Console(markup=False).print(table)

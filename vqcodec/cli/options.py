@@ -1,11 +1,32 @@
 """Options that several commands share."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class FileName(click.Path):
+    """A name of a file or folder, which is looked at when it is used, with the exit code for that.
+
+    click itself would look now, and call a file that cannot be read wrong usage.
+    """
+
+    def __init__(self, path_type: type | None = None) -> None:
+        super().__init__(readable=False, path_type=path_type)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = FileName()
+PATH = FileName(path_type=Path)
 
 device = click.option(
     "--device",
@@ -20,6 +41,12 @@ threads = click.option(
     metavar="N",
     help="CPU threads.  [default: all cores]",
 )
+codec = click.option(
+    "--codec",
+    "codec_id",
+    metavar="ID|DIR",
+    help="A codec that `vqcodec models` lists, or the folder of another.",
+)
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
 
@@ -27,14 +54,12 @@ def files(command: Command) -> Command:
     """The inputs and options that ``encode`` and ``decode`` have in common."""
     for option in reversed(
         [
-            click.argument(
-                "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path()
-            ),
+            click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=FILE),
             click.option(
                 "-o",
                 "--output",
                 metavar="OUT",
-                type=click.Path(),
+                type=FILE,
                 help="File, folder or - (stdout).  [default: next to the input]",
             ),
             click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders."),

@@ -1,5 +1,7 @@
 """Bytes in and out: files, or stdin and stdout for "-"."""
 
+import errno
+import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import BinaryIO
 
 from vqcodec import container
 from vqcodec.cli.jobs import STDIO
-from vqcodec.errors import InputError
+from vqcodec.errors import InputError, OutputError, reason
 
 
 def read_vqc(name: str) -> bytes:
@@ -24,17 +26,51 @@ def read_vqc(name: str) -> bytes:
     except FileNotFoundError:
         raise InputError(f"{name}: no such file") from None
     except OSError as error:
-        raise InputError(f"{name}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{name}: {reason(error)}") from error
 
 
 def stdin() -> BinaryIO:
-    """stdin, binary."""
+    """stdin, binary. Raises InputError where the caller closed it."""
+    if sys.stdin is None:
+        raise InputError(f"{STDIO}: stdin is closed")
     return sys.stdin.buffer
 
 
-def stdout() -> BinaryIO:
-    """stdout, binary. Flush it: an error at exit would come too late."""
-    return sys.stdout.buffer
+def write(data: bytes) -> None:
+    """Writes all of it to stdout. Raises OutputError, and BrokenPipeError where nobody listens."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise stdout_error(error) from error
+
+
+def stdout_error(error: OSError) -> OutputError:
+    """What the user is told of an error of stdout."""
+    why = "it is closed" if error.errno == errno.EBADF else reason(error)
+    return OutputError(f"stdout cannot be written: {why}")
+
+
+def open_closed() -> None:
+    """Fills the places of stdout and stderr where the caller closed them and Python has None.
+
+    Whatever is printed is then an error, or lost for stderr; and no file that is opened later gets
+    their descriptors, or what libraries print.
+    """
+    for name, flags in (("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), "w"))
+
+
+def drop_unwritten() -> None:
+    """Lets go of what could not be written: at exit, Python would try again and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:

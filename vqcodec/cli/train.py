@@ -8,17 +8,17 @@ from vqcodec.cli import options
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=options.PATH)
 @click.option(
     "--recipe",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="recipes/*.toml: all settings.",
 )
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     required=True,
     help="Folder for checkpoints, the log and the finished codec.",
 )

@@ -1,0 +1,92 @@
+"""The .vqc format as Pillow sees it: ``Image.open("a.vqc")``, ``im.save("a.vqc", rate="9bit")``.
+
+Every ``import vqcodec`` comes through here, so nothing but Pillow's core is imported before a
+picture is opened or saved.
+"""
+
+from typing import IO, Any
+
+from PIL import Image, ImageFile
+
+from vqcodec.errors import FormatError, NotVqcError, VqcodecError
+
+
+class VqcImageFile(ImageFile.ImageFile):
+    """A .vqc file in Pillow: the header is parsed at once, the pixels are decoded by load()."""
+
+    format = "VQC"
+    format_description = "vqcodec learned image"
+
+    def _open(self) -> None:
+        from vqcodec import container, image
+
+        assert self.fp is not None
+        self._data = self.fp.read()
+        try:
+            file = container.read(self._data)
+        except NotVqcError as error:
+            raise SyntaxError(str(error)) from error  # lets Pillow try other formats
+        except FormatError as error:
+            raise OSError(str(error)) from error
+        header = file.header
+        boxes = {box.type: box.payload for box in file.boxes}
+        self._size = header.width, header.height
+        self._mode = ("L" if header.grey else "RGB") + ("A" if "ALPH" in boxes else "")
+        if "ICC " in boxes:
+            self.info["icc_profile"] = boxes["ICC "]
+        if "EXIF" in boxes:
+            self.info["exif"] = image.EXIF_PREFIX + boxes["EXIF"]
+
+    def load(self) -> Any:
+        if self._data:
+            import vqcodec
+            from vqcodec import image
+
+            try:
+                im = image.to_pillow(vqcodec.decode_picture(self._data))
+            except VqcodecError as error:
+                raise OSError(str(error)) from error
+            if (im.mode, im.size) != (self.mode, self.size):
+                raise OSError("the picture is not what the header says")
+            self.im = im.im
+            self._data = b""
+            if self._exclusive_fp and self.fp:
+                self.fp.close()
+        return super().load()
+
+
+def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+    """Options of Image.save: rate="8bit", codec=None, device="cpu", icc_profile=, exif=."""
+    from dataclasses import replace
+
+    import vqcodec
+    from vqcodec import image
+
+    options = im.encoderinfo
+    picture = image.from_pillow(im)
+    if "icc_profile" in options:
+        picture = replace(picture, icc=options["icc_profile"] or None)
+    if "exif" in options:
+        exif = options["exif"]
+        exif = exif.tobytes() if isinstance(exif, Image.Exif) else exif or b""
+        picture = replace(picture, exif=exif.removeprefix(image.EXIF_PREFIX) or None)
+    fp.write(
+        vqcodec.encode_picture(
+            picture,
+            rate=options.get("rate", "8bit"),
+            codec=options.get("codec"),
+            device=options.get("device", "cpu"),
+        )
+    )
+
+
+def register() -> None:
+    """Let Pillow open and save .vqc files.
+
+    Broken files raise OSError when opened or loaded; save raises VqcodecErrors as they are.
+    """
+    kind = VqcImageFile.format
+    Image.register_open(kind, VqcImageFile, lambda prefix: prefix.startswith(b"VQC"))
+    Image.register_save(kind, _save)
+    Image.register_extension(kind, ".vqc")
+    Image.register_mime(kind, "image/x-vqc")
