@@ -251,7 +251,7 @@ def test_folders_below_and_limits(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["--vs", "bpg"], 3, "no encoder for bpg"),
+        (["--vs", "bpg"], 2, "no encoder for bpg"),
         (["--metrics", "beauty"], 2, "no metric 'beauty'"),
         (["--rates", "very good"], 7, "rate 'very good'"),
         (["--codec", "video"], 6, "no codec named 'video'"),

@@ -22,7 +22,7 @@ from vqcodec import zoo
 from vqcodec.bench import metrics
 from vqcodec.bench.references import Reference, available, external
 from vqcodec.codec import compress, decompress, psnr_db
-from vqcodec.errors import InputError, RateError
+from vqcodec.errors import RateError, UsageError
 from vqcodec.image import Picture, read_rgb
 
 RATES = tuple(f"{n / 2:g}bit" for n in range(10, 21))
@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def found(self) -> dict[str, Reference]:
-        """The references, in their order. Raises InputError where one is not at hand."""
+        """The references, in their order. Raises UsageError where one is not at hand."""
         return _find(self.references)
 
     def key(self, pixels: np.ndarray) -> str:
@@ -63,7 +63,7 @@ def _find(names: tuple[str, ...]) -> dict[str, Reference]:
     known = available() | external()
     missing = [name for name in names if name not in known]
     if missing:
-        raise InputError(f"no encoder for {missing[0]} here; at hand: {', '.join(known)}")
+        raise UsageError(f"no encoder for {missing[0]} here; at hand: {', '.join(known)}")
     return {name: known[name] for name in names}
 
 
