@@ -23,7 +23,9 @@ from vqcodec.container import (
     Header,
     overhead,
     read,
+    read_archive,
     write,
+    write_archive,
 )
 from vqcodec.errors import (
     ChecksumError,
@@ -51,7 +53,9 @@ LONG = Container(
     (Box("EXIF", part(70, 9)), Box("odd!", part(64, 8))),
 )
 SHORT = Container(HEADER, tuple(part(n, n) for n in (1, 0, 3, 63)), (Box("ICC ", part(5, 7)),))
-BOTH = [pytest.param(LONG, id="long"), pytest.param(SHORT, id="short")]
+# Its last section is in the tail form: it ends with the file and states no length.
+TAIL = Container(HEADER, (part(70, 1), part(4, 2), part(9, 3)))
+ALL = [pytest.param(c, id=n) for n, c in (("long", LONG), ("short", SHORT), ("tail", TAIL))]
 
 
 def starts(container: Container) -> list[int]:
@@ -61,6 +65,7 @@ def starts(container: Container) -> list[int]:
         n_length = 1 if len(payload) < 128 else 2
         n_checksum = 4 if len(payload) >= 64 else 2
         offsets.append(offsets[-1] + n_length + n_checksum + len(payload))
+    offsets[-1] -= container is TAIL
     return offsets
 
 
@@ -125,6 +130,7 @@ def test_any_number_of_sections_and_boxes_is_read(n_sections: int, n_boxes: int)
 def test_a_payload_of_64_bytes_has_a_checksum_of_4(size: int) -> None:
     container = Container(HEADER, (bytes(size),))
     n_length = 1 + (size >= 1 << 7) + (size >= 1 << 14) + (size >= 1 << 21)
+    n_length = n_length if size >= 64 else 0  # the tail form
     assert overhead(container) == N_HEADER + n_length + (4 if size >= 64 else 2)
     assert read(write(container)) == container
 
@@ -139,12 +145,55 @@ def test_the_parsed_file_cannot_be_changed() -> None:
         read(write(SHORT)).header.width = 9  # type: ignore[misc]
 
 
+# The tail form.
+
+
+def test_a_digit_of_one_code_is_a_file_of_16_bytes() -> None:
+    container = Container(Header(3, b"hash", 32, 32, 9), (b"\x2a",))
+    assert len(write(container)) == 16
+    assert read(write(container)) == container
+
+
+@given(containers)
+@settings(deadline=None)
+def test_a_last_section_of_less_than_64_bytes_states_no_length(container: Container) -> None:
+    tail = not container.boxes and len(container.sections[-1]) < 64
+    data = write(container)
+    assert bool(data[4] & 0x40) == tail
+    if tail:
+        assert data.endswith(container.sections[-1])
+        longer = replace(container, boxes=(Box("noTe", b""),))  # B, length, and the box
+        assert len(write(longer)) == len(data) + 1 + 1 + 7
+
+
+@pytest.mark.parametrize("size", [0, 1, 63])
+def test_a_short_last_section_may_state_its_length(size: int) -> None:
+    payload = part(size, size)
+    data = by_hand(
+        rest=lambda head: bytes([size]) + crc_of(head, b"\0", payload)[:2] + payload,
+    )
+    assert read(data).sections == (payload,)
+    assert len(write(read(data))) == len(data) - 1
+
+
+def test_a_tail_has_at_most_63_bytes() -> None:
+    for size in (64, 1000):
+        payload = part(size, size)
+        for n_checksum in (2, 4):
+            data = by_hand(
+                0x41,
+                rest=lambda h, p=payload, n=n_checksum: crc_of(h, b"\0", p)[:n] + p,  # type: ignore[misc]
+            )
+            with pytest.raises(FormatError, match="bytes after the end"):
+                read(data)
+
+
 # The header is small.
 
 
 def header_bytes(header: Header, n_sections: int = 1, n_boxes: int = 0) -> int:
     empty = Container(header, (b"",) * n_sections, (Box("noTe", b""),) * n_boxes)
-    return len(write(empty)) - 3 * n_sections - 7 * n_boxes
+    return len(write(empty)) - 3 * n_sections - 7 * n_boxes + (not n_boxes)
 
 
 @pytest.mark.parametrize("n_sections", [1, 5, 15])
@@ -168,13 +217,16 @@ def test_any_header_has_at_most_24_bytes(header: Header) -> None:
 # Damage is found.
 
 
-@pytest.mark.parametrize("container", BOTH)
+@pytest.mark.parametrize("container", ALL)
 def test_a_file_cut_anywhere_is_truncated(container: Container) -> None:
     data = write(container)
     ends = starts(container)
     n_header, n_sections = ends[0], len(container.sections)
     for size in range(len(data)):
-        with pytest.raises(NotVqcError if size < 4 else TruncatedError) as error:
+        # A tail of which 2 bytes are left has a checksum, and that is not its own.
+        tail = container is TAIL and size >= ends[-2] + 2
+        expected = NotVqcError if size < 4 else ChecksumError if tail else TruncatedError
+        with pytest.raises(expected) as error:
             read(data[:size])
         text = sentence(error.value)
         if size < n_header:
@@ -184,10 +236,10 @@ def test_a_file_cut_anywhere_is_truncated(container: Container) -> None:
         assert (f"`--levels {whole}` shows" in text) == (whole >= 1)
 
 
-@pytest.mark.parametrize("container", BOTH)
+@pytest.mark.parametrize("container", ALL)
 def test_any_single_changed_byte_is_found(container: Container) -> None:
     # Certain for parts with 32 bits of checksum. With 16 bits one change in 65536 is missed; SHORT
-    # is a file in which there is none.
+    # and TAIL are files in which there is none.
     data = write(container)
     missed = 0
     for position in range(len(data)):
@@ -215,7 +267,7 @@ def test_any_burst_of_damage_of_4_bytes_in_a_long_payload_is_found(data: st.Data
         read(file[:first] + changed + file[first + 4 :])
 
 
-@pytest.mark.parametrize("container", BOTH)
+@pytest.mark.parametrize("container", ALL)
 def test_a_missing_or_doubled_byte_is_found(container: Container) -> None:
     data = write(container)
     for i in range(len(data)):
@@ -226,11 +278,11 @@ def test_a_missing_or_doubled_byte_is_found(container: Container) -> None:
 
 def test_swapped_sections_are_found() -> None:
     for size in (5, 70):
-        data = write(Container(HEADER, (b"a" * size, b"b" * size)))
-        half = (len(data) - N_HEADER) // 2
-        first, second = data[N_HEADER : N_HEADER + half], data[N_HEADER + half :]
+        container = Container(HEADER, (b"a" * size, b"b" * size, b"c"))
+        data = write(container)
+        begin, middle, end, _ = starts(container)
         with pytest.raises(ChecksumError):
-            read(data[:N_HEADER] + second + first)
+            read(data[:begin] + data[middle:end] + data[begin:middle] + data[end:])
 
 
 def test_sections_under_another_header_are_found() -> None:
@@ -247,10 +299,13 @@ def test_a_box_under_another_type_is_found() -> None:
 
 
 @pytest.mark.parametrize("n_extra", [1, 2, 1000])
-@pytest.mark.parametrize("container", BOTH)
+@pytest.mark.parametrize("container", ALL)
 def test_bytes_after_the_end_are_refused(container: Container, n_extra: int) -> None:
     noun = "1 byte" if n_extra == 1 else f"{n_extra} bytes"
-    with pytest.raises(FormatError, match=f"^{noun} after the end"):
+    expected = f"^{noun} after the end"
+    if container is TAIL:
+        expected = "level 3 of 3 is damaged" if n_extra < 50 else "bytes after the end"
+    with pytest.raises(FormatError, match=expected):
         read(write(container) + bytes(n_extra))
 
 
@@ -287,14 +342,14 @@ def test_thousands_of_random_files_raise_only_format_errors() -> None:
 # Previews.
 
 
-@pytest.mark.parametrize("container", BOTH)
+@pytest.mark.parametrize("container", ALL)
 def test_any_prefix_of_whole_sections_is_a_preview(container: Container) -> None:
     data = write(container)
     for levels, end in enumerate(starts(container)[1:], start=1):
         expected = Container(container.header, container.sections[:levels])
         for size in range(end, len(data)):
             assert read(data[:size], levels=levels) == expected
-        with pytest.raises(TruncatedError):
+        with pytest.raises(ChecksumError if container is TAIL and levels == 3 else TruncatedError):
             read(data[: end - 1], levels=levels)
 
 
@@ -351,7 +406,7 @@ def test_other_versions_are_refused() -> None:
         with pytest.raises(VersionError) as error:
             read(b"VQC" + version + data[4:])
         sentence(error.value)
-    for reserved in (0x40, 0x80, 0xC0):
+    for reserved in (0x50, 0xC0, 0xD0):
         with pytest.raises(VersionError):
             read(data[:4] + bytes([data[4] | reserved]) + data[5:])
 
@@ -359,6 +414,10 @@ def test_other_versions_are_refused() -> None:
 def varint(value: int) -> bytes:
     low = bytes([value & 0x7F | (0x80 if value >> 7 else 0)])
     return low + (varint(value >> 7) if value >> 7 else b"")
+
+
+def crc_of(*parts: bytes) -> bytes:
+    return zlib.crc32(b"".join(parts)).to_bytes(4, "little")
 
 
 def by_hand(
@@ -374,7 +433,7 @@ def by_hand(
     head = b"VQC1" + bytes([flags]) + codec + b"hash" + width + height + rate + counts
     if rest:
         return head + rest(head)
-    return head + b"\0" + zlib.crc32(head + b"\0").to_bytes(4, "little")[:2]
+    return head + b"\0" + crc_of(head, b"\0")[:2]
 
 
 def test_a_file_by_hand_is_read() -> None:
@@ -390,7 +449,7 @@ def test_a_number_has_one_spelling(field: str, spelling: bytes) -> None:
 
 def test_a_length_has_one_spelling() -> None:
     def long_zero(head: bytes) -> bytes:
-        return b"\x80\0" + zlib.crc32(head + b"\0").to_bytes(4, "little")[:2]
+        return b"\x80\0" + crc_of(head, b"\0")[:2]
 
     with pytest.raises(FormatError, match="longer than it need be"):
         read(by_hand(rest=long_zero))
@@ -451,7 +510,7 @@ def test_numbers_outside_their_ranges_are_refused(fields: dict[str, bytes]) -> N
 def test_a_box_type_is_ascii() -> None:
     def with_box(kind: bytes) -> bytes:
         def rest(head: bytes) -> bytes:
-            sums = [zlib.crc32(head + label).to_bytes(4, "little")[:2] for label in (b"\0", kind)]
+            sums = [crc_of(head, label)[:2] for label in (b"\0", kind)]
             return b"\0" + sums[0] + kind + b"\0" + sums[1]
 
         return by_hand(flags=0x11, counts=b"\1", rest=rest)
@@ -489,9 +548,24 @@ def test_arguments_outside_their_ranges_are_not_written(container: Container) ->
 # The document and the module.
 
 
-def test_the_example_of_the_document_is_this_file() -> None:
-    (block,) = re.findall(r"```hex\n(.*?)```", FORMAT_MD.read_text(encoding="utf-8"), re.DOTALL)
-    data = b"".join(bytes.fromhex(line[:16]) for line in block.splitlines())
+def examples() -> list[bytes]:
+    """The files that the document shows."""
+    blocks = re.findall(r"```hex\n(.*?)```", FORMAT_MD.read_text(encoding="utf-8"), re.DOTALL)
+    return [b"".join(bytes.fromhex(line[:16]) for line in b.splitlines()) for b in blocks]
+
+
+def test_the_examples_of_the_document_are_these_files() -> None:
+    data, tail, archive = examples()
+    digit = Container(Header(3, b"\x5e\xa1\xc0\xde", 32, 32, 9), (b"\x2a",))
+    grey = Header(3, b"\x5e\xa1\xc0\xde", 300, 2, 9, grey=True)
+    pictures = [
+        digit,
+        replace(digit, sections=(b"\7\1",)),
+        Container(grey, (b"\x7c\xc6", b"\xcf"), (Box("NAME", b"x"),)),
+    ]
+    assert (len(tail), read(tail), write(digit)) == (16, digit, tail)
+    assert (len(archive), list(read_archive(archive))) == (47, pictures)
+    assert write_archive(pictures) == archive
     container = Container(
         Header(codec=1, weights_hash=b"\x5e\xa1\xc0\xde", width=300, height=2, rate=9, grey=True),
         (b"\x7c\xc6", b"\xcf\xb5\x32"),
@@ -506,12 +580,12 @@ def test_the_checksums_of_the_document_are_those_of_the_file() -> None:
     data = write(LONG)
     at = starts(LONG)
     for index, payload in enumerate(LONG.sections):
-        crc = zlib.crc32(data[: at[0]] + bytes([index]) + payload)
-        assert data[at[index] + 1 : at[index] + 5] == crc.to_bytes(4, "little")
+        crc = crc_of(data[: at[0]], bytes([index]), payload)
+        assert data[at[index] + 1 : at[index] + 5] == crc
     kind, size = data[at[-1] : at[-1] + 4], data[at[-1] + 4]
-    crc = zlib.crc32(data[: at[0]] + kind + LONG.boxes[0].payload)
+    crc = crc_of(data[: at[0]], kind, LONG.boxes[0].payload)
     assert (kind, size) == (b"EXIF", 70)
-    assert data[at[-1] + 5 : at[-1] + 9] == crc.to_bytes(4, "little")
+    assert data[at[-1] + 5 : at[-1] + 9] == crc
     assert zlib.crc32(b"123456789") == 0xCBF43926
 
 

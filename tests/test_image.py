@@ -861,7 +861,7 @@ def test_pillow_hands_on_options_icc_and_exif(plugin: dict[str, object]) -> None
 def test_pillow_meets_broken_vqc_files_as_it_expects(plugin: dict[str, object]) -> None:
     data = stored(Image.fromarray(PIXELS), "VQC")
     with pytest.raises(OSError, match=r"ends early"):
-        Image.open(io.BytesIO(data[:-3]))
+        Image.open(io.BytesIO(data[:-8]))
     with pytest.raises(OSError, match=r"unknown version"):
         Image.open(io.BytesIO(b"VQC9" + data[4:]))
     with pytest.raises(UnidentifiedImageError):
