@@ -658,6 +658,12 @@ def test_info_counts_every_byte() -> None:
     assert sum(sizes[:-1]) == sizes[-1] == n_bytes
 
 
+def test_info_counts_the_bytes_of_a_file_of_an_earlier_version() -> None:
+    golden = Path(__file__).parent / "golden" / "photo-2" / "colour-1x1.vqc"  # no tail form
+    record = json.loads(run("info", str(golden), "--json").stdout)
+    assert sum(record["sections"]) + record["overhead"] == golden.stat().st_size
+
+
 def test_info_ideal_bits() -> None:
     draw("a.png")
     run("encode", "a.png")

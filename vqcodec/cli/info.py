@@ -68,7 +68,7 @@ def _look(name: str, ideal: bool, codec_id: str | None) -> dict[str, Any]:
         "rate": text.rate(header.rate, card.system if card else None),
         "sections": [len(section) for section in content.sections],
         "boxes": [{"type": box.type, "bytes": len(box.payload)} for box in content.boxes],
-        "overhead": container.overhead(content),
+        "overhead": len(data) - sum(map(len, content.sections)),
         "bytes": len(data),
         "bpp": text.bpp(len(data), header.width, header.height),
     }
