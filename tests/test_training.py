@@ -12,7 +12,7 @@ from PIL import Image
 
 from vqcodec import codec, zoo
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
-from vqcodec.errors import InputError, OutputError
+from vqcodec.errors import InputError, OutputError, UsageError
 from vqcodec.image import Picture
 from vqcodec.training import data, export, loop, run
 from vqcodec.training.data import Crops
@@ -250,7 +250,7 @@ def test_a_bad_recipe_is_an_input_error_of_one_line(tmp_path: Path, text: str) -
 
 
 def test_a_missing_recipe_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"missing.toml: cannot be read: no such file"):
         run.read_recipe(tmp_path / "missing.toml")
 
 
@@ -279,6 +279,7 @@ def test_pictures_become_a_model_that_encodes_and_decodes(tmp_path: Path, few_st
     card = zoo.read_card(out)
     assert card.system == "ladder" and [row["rate"] for row in card.table] == ["6bit", "8bit"]
     assert LadderConfig.from_dict(card.shape) == run.SMOKE_SHAPE
+    assert 'command = "vqcodec train photos --out model --smoke"' in (out / "card.toml").read_text()
     model = zoo.load(card, "cpu")
     pixels = photo(83, 61, 99)
     made = codec.compress(model, Picture(pixels), "8bit")
@@ -298,6 +299,32 @@ def test_too_few_pictures_are_an_input_error(tmp_path: Path, training: int, held
     write_photos(tmp_path / "photos", training, held_out)
     with pytest.raises(InputError, match="too few"):
         train(tmp_path / "photos", tmp_path / "model")
+
+
+def test_an_output_that_cannot_be_made_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OutputError, match=f"^{out}: cannot be made: "):
+            train(tmp_path / "no photos", out)
+    monkeypatch.setattr("os.access", lambda *args, **options: False)  # which root always has
+    with pytest.raises(OutputError, match="cannot be written to"):
+        train(tmp_path / "no photos", tmp_path)
+
+
+def test_a_device_that_cannot_train_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="CPU only"):
+        run.train_command(tmp_path, None, tmp_path, True, True, None, "cuda", True)
+
+
+def test_nothing_is_drawn_where_stderr_is_no_terminal(
+    tmp_path: Path, few_steps: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_photos(tmp_path / "photos", 4, 1)
+    run.train_command(tmp_path / "photos", None, tmp_path / "model", True, True, None, "cpu", False)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(line.startswith("held out") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """``vqcodec train``: a recipe and a folder of pictures to a codec."""
 
+import shlex
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from rich.progress import Progress as Bar
 
 from vqcodec import codec, image, zoo
 from vqcodec.autoencoders.ladder import LadderConfig
-from vqcodec.errors import InputError, OutputError
+from vqcodec.errors import InputError, OutputError, UsageError, reason
+from vqcodec.files import make_folder
 from vqcodec.training import export
 from vqcodec.training.data import Crops, find, load, split
 from vqcodec.training.loop import Progress, Run, TrainConfig, train
@@ -50,7 +52,9 @@ def read_recipe(path: Path | None) -> tuple[dict[str, Any], TrainConfig, LadderC
         return dict(CARD), TrainConfig(), LadderConfig()
     try:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a recipe: {error}") from error
     try:
         card, values, sizes = (_table(recipe, name) for name in ("card", "training", "shape"))
@@ -95,7 +99,7 @@ def train_command(
     ``out`` gets card.toml and weights.safetensors, and the checkpoint and log while training.
     """
     if device == "cuda":
-        raise InputError("training runs on the CPU only in this version")
+        raise UsageError("training runs on the CPU only in this version")
     card, config, shape = read_recipe(recipe)
     if smoke:
         config, shape = smoke_config(config), SMOKE_SHAPE
@@ -104,12 +108,13 @@ def train_command(
     checkpoint = out / "last.pt"
     if checkpoint.exists() and not resume:
         raise OutputError(f"{checkpoint}: exists; --resume continues it")
+    make_folder(out)  # before the work
     console = Console(stderr=True, quiet=quiet)
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[state]}"),
     )  # fmt: skip
-    with Bar(*columns, console=console) as bar:
+    with Bar(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
         paths = find(data)
         training, held_out = split(paths)
         if smoke:
@@ -146,12 +151,15 @@ def train_command(
         sha256 = export.write_weights(out, model, *tables)
         described = {"system": "ladder", "rates": "5bit to 10bit"}
         how: dict[str, Any] = {"start": config.start} if config.start else {}
+        words = ["vqcodec", "train", data.resolve().name, "--out", out.resolve().name]
+        words += ["--recipe", str(recipe)] if recipe else []
+        words += ["--smoke"] if smoke else []
         how |= {
             "pictures": len(training),
             "held_out": len(held_out),
             "steps": run.step,
             "seconds": round(run.seconds),
-            "command": f"vqcodec train {data.name} --recipe {recipe} --out {out.name}",
+            "command": shlex.join(words),
         }
         export.write_card(out, card | described | {"sha256": sha256}, how, [], shape.to_dict())
 
