@@ -4,7 +4,6 @@ Writes into demo/: the .vqc file, the picture that comes back, the smallest JPEG
 same PSNR, the best JPEG of at most the same size, and original | JPEG | vqcodec at equal size.
 """
 
-import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
+
+from vqcodec import codec
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO = ROOT / "tests" / "data" / "photo.png"
@@ -29,9 +30,7 @@ def vqcodec(*args: str) -> None:
 
 
 def psnr_db(one: Image.Image, other: Image.Image) -> float:
-    """Over all 8-bit RGB samples."""
-    difference = np.asarray(one, np.float64) - np.asarray(other, np.float64)
-    return 10 * math.log10(255**2 / np.square(difference).mean())
+    return codec.psnr_db(np.asarray(one), np.asarray(other))
 
 
 def jpeg(picture: Image.Image, quality: int) -> bytes:

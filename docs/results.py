@@ -17,7 +17,7 @@ import numpy as np
 
 from vqcodec import zoo
 from vqcodec.bench.bdrate import bd_rate
-from vqcodec.bench.output import equal_groups, equal_means, interval, percent, plot
+from vqcodec.bench.output import equal_groups, equal_rows, interval, mean_interval, percent, plot
 
 HERE = Path(__file__).parent
 INTERVALS = ((27.0, 34.0), (28.6, 36.0))  # dB, besides all that two curves share
@@ -75,7 +75,7 @@ def bd_table(report: dict[str, Any], codec: str, labels: dict[str, str]) -> str:
             [labels[row["reference"]]]
             + [bd(report, codec, row["reference"], *ends) for ends in INTERVALS]
             + [f"{percent(row['mean_curve'])} ({interval(row['mean_curve'])})"]
-            + [f"{each['mean']:+.1f} ({each['low95']:+.1f} to {each['high95']:+.1f})"]
+            + [mean_interval(each)]
             + [f"{each['median']:+.1f}"]
         )
     names = [f"{low:g} to {high:g} dB" for low, high in INTERVALS]
@@ -110,18 +110,13 @@ def equal_tables(report: dict[str, Any], codec: str, labels: dict[str, str]) -> 
             continue
         side, others = group[0]["thumbnail"], list(group[0]["references"])
         rows = []
-        for setting in dict.fromkeys(row["setting"] for row in group):
-            same = [row for row in group if row["setting"] == setting]
+        for setting, n_bytes, count, means in equal_rows(group):
             cells = []
-            for name in others:
-                mean, never, factor = equal_means(same, name)
+            for mean, never, factor in means:
                 cell = "" if mean is None else f"{mean:+.2f} dB"
                 if never:
-                    cell += (
-                        f" {never} of {len(same)} cannot (at least {factor:.1f} times the bytes)"
-                    )
+                    cell += f" {never} of {count} cannot (at least {factor:.1f} times the bytes)"
                 cells.append(cell.strip())
-            n_bytes = np.mean([row["bytes"] for row in same])
             rows.append([f"`{setting}`", f"{n_bytes:.0f}", *cells])
         what = f"Thumbnails of {side} x {side}" if side else "Whole pictures"
         parts.append(

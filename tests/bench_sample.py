@@ -145,12 +145,12 @@ def _bd_rate(reference: str, metric: str) -> dict[str, Any]:
     percent = 100 * (EFFICIENCY["photo-2"] / EFFICIENCY[reference] - 1)
     row: dict[str, Any] = {"codec": "photo-2", "reference": reference, "metric": metric}
     if (reference, metric) == ("webp", "ssim"):
-        row["mean_curve"] = {"percent": None, "low": None, "high": None}
+        row["mean_curve"] = {"percent": None, "low": None, "high": None, "why": "too small"}
         empty = {"mean": None, "median": None, "low95": None, "high95": None}
         row["per_image"] = {"count": 0, "no_overlap": 3, **empty}
         return row
     low, high = (0.81, 0.9612) if metric == "ssim" else (25.1, 33.4)
-    row["mean_curve"] = {"percent": percent, "low": low, "high": high}
+    row["mean_curve"] = {"percent": percent, "low": low, "high": high, "why": None}
     row["per_image"] = {
         "count": 3,
         "no_overlap": 0,

@@ -22,6 +22,7 @@ from vqcodec.bench.measure import Plan
 from vqcodec.bench.references import available
 from vqcodec.bench.run import run
 from vqcodec.cli.program import program
+from vqcodec.errors import ImageError
 
 ROOT = Path(__file__).parents[1]
 QUICK = Plan(("photo-2",), ("jpeg", "webp"), ("6bit", "8bit", "9bit"), ("psnr", "ssim"))
@@ -124,11 +125,29 @@ def test_curves_that_do_not_overlap_are_said_not_to() -> None:
     records = [record | {"points": {"ours": points, "theirs": better}}]
     curves = {name: summary.mean_curve(records, name) for name in ("ours", "theirs")}
     row = summary.compared(records, curves, "ours", "theirs", "psnr")
-    assert row["mean_curve"] == {"percent": None, "low": None, "high": None}
+    nothing = {"percent": None, "low": None, "high": None}
+    assert row["mean_curve"] == nothing | {"why": "no overlap"}
     assert (row["per_image"]["count"], row["per_image"]["no_overlap"]) == (0, 1)
     assert row["per_image"]["mean"] is None
     assert output.percent(row["mean_curve"]) == "no overlap"
     assert output.interval(row["mean_curve"]) == ""
+    for n, metric, why in ((4, "ssim", "too small"), (1, "psnr", "too few points")):
+        short = [{"setting": p["setting"], "bytes": p["bytes"], "metrics": {metric: None}
+                  if metric == "ssim" else p["metrics"]} for p in points[:n]]  # fmt: skip
+        records = [record | {"points": {"ours": short, "theirs": short}}]
+        curves = {name: summary.mean_curve(records, name) for name in ("ours", "theirs")}
+        row = summary.compared(records, curves, "ours", "theirs", metric)
+        assert row["mean_curve"] == nothing | {"why": why}
+
+
+def test_one_picture_has_no_interval(records: list[dict]) -> None:
+    row = summary.report(records[:1], QUICK, command="x")["bd_rate"][0]["per_image"]
+    assert row["count"] == 1 and row["mean"] == row["median"]
+    assert row["low95"] is None and row["high95"] is None
+    assert output.mean_interval(row) == f"{row['mean']:+.1f}"
+    row = summary.report(records, QUICK, command="x")["bd_rate"][0]["per_image"]
+    assert row["low95"] <= row["mean"] <= row["high95"]
+    assert output.mean_interval(row).endswith(f"to {row['high95']:+.1f})")
 
 
 def test_similarities_are_compared_in_decibels() -> None:
@@ -195,12 +214,13 @@ def test_the_command_writes_every_view(folder: Path, tmp_path: Path) -> None:
         "--json", files["json"], "--csv", files["csv"], "--html", files["html"],
         "--plot", files["png"],
     )  # fmt: skip
-    assert code == 0, stderr
+    assert code == 4  # of the picture that could not be read
+    assert stderr == f"vqcodec: error: {folder / 'broken.png'}: not an image that can be read\n"
     assert "BD-rate" in stdout and "JPEG" in stdout and "thumbnails of 64x64" in stdout
-    assert "broken.png" in stderr
     report = json.loads(files["json"].read_text())
     assert [image["name"] for image in report["images"]] == ["a.png", "b.png"]
-    assert [row["path"] for row in report["skipped"]] == [str(folder / "broken.png")]
+    (skipped,) = report["skipped"]
+    assert (skipped["path"], skipped["exit_code"]) == (str(folder / "broken.png"), 4)
     rows = list(csv.DictReader(files["csv"].open()))
     points = [p for image in report["images"] for c in image["points"].values() for p in c]
     assert [int(row["bytes"]) for row in rows] == [p["bytes"] for p in points]
@@ -219,6 +239,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(
         ("--json", tmp_path / "none" / "x.json"),
         ("--json", same, "--csv", same),
         ("--json", picture, "--force"),
+        ("--json", tmp_path, "--force"),
     ):
         code, _, stderr = bench(picture, *args)
         assert code == 8 and stderr.count("\n") == 1
@@ -253,6 +274,9 @@ def test_folders_below_and_limits(folder: Path) -> None:
     [
         (["--vs", "bpg"], 2, "no encoder for bpg"),
         (["--metrics", "beauty"], 2, "no metric 'beauty'"),
+        (["--rates", ","], 2, "'--rates': names nothing"),
+        (["--vs", " , "], 2, "'--vs': names nothing"),
+        (["--cache", __file__], 8, "cannot be made"),
         (["--rates", "very good"], 7, "rate 'very good'"),
         (["--codec", "video"], 6, "no codec named 'video'"),
     ],
@@ -267,9 +291,60 @@ def test_wrong_requests_are_one_line(
 
 def test_nothing_to_measure(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"")
-    code, _, stderr = bench(tmp_path, "--vs", "jpeg", "--no-speed")
-    assert code == 3 and "no picture could be read" in stderr
-    assert bench(tmp_path / "none.png", "--vs", "jpeg", "--no-speed")[0] == 3
+    (tmp_path / "folder").mkdir()
+    for path, code, why in (
+        (tmp_path / "x.png", 4, "x.png: not an image"),
+        (tmp_path / "none.png", 3, "none.png: no such file"),
+        (tmp_path / "folder", 3, "folder: no .png"),
+    ):
+        found, stdout, stderr = bench(path, "--vs", "jpeg", "--no-speed")
+        assert (found, stdout, stderr.count("\n")) == (code, "", 1) and why in stderr
+
+
+def test_a_rate_that_is_not_possible_is_said_in_one_line(folder: Path) -> None:
+    args = ("--vs", "jpeg", "--metrics", "psnr", "--no-speed")
+    code, stdout, stderr = bench(folder / "a.png", *args, "--rates", "4bit,6bit,99dB")
+    assert code == 0 and "6bit" in stdout
+    which = "4bit (possible on 0 of 1), 99dB (possible on 0 of 1)"
+    assert stderr == f"vqcodec: warning: photo-2: not in the mean curve: {which}\n"
+    assert bench(folder / "a.png", *args, "--rates", "4bit,6bit", "-q") == (0, "", "")
+    code, stdout, stderr = bench(folder / "a.png", *args, "--rates", "4bit")
+    assert (code, stdout) == (7, "") and "4bit (possible on 0 of 1)" in stderr
+
+
+def test_a_codec_can_be_a_folder(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "models/photo-1", tmp_path / "own")
+    args = ("--vs", "jpeg", "--rates", "6bit", "--metrics", "psnr", "--no-speed")
+    code, _, stderr = bench(
+        folder / "a.png", *args, "--codec", tmp_path / "own", "--json", tmp_path / "x.json"
+    )
+    assert code == 0, stderr
+    codecs = json.loads((tmp_path / "x.json").read_text())["codecs"]
+    assert [c["id"] for c in codecs] == [str(tmp_path / "own"), "jpeg"]
+
+
+def test_the_pictures_of_one_name_are_not_confused(folder: Path, tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "x/a.png").write_bytes(b"")
+    shutil.copy(folder / "a.png", tmp_path / "y")
+    code, stdout, _ = bench(
+        tmp_path / "x/a.png", tmp_path / "y/a.png",
+        "--vs", "jpeg", "--rates", "6bit", "--metrics", "psnr",
+    )  # fmt: skip
+    assert code == 4 and "Speed" in stdout
+
+
+def test_a_picture_that_a_reference_cannot_hold_is_skipped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str, *args: object) -> dict:
+        raise ImageError("WEBP cannot hold 20000 x 1 pixels")
+
+    monkeypatch.setattr("vqcodec.bench.run.measure_pixels", fail)
+    records, skipped = run([folder / "a.png"], QUICK)
+    assert records == []
+    assert skipped[0]["why"] == "WEBP cannot hold 20000 x 1 pixels" and skipped[0]["exit_code"] == 4
 
 
 def test_a_terminal_of_80_columns_is_enough(records: list[dict]) -> None:
@@ -281,7 +356,7 @@ def test_a_terminal_of_80_columns_is_enough(records: list[dict]) -> None:
     text = StringIO()
     output.print_report(report, Console(file=text, width=80))
     assert "…" not in text.getvalue()
-    assert "skipped y: z" in text.getvalue()
+    assert "skipped" not in text.getvalue()  # the command has said it on stderr
 
 
 def test_the_middle_of_a_large_picture_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

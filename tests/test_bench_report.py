@@ -293,7 +293,7 @@ def test_the_tables_hold_the_numbers_of_the_report(page: Browser) -> None:
     ]
     page.choose("#metric", "SSIM")
     dash = "\N{EN DASH}"
-    assert page.rows("#bd-table")[1][2:] == ["no overlap", dash] * 2 + [dash, "0", "3"]
+    assert page.rows("#bd-table")[1][2:] == ["too small", dash] * 2 + [dash, "0", "3"]
     assert page.rows("#bd-table")[0][3] == "0.8100 to 0.9612"
     page.choose("#metric", "SSIMULACRA 2")
     assert page.text("#bd-table") == "No BD-rate was computed for SSIMULACRA 2."

@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from vqcodec import zoo
+from vqcodec import errors, zoo
+from vqcodec.cli.program import program
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,6 +36,27 @@ def test_the_readme_shows_the_committed_numbers(made: ModuleType) -> None:
     report = read("bench.json")
     labels = {c["id"]: c["label"] for c in report["codecs"]}
     assert made.readme_table(report, labels) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+def test_every_file_that_a_page_links_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:href|src)="([^"]+)"', text)
+    files = {link.partition("#")[0] for link in links if "://" not in link} - {""}
+    assert [file for file in files if not (ROOT / page).parent.joinpath(file).exists()] == []
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_program() -> None:
+    codes = {error.exit_code for error in _subclasses(errors.VqcodecError)} | {0, 1, 130}
+    assert codes == {0, 1, 2, 3, 4, 5, 6, 7, 8, 130}
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    listed = text.partition("Exit codes:")[2].partition(". ")[0]
+    assert {int(n) for n in re.findall(r"(?<![\w`.])\d+(?= [a-z])", listed)} == codes
+    assert program.epilog and all(f" {code} " in program.epilog for code in codes)
+
+
+def _subclasses(kind: type[errors.VqcodecError]) -> list[type[errors.VqcodecError]]:
+    return [kind, *(below for k in kind.__subclasses__() for below in _subclasses(k))]
 
 
 def test_the_numbers_are_of_the_shipped_weights() -> None:

@@ -10,17 +10,19 @@ import numpy as np
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # BT.601, as in JFIF
 _WINDOW = 11  # pixels: the side of SSIM's window
-_MS_SSIM_SIDE = 16 * (_WINDOW - 1)  # pixels: at 1/16 the window must still fit
+_MS_SSIM_SIDE = 16 * (_WINDOW - 1) + 1  # pixels: at 1/16 the window must still fit
 _SSIMULACRA2_SCALES = 6
-_SSIMULACRA2_SIDE = 113  # pixels: the smallest that has all 6 scales
+# Pixels: the smallest that has all 6 scales. With fewer the weights slip, in libjxl too, and the
+# score jumps.
+_SSIMULACRA2_SIDE = 113
 
 
 @dataclass(frozen=True)
 class Metric:
     """unit: "dB", or empty. source: who defined it, and what was chosen where that left a choice.
 
-    compute(original, decoded): two (h, w, 3) uint8 arrays of one shape; None where the metric is
-    not defined for that size or its package is not installed.
+    compute(original, decoded): two (h, w, 3) uint8 arrays of one shape; None where its package is
+    not installed. side: pixels, the smallest of both sides for which the metric is defined.
     """
 
     id: str
@@ -28,6 +30,7 @@ class Metric:
     unit: str
     source: str
     compute: Callable[[np.ndarray, np.ndarray], float | None] = field(repr=False)
+    side: int = 1
 
 
 def measure(
@@ -52,6 +55,8 @@ def measure(
             raise ValueError(f"no metric {name!r}: there are {', '.join(known)}")
     return {
         metric.id: metric.compute(original, decoded)
+        if min(original.shape[:2]) >= metric.side
+        else None
         for metric in METRICS
         if which is None or metric.id in which
     }
@@ -76,14 +81,10 @@ def _psnr_y(original: np.ndarray, decoded: np.ndarray) -> float:
 
 
 def _ssim(original: np.ndarray, decoded: np.ndarray) -> float | None:
-    if min(original.shape[:2]) < _WINDOW:
-        return None
     return _structural("ssim", original, decoded)
 
 
 def _ms_ssim(original: np.ndarray, decoded: np.ndarray) -> float | None:
-    if min(original.shape[:2]) <= _MS_SSIM_SIDE:
-        return None
     return _structural("ms_ssim", original, decoded)
 
 
@@ -108,8 +109,6 @@ def _ssimulacra2(original: np.ndarray, decoded: np.ndarray) -> float | None:
     The parts are those of the package ``ssimulacra2``, put together anew: as it blurs, scores are
     up to 5 too low (other borders), and for want of the last scale up to 17 (shifted weights).
     """
-    if min(original.shape[:2]) < _SSIMULACRA2_SIDE:
-        return None  # fewer scales: in libjxl too the weights then slip, and the score jumps
     try:
         from ssimulacra2.ssimulacra2 import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
             edge_diff_map,
@@ -204,6 +203,7 @@ METRICS: tuple[Metric, ...] = (
         "Wang et al. 2004, by pytorch-msssim: mean over R, G and B, Gaussian window 11 x 11 "
         "with sigma 1.5 wholly inside the picture",
         _ssim,
+        _WINDOW,
     ),
     Metric(
         "ms_ssim",
@@ -211,6 +211,7 @@ METRICS: tuple[Metric, ...] = (
         "",
         "Wang et al. 2003, by pytorch-msssim: mean over R, G and B, 5 scales; from 161 pixels",
         _ms_ssim,
+        _MS_SSIM_SIDE,
     ),
     Metric(
         "ssimulacra2",
@@ -218,5 +219,6 @@ METRICS: tuple[Metric, ...] = (
         "",
         "SSIMULACRA 2.1 of Cloudinary as in libjxl 0.11; 100 is identical; from 113 pixels",
         _ssimulacra2,
+        _SSIMULACRA2_SIDE,
     ),
 )

@@ -3,7 +3,7 @@
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich import box
@@ -13,11 +13,18 @@ from rich.table import Table
 
 def percent(found: dict[str, Any]) -> str:
     """The BD-rate of a mean curve, in words where there is none."""
-    return "no overlap" if found["percent"] is None else f"{found['percent']:+.2f} %"
+    return found["why"] if found["percent"] is None else f"{found['percent']:+.2f} %"
 
 
 def interval(found: dict[str, Any]) -> str:
     return "" if found["percent"] is None else f"{found['low']:.4g} to {found['high']:.4g}"
+
+
+def mean_interval(each: dict[str, Any]) -> str:
+    """The mean BD-rate of pictures, with its interval where there is more than one."""
+    if each["low95"] is None:
+        return "" if each["mean"] is None else f"{each['mean']:+.1f}"
+    return f"{each['mean']:+.1f} ({each['low95']:+.1f} to {each['high95']:+.1f})"
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
@@ -40,8 +47,6 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         _print(console, title, _speed_table(report, labels))
     for row in report["codecs"]:
         console.print(f"{row['label']}: {row['settings']}", style="dim", highlight=False)
-    for row in report["skipped"]:
-        console.print(f"skipped {row['path']}: {row['why']}", style="yellow", highlight=False)
 
 
 def to_csv(report: dict[str, Any]) -> str:
@@ -136,14 +141,14 @@ def _bd_table(rows: Sequence[dict[str, Any]], labels: dict[str, str]) -> Table:
     table = _table("against", "curve", "over", "n", "mean (95 %)", "median")
     for row in rows:
         each = row["per_image"]
-        known, missing = each["mean"] is not None, each["no_overlap"]
+        missing = each["no_overlap"]
         table.add_row(
             labels[row["reference"]],
             percent(row["mean_curve"]),
             interval(row["mean_curve"]),
             f"{each['count']}" + (f" of {each['count'] + missing}" if missing else ""),
-            f"{each['mean']:+.1f} ({each['low95']:+.1f} to {each['high95']:+.1f})" if known else "",
-            f"{each['median']:+.1f}" if known else "",
+            mean_interval(each),
+            "" if each["median"] is None else f"{each['median']:+.1f}",
         )
     return table
 
@@ -170,25 +175,32 @@ def equal_means(rows: Sequence[dict[str, Any]], reference: str) -> tuple[float |
     return mean, len(factors), statistics.fmean(factors) if factors else 0.0
 
 
+def equal_rows(
+    group: Sequence[dict[str, Any]],
+) -> Iterator[tuple[str, float, int, list[tuple[float | None, int, float]]]]:
+    """For each rate of a group its name, mean bytes, number of pictures, and for each reference
+    ``equal_means``."""
+    for setting in dict.fromkeys(row["setting"] for row in group):
+        same = [row for row in group if row["setting"] == setting]
+        means = [equal_means(same, name) for name in group[0]["references"]]
+        yield setting, statistics.fmean(row["bytes"] for row in same), len(same), means
+
+
 def _thumbnail(rows: Sequence[dict[str, Any]]) -> str:
     side = rows[0]["thumbnail"]
     return f", thumbnails of {side}x{side}" if side else ""
 
 
 def _equal_table(rows: Sequence[dict[str, Any]], labels: dict[str, str]) -> Table:
-    others = list(rows[0]["references"])
-    table = _table("rate", "bytes", *(labels[name] for name in others))
-    for setting in dict.fromkeys(row["setting"] for row in rows):
-        same = [row for row in rows if row["setting"] == setting]
+    table = _table("rate", "bytes", *(labels[name] for name in rows[0]["references"]))
+    for setting, n_bytes, count, means in equal_rows(rows):
         cells = []
-        for name in others:
-            mean, never, factor = equal_means(same, name)
+        for mean, never, factor in means:
             gain = "" if mean is None else f"{mean:+.2f} dB"
             if never:
-                gain += f"\n{never}/{len(same)} cannot: {factor:.1f}x"
+                gain += f"\n{never}/{count} cannot: {factor:.1f}x"
             cells.append(gain.strip())
-        size_mean = statistics.fmean(row["bytes"] for row in same)
-        table.add_row(setting, f"{size_mean:.0f}", *cells)
+        table.add_row(setting, f"{n_bytes:.0f}", *cells)
     return table
 
 

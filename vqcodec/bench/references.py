@@ -68,6 +68,7 @@ class Reference:
 def available() -> dict[str, Reference]:
     """The references that this Pillow and its plugins can encode and decode, by id."""
     found: list[Reference] = []
+    options: dict[str, Any]
     pillow = f"Pillow {PIL.__version__}"
     if features.check("jpg"):
         for name, label, chroma, progressive in (
@@ -76,45 +77,21 @@ def available() -> dict[str, Reference]:
             ("jpeg-progressive", "JPEG progressive", "4:2:0", True),
         ):
             settings = f"{pillow}, {_libjpeg()}, {chroma}, optimize"
-            save = partial(
-                _save, format="JPEG", subsampling=chroma, optimize=True, progressive=progressive
-            )
+            settings += ", progressive" if progressive else ""
+            options = {"subsampling": chroma, "optimize": True, "progressive": progressive}
             found.append(
-                Reference(
-                    name,
-                    label,
-                    settings + (", progressive" if progressive else ""),
-                    _JPEG_QUALITIES,
-                    "image/jpeg",
-                    save,
-                    partial(_load, format="JPEG"),
-                )
+                _pillow(name, label, settings, _JPEG_QUALITIES, "image/jpeg", "JPEG", **options)
             )
     if features.check("webp"):
+        settings = f"{pillow}, libwebp {features.version('webp')}, 4:2:0, method 6"
         found.append(
-            Reference(
-                "webp",
-                "WebP",
-                f"{pillow}, libwebp {features.version('webp')}, 4:2:0, method 6",
-                _WEBP_QUALITIES,
-                "image/webp",
-                partial(_save, format="WEBP", method=6),
-                partial(_load, format="WEBP"),
-            )
+            _pillow("webp", "WebP", settings, _WEBP_QUALITIES, "image/webp", "WEBP", method=6)
         )
     if features.check("avif") and (aom := _libaom()):
+        settings = f"{pillow}, libavif {features.version('avif')}, libaom {aom}, 4:2:0, speed 6"
+        options = {"codec": "aom", "speed": 6, "subsampling": "4:2:0", "max_threads": 1}
         found.append(
-            Reference(
-                "avif",
-                "AVIF",
-                f"{pillow}, libavif {features.version('avif')}, libaom {aom}, 4:2:0, speed 6",
-                _AVIF_QUALITIES,
-                "image/avif",
-                partial(
-                    _save, format="AVIF", codec="aom", speed=6, subsampling="4:2:0", max_threads=1
-                ),
-                partial(_load, format="AVIF"),
-            )
+            _pillow("avif", "AVIF", settings, _AVIF_QUALITIES, "image/avif", "AVIF", **options)
         )
     if features.check("jpg_2000"):
         found.append(
@@ -130,18 +107,23 @@ def available() -> dict[str, Reference]:
             )
         )
     if plugin := _jxl_plugin():
-        found.append(
-            Reference(
-                "jxl",
-                "JPEG XL",
-                f"{pillow}, pillow-jxl-plugin {plugin}, effort 7",
-                _JXL_QUALITIES,
-                None,
-                partial(_save, format="JXL", effort=7, num_threads=1),
-                partial(_load, format="JXL"),
-            )
-        )
+        settings = f"{pillow}, pillow-jxl-plugin {plugin}, effort 7"
+        options = {"effort": 7, "num_threads": 1}
+        found.append(_pillow("jxl", "JPEG XL", settings, _JXL_QUALITIES, None, "JXL", **options))
     return {reference.id: reference for reference in found}
+
+
+def _pillow(
+    name: str,
+    label: str,
+    settings: str,
+    ladder: tuple[int, ...],
+    mime: str | None,
+    format: str,
+    **options: Any,
+) -> Reference:
+    save = partial(_save, format=format, **options)
+    return Reference(name, label, settings, ladder, mime, save, partial(_load, format=format))
 
 
 def external() -> dict[str, Reference]:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from vqcodec.bench.measure import Plan, measure_pixels
-from vqcodec.errors import ImageError, InputError
+from vqcodec.errors import ImageError, InputError, VqcodecError
 from vqcodec.files import atomic_write
 from vqcodec.image import read_rgb
 
-Found = tuple[list[dict[str, Any]], list[dict[str, str]]]
+Found = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 
 def run(
@@ -26,16 +26,18 @@ def run(
     cache: Path | None = None,
     advance: Callable[[float], None] = lambda pictures: None,
 ) -> Found:
-    """(records in the order of ``paths``, what was skipped and why).
+    """(records in the order of ``paths``, what was skipped: 'path', 'why' and 'exit_code').
 
     With several ``jobs`` each is a process with its share of torch's threads. ``cache``: a folder
     with a file for each record. ``advance`` is told the share of a picture that is done.
     """
     done: dict[int, dict[str, Any]] = {}
-    skipped: dict[int, dict[str, str]] = {}
+    skipped: dict[int, dict[str, Any]] = {}
     for index, outcome in _outcomes(paths, plan, jobs, cache, advance):
-        if isinstance(outcome, str):
-            skipped[index] = {"path": str(paths[index]), "why": outcome}
+        if isinstance(outcome, VqcodecError):
+            name = str(paths[index])
+            why = str(outcome).removeprefix(f"{name}: ")
+            skipped[index] = {"path": name, "why": why, "exit_code": outcome.exit_code}
         else:
             done[index] = outcome
     return [done[i] for i in sorted(done)], [skipped[i] for i in sorted(skipped)]
@@ -47,7 +49,7 @@ def _outcomes(
     jobs: int,
     cache: Path | None,
     advance: Callable[[float], None],
-) -> Iterator[tuple[int, dict[str, Any] | str]]:
+) -> Iterator[tuple[int, dict[str, Any] | VqcodecError]]:
     steps = len(plan.codecs) + len(plan.references) + 1
     if jobs == 1:
         for index, path in enumerate(paths):
@@ -83,14 +85,17 @@ def _start_worker(threads: int) -> None:
 
 def one(
     path: Path, plan: Plan, cache: Path | None, step: Callable[[], None] = lambda: None
-) -> dict[str, Any] | str:
-    """The record of a picture, or why there is none."""
+) -> dict[str, Any] | VqcodecError:
+    """The record of a picture, or why there is none: it cannot be read, or a reference fails."""
+
+    def make() -> dict[str, Any]:
+        return measure_pixels(path.name, pixels, plan, step)
+
     try:
         pixels = read_rgb(path)
+        return _renamed(kept(cache, plan.key(pixels), make), path.name)
     except (InputError, ImageError) as error:
-        return str(error).removeprefix(f"{path}: ")
-    record = kept(cache, plan.key(pixels), lambda: measure_pixels(path.name, pixels, plan, step))
-    return _renamed(record, path.name)
+        return error
 
 
 def kept(cache: Path | None, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

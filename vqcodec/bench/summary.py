@@ -27,7 +27,7 @@ def report(
     plan: Plan,
     *,
     command: str,
-    skipped: Sequence[dict[str, str]] = (),
+    skipped: Sequence[dict[str, Any]] = (),
     speed: Sequence[dict[str, Any]] = (),
     memory: dict[str, float | None] | None = None,
 ) -> dict[str, Any]:
@@ -98,8 +98,20 @@ def compared(
     reference: str,
     metric: str,
 ) -> dict[str, Any]:
-    """BD-rate of ``codec`` against ``reference``, of the mean curves and of each picture."""
-    mean = _bd(_curve(curves[codec], metric), _curve(curves[reference], metric), metric)
+    """BD-rate of ``codec`` against ``reference``, of the mean curves and of each picture.
+
+    Where the mean curves have none, 'why' is "too small" (a picture, for this metric), "too few
+    points" or "no overlap". A single picture has no interval: 'low95' and 'high95' are None.
+    """
+    ours, theirs = _curve(curves[codec], metric), _curve(curves[reference], metric)
+    mean: dict[str, Any] = _bd(ours, theirs, metric)
+    side = next(m.side for m in METRICS if m.id == metric)
+    if mean["percent"] is not None:
+        mean["why"] = None
+    elif any(min(record["width"], record["height"]) < side for record in records):
+        mean["why"] = "too small"
+    else:
+        mean["why"] = "too few points" if min(len(ours), len(theirs)) < 2 else "no overlap"
     each = [
         _bd(
             _curve([_with_bpp(r, p) for p in r["points"][codec]], metric),
@@ -112,7 +124,8 @@ def compared(
     per_image: dict[str, Any] = {"count": len(known), "no_overlap": len(each) - len(known)}
     found = summary(known) if known else None
     for name, of in (("mean", "mean"), ("median", "median"), ("low95", "low"), ("high95", "high")):
-        per_image[name] = round(getattr(found, of), 3) if found else None
+        given = found and (len(known) > 1 or of in ("mean", "median"))
+        per_image[name] = round(getattr(found, of), 3) if given else None
     return {
         "codec": codec,
         "reference": reference,
@@ -120,6 +133,19 @@ def compared(
         "mean_curve": mean,
         "per_image": per_image,
     }
+
+
+def left_out(records: Sequence[dict[str, Any]], plan: Plan) -> list[str]:
+    """A line for each codec with rates that not every picture has: mean curves lack them."""
+    lines = []
+    for codec in plan.codecs:
+        made = [point["setting"] for record in records for point in record["points"][codec]]
+        short = [rate for rate in plan.rates if made.count(rate) < len(records)]
+        if short:
+            n = len(records)
+            which = ", ".join(f"{rate} (possible on {made.count(rate)} of {n})" for rate in short)
+            lines.append(f"{codec}: not in the mean curve: {which}")
+    return lines
 
 
 def to_scale(metric: str, value: float) -> float:
@@ -167,7 +193,7 @@ def _with_bpp(record: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
 def _codec(name: str) -> dict[str, Any]:
     card = zoo.find(name)
     settings = f"vqcodec {vqcodec.__version__}, weights {card.sha256[:8]}: {card.title}"
-    return {"id": name, "own": True, "label": card.id, "settings": settings}
+    return {"id": name, "own": True, "label": name, "settings": settings}
 
 
 def machine(device: str) -> dict[str, Any]:

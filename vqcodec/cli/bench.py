@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +11,22 @@ from typing import Any
 import click
 
 from vqcodec.cli import options
+from vqcodec.cli.failure import one_line, print_error, print_warning
 from vqcodec.cli.jobs import pictures_in
-from vqcodec.errors import InputError, OutputError
+from vqcodec.errors import OutputError, RateError
+from vqcodec.files import atomic_write, make_folder
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+    names = dict.fromkeys(name.strip() for name in (value or "").split(",") if name.strip())
+    if value is not None and not names:
+        raise click.BadParameter("names nothing", ctx, parameter)
+    return tuple(names)
 
 
 @click.command()
 @click.argument("inputs", metavar="DIR|IMAGE...", nargs=-1, required=True, type=options.FILE)
-@click.option("--codec", "codecs", metavar="ID", multiple=True, help="Ours; may be repeated.")
+@click.option("--codec", "codecs", metavar="ID|DIR", multiple=True, help="Ours; may be repeated.")
 @click.option(
     "--vs",
     metavar="LIST",
@@ -74,7 +80,7 @@ def bench(
     device: str,
     threads: int | None,
     quiet: bool,
-) -> None:
+) -> int:
     """Compare codecs on pictures, by the bytes of finished files.
 
     Without other options: the default codec against every reference that the installed Pillow has
@@ -95,23 +101,25 @@ def bench(
 
     plan = _plan(codecs, vs, external, rates, metrics, device, html is not None)
     if cache:
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{cache}: cannot be made: {error.strerror}") from error
-    console = Console(stderr=True, quiet=quiet)
-    with _bar(console) as bar:
+        make_folder(cache)
+    with _bar(disable=quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("measuring", total=len(paths))
         records, skipped = run(
             paths, plan, jobs=jobs, cache=cache, advance=lambda part: bar.advance(task, part)
         )
         for row in skipped:
-            console.print(f"skipped {row['path']}: {row['why']}", highlight=False, soft_wrap=True)
+            print_error(one_line(f"{row['path']}: {row['why']}"), row["exit_code"])
         if not records:
-            raise InputError(f"{inputs[0]}: no picture could be read")
+            return int(skipped[0]["exit_code"])
+        left_out = summary.left_out(records, plan)
+        if not any(record["points"][codec] for record in records for codec in plan.codecs):
+            raise RateError(left_out[0])
+        for line in () if quiet else left_out:
+            print_warning(line)
         timed: dict[str, Any] = {}
         if not no_speed:
-            pixels = read_rgb(next(p for p in paths if p.name == records[0]["name"]))
+            unread = {row["path"] for row in skipped}
+            pixels = read_rgb(next(path for path in paths if str(path) not in unread))
             task = bar.add_task("timing", total=2 * len(plan.codecs) + len(plan.references))
             key = f"speed-{torch.get_num_threads()}-{plan.key(pixels)}"
             timed = kept(cache, key, lambda: speed.all_of(plan, pixels, lambda: bar.advance(task)))
@@ -119,7 +127,7 @@ def bench(
     result = summary.report(
         records,
         plan,
-        command=" ".join(["vqcodec", *sys.argv[1:]]),
+        command=shlex.join(["vqcodec", *sys.argv[1:]]),
         skipped=skipped,
         **timed,
     )
@@ -133,6 +141,7 @@ def bench(
         _write(plot, output.plot(result, plan.metrics[0]), force)
     if not quiet:
         output.print_report(result, Console())
+    return int(skipped[0]["exit_code"]) if skipped else 0
 
 
 def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path], force: bool) -> None:
@@ -142,9 +151,11 @@ def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path], force: bool)
         if os.path.realpath(path) in taken:
             raise OutputError(f"{path}: is an input or another output")
         taken.add(os.path.realpath(path))
-        if not force and path.exists():
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder")
+        if not force and path.is_file():
             raise OutputError(f"{path}: exists; --force overwrites")
-        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        if not (path.exists() or (path.parent.is_dir() and os.access(path.parent, os.W_OK))):
             raise OutputError(f"{path}: the folder does not exist or cannot be written to")
 
 
@@ -171,11 +182,21 @@ def _plan(
     for name in metrics:
         if name not in ids:
             raise click.UsageError(f"no metric {name!r}; there are {', '.join(ids)}")
+        if name not in known.computable():
+            raise click.UsageError(f"{name} needs a package: pip install 'vqcodec[bench]'")
     # Others of JPEG's settings are compared when they are asked for.
     default_vs = [name for name in at_hand if not name.startswith("jpeg-")]
-    chosen = list(vs or default_vs) + (list(references.external()) if external else [])
+    chosen = list(vs or default_vs)
+    if external:
+        outside = list(references.external())
+        chosen += outside
+        if not outside:
+            print_warning("--external: none of cjxl, avifenc and mozjpeg's cjpeg is on PATH")
+    codecs = tuple(dict.fromkeys(codecs or (zoo.DEFAULT,)))
+    for name in codecs:
+        zoo.find(name)
     plan = Plan(
-        codecs=tuple(zoo.find(name).id for name in codecs or (zoo.DEFAULT,)),
+        codecs=codecs,
         references=tuple(dict.fromkeys(chosen)),
         rates=rates or RATES,
         metrics=metrics or tuple(known.computable()),
@@ -193,7 +214,8 @@ def _matplotlib() -> None:
         raise click.UsageError("--plot needs matplotlib: pip install 'vqcodec[bench]'") from None
 
 
-def _bar(console: Any) -> Any:
+def _bar(disable: bool) -> Any:
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -202,12 +224,10 @@ def _bar(console: Any) -> Any:
         TextColumn("{task.completed:.1f}/{task.total:.0f}"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=console)
+    return Progress(*columns, console=Console(stderr=True), disable=disable)
 
 
 def _write(path: Path, content: str | bytes, force: bool) -> None:
-    from vqcodec.files import atomic_write
-
     data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
     with atomic_write(path, force=force) as file:
         file.write(data)

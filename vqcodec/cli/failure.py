@@ -31,6 +31,11 @@ def print_error(sentence: str, code: int) -> int:
     return code
 
 
+def print_warning(sentence: str) -> None:
+    """Prints the line on stderr."""
+    click.echo(one_line(f"vqcodec: warning: {sentence}"), err=True)
+
+
 def one_line(text: str) -> str:
     """File names may hold line ends, terminal codes and bytes that are no text: escape those."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from vqcodec.cli.failure import one_line
+from vqcodec.cli.failure import one_line, print_warning
 
 
 @click.command()
@@ -19,7 +19,7 @@ def models(as_json: bool) -> None:
 
     cards = zoo.cards()
     for problem in zoo.broken():
-        click.echo(one_line(f"vqcodec: warning: {problem}"), err=True)
+        print_warning(str(problem))
     if not cards:
         click.echo("no codec is installed", err=True)
     for card in cards:
