@@ -127,11 +127,34 @@ def test_codes_and_contexts_that_were_never_seen_come_back() -> None:
 
 
 @pytest.mark.parametrize("max_bytes", [0, 500, 4000, 40000])
-def test_tables_stay_within_their_bytes(max_bytes: int) -> None:
+def test_tables_and_maps_stay_within_their_bytes(max_bytes: int) -> None:
     train, _ = source("left and top", 1000, seed=0)
     prior = fit("y", train, sizes_of(train), max_bytes=max_bytes)
-    assert sum(array.nbytes for array in prior.tensors().values()) <= max(K, max_bytes)
+    assert sum(array.nbytes for array in prior.tensors().values()) <= max(K + 2, max_bytes)
     assert prior.kind == ("context" if max_bytes else "histogram")
+
+
+def test_combinations_that_say_the_same_share_a_table() -> None:
+    # 32 x 4 combinations choose one of 16 tables; there is room for 36 tables and the maps.
+    rules = np.random.default_rng(0)
+    chosen, follows = rules.integers(0, 16, (4, K)), rules.dirichlet(np.full(K, 0.1), 16)
+
+    def codes(n: int, seed: int) -> tuple[Codes, float]:
+        rng = np.random.default_rng(seed)
+        first, second = rng.integers(0, 4, (n, 1, 4, 4)), rng.integers(0, K, (n, 1, 4, 4))
+        p = follows[chosen[first, second]]
+        y = draw(rng, p)
+        bits = -np.log2(np.take_along_axis(p, y[..., None], -1)).sum()
+        return {"first": first, "second": second, "y": y}, float(bits)
+
+    train, _ = codes(4000, 1)
+    fresh, true_bits = codes(1000, 2)
+    sizes = {"first": (4,), "second": (K,), "y": (K,)}
+    prior = fit("y", train, sizes, max_bytes=36 * K + 38 + 2 * 33 * 5)
+    (column,) = prior.columns
+    assert len(column.packed) < len(column.choice)
+    bits, _ = coded(prior, "y", fresh)
+    assert true_bits - 20 < bits < 1.05 * true_bits
 
 
 def test_fitting_again_gives_the_same_prior() -> None:
@@ -170,7 +193,6 @@ def test_clusters_are_those_that_were_planted() -> None:
     tables = rng.dirichlet(np.full(K, 0.3), 5)
     counts = np.stack([rng.multinomial(200, tables[c]) for c in planted])
     found = cluster(counts, 5)
-    assert found.dtype == np.uint8
     pairs = set(zip(planted.tolist(), found.tolist(), strict=True))
     assert len(pairs) == 5 and set(found.tolist()) == set(range(5))
 

@@ -57,7 +57,10 @@ def random_prior(
             for source, column, k in (choice[i] for i in chosen)
         ]
         count = int(np.prod([n.clusters.max() + 1 for n in neighbours], dtype=int))
-        columns.append(Column(pack(rng.random((count, size)) ** 8 + 1e-9), neighbours))
+        n_tables = int(rng.integers(1, count + 1))
+        choice = rng.integers(0, n_tables, count).astype(np.uint16) if n_tables < count else None
+        tables = pack(rng.random((n_tables, size)) ** 8 + 1e-9)
+        columns.append(Column(tables, neighbours, choice))
     return GridPrior(columns)
 
 
@@ -242,22 +245,22 @@ def test_tensors_that_do_not_fit_are_refused() -> None:
     rng = np.random.default_rng(3)
     neighbours = [
         Neighbour("left", 0, random_map(rng, 4, 3)),
-        Neighbour("up", 0, np.zeros(5, "u1")),
+        Neighbour("up", 0, random_map(rng, 4, 2)),
     ]
-    good = GridPrior([Column(pack(rng.random((3, 4))), neighbours)]).tensors()
+    good = GridPrior([Column(pack(rng.random((6, 4))), neighbours)]).tensors()
     assert GridPrior.from_tensors(good).kind == "context"
     for name, array in good.items():
         wrong = [array[:0], array.astype(np.int64), array[..., None]]
-        wrong += [array[:-1]] if name == "0.tables" else [array + np.uint8(3)]
+        wrong += [array[:-1]] if name == "0.tables" else [array + array.dtype.type(3)]
         for other in wrong:
             with pytest.raises(ValueError, match=r"table|map"):
                 GridPrior.from_tensors({**good, name: other})
-    for names in (["0.tables"], ["0.0.left.0", "0.1.up.0"]):
+    for missing in good:
         with pytest.raises(ValueError, match="table"):
-            GridPrior.from_tensors({name: good[name] for name in names})
-    for name in ("", "x", "tables", "0.x", "0.left.0", "1.0.left.0", "0.2.left.x"):
+            GridPrior.from_tensors({name: a for name, a in good.items() if name != missing})
+    for name in ("", "x", "tables", "0.x", "0.left.0", "1.0.left.0", "1.tables", "0.2.left.x"):
         with pytest.raises(ValueError):
-            GridPrior.from_tensors({**good, name: good["0.0.left.0"]})
+            GridPrior.from_tensors({**good, name: good["0.tables"]})
 
 
 # --- speed ----------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ columns can be coded alone. Nothing is ever looked up across the edge of a squar
     context    the table is chosen by neighbours: the code to the left, the code above, earlier
                columns of the cell ("previous"), and codes of coarser levels at the same place
 
-A neighbour's code is looked up in a map to a few clusters, and the clusters of all neighbours
-together choose the table. Where left or above are used, the cells of an anti-diagonal are coded at
-once, those of all squares; else all cells of a column. ``grid_fit`` makes these tables and maps.
+A neighbour's code is looked up in a map to a few clusters, and the combination of the clusters of
+all neighbours in a map to tables, as there may be fewer tables than combinations. Where left or up
+are used, the cells of an anti-diagonal are coded at once, those of all squares; else all cells of a
+column. ``grid_fit`` makes these tables and maps.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,14 +105,20 @@ CAUSAL = {"left": (1, 0), "up": (0, 1)}  # where they are in a field with one mo
 class Column:
     """The tables of one column and the neighbours that choose one of them."""
 
-    def __init__(self, packed: np.ndarray, neighbours: Sequence[Neighbour] = ()) -> None:
-        """packed (tables, K) uint8: the cluster of the last neighbour varies fastest.
+    def __init__(
+        self,
+        packed: np.ndarray,
+        neighbours: Sequence[Neighbour] = (),
+        choice: np.ndarray | None = None,
+    ) -> None:
+        """packed (tables, K) uint8; choice (combinations,) uint16, the table of each combination.
 
-        Raises ValueError where maps and tables do not fit each other.
+        The cluster of the last neighbour varies fastest. Without ``choice`` each combination has
+        its own table. Raises ValueError where maps and tables do not fit each other.
         """
         self.packed, self.neighbours = packed, tuple(neighbours)
         self.tables = Tables(unpack(packed))
-        self.parts: list[np.ndarray] = []  # what each neighbour's symbols add to the class
+        self.parts: list[np.ndarray] = []  # what each neighbour's symbols add to the combination
         count = 1
         for neighbour in reversed(self.neighbours):
             clusters = neighbour.clusters
@@ -119,8 +126,13 @@ class Column:
                 raise ValueError("a map to clusters has one byte for each code and for none")
             self.parts.insert(0, (clusters * np.int64(count)).astype(np.uint16))
             count *= int(clusters.max()) + 1
-        if packed.ndim != 2 or len(packed) != count or count > 1 << 16:
+        if packed.ndim != 2 or max(len(packed), count) > 1 << 16:
+            raise ValueError("there are at most 65536 tables, in rows, and combinations")
+        self.choice = np.arange(len(packed), dtype=np.uint16) if choice is None else choice
+        if self.choice.dtype != np.uint16 or self.choice.shape != (count,):
             raise ValueError("there is one table for each combination of clusters")
+        if int(self.choice.max()) >= len(packed):
+            raise ValueError("a combination of clusters chooses a table that does not exist")
 
     @property
     def causal(self) -> bool:
@@ -155,19 +167,29 @@ class GridPrior:
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> "GridPrior":
         """The inverse of ``tensors``. Raises ValueError for what it cannot have returned."""
         tables: dict[int, np.ndarray] = {}
+        choices: dict[int, np.ndarray] = {}
         neighbours: dict[int, dict[int, Neighbour]] = {}
         for name, array in tensors.items():
             c, _, rest = name.partition(".")
             if rest == "tables":
                 tables[int(c)] = array
+            elif rest == "choice":
+                choices[int(c)] = array
             else:
                 i, _, rest = rest.partition(".")
                 source, _, column = rest.rpartition(".")
                 neighbours.setdefault(int(c), {})[int(i)] = Neighbour(source, int(column), array)
-        if sorted(tables) != list(range(len(tables))) or not set(neighbours) <= set(tables):
+        count = len(tables)
+        columns = set(range(count))
+        if set(tables) != columns or set(choices) != columns or not columns >= set(neighbours):
             raise ValueError("the tables of a column are missing")
-        ordered = [sorted(neighbours.get(c, {}).items()) for c in range(len(tables))]
-        return cls([Column(tables[c], [n for _, n in pairs]) for c, pairs in enumerate(ordered)])
+        ordered = [sorted(neighbours.get(c, {}).items()) for c in range(count)]
+        return cls(
+            [
+                Column(tables[c], [n for _, n in pairs], choices[c])
+                for c, pairs in enumerate(ordered)
+            ]
+        )
 
     @property
     def kind(self) -> str:
@@ -208,21 +230,22 @@ class GridPrior:
         bits = 0.0
         fields = np.zeros((c, h + 1, w + 1, b), np.int32)  # code + 1, or 0 for no code
         for index, (column, field) in enumerate(zip(self.columns, fields, strict=False)):
-            ready = np.zeros((h, w, b), np.uint16)  # classes, as far as they are known beforehand
+            ready = np.zeros((h, w, b), np.uint16)  # what all but the causal neighbours add up to
             for neighbour, part in zip(column.neighbours, column.parts, strict=True):
                 if neighbour.source == "previous":
                     ready += part[fields[neighbour.column, 1:, 1:]]
                 elif neighbour.source not in CAUSAL:
                     ready += _from_above(neighbour, part, shape, known)
             for rows, cols in _groups(h, w, column.causal):
-                classes = ready[rows, cols]  # (n, B)
+                combinations = ready[rows, cols]  # (n, B)
                 for neighbour, part in zip(column.neighbours, column.parts, strict=True):
                     if neighbour.source in CAUSAL:
                         down, right = CAUSAL[neighbour.source]
-                        classes += part[field[rows + down, cols + right]]
-                symbols = code(column.tables, classes.ravel(), (index, rows, cols))
-                bits += column.tables.ideal_bits(symbols, classes.ravel())
-                field[rows + 1, cols + 1] = symbols.reshape(classes.shape) + 1
+                        combinations += part[field[rows + down, cols + right]]
+                classes = column.choice[combinations.ravel()]
+                symbols = code(column.tables, classes, (index, rows, cols))
+                bits += column.tables.ideal_bits(symbols, classes)
+                field[rows + 1, cols + 1] = symbols.reshape(len(rows), b) + 1
         return np.moveaxis(fields[:, 1:, 1:], -1, 0).astype(np.int64) - 1, bits
 
     def least_bits(self, shape: Shape) -> float:
@@ -232,10 +255,14 @@ class GridPrior:
         return b * h * w * certain * (1 - 2**-40)  # sums of floats may round down
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Bytes: "c.tables" (tables, K), and "c.i.source.column" (K' + 1,) for neighbour i."""
+        """Of column c: "c.tables" (tables, K) uint8 and "c.choice" (combinations,) uint16.
+
+        And for its neighbour i "c.i.source.column" (K' + 1,) uint8.
+        """
         found = {}
         for c, column in enumerate(self.columns):
             found[f"{c}.tables"] = column.packed
+            found[f"{c}.choice"] = column.choice
             for i, n in enumerate(column.neighbours):
                 found[f"{c}.{i}.{n.source}.{n.column}"] = n.clusters
         return found

@@ -2,15 +2,18 @@
 
 Everything is judged by codes of squares that were held out. A column starts with one table. Then
 the best of these steps is taken again and again, as long as it pays: look at one more neighbour,
-let a neighbour have twice as many clusters, or do that at the expense of another.
+let a neighbour have twice as many clusters, or do that at the expense of another. Where the bytes
+for tables end this, it goes on with more combinations of clusters than tables, and these
+combinations are clustered in their turn.
 
 Codes of a neighbour are clustered by what they say about the code (hard expectation maximization:
 each goes to the cluster whose table codes what it was seen with in the fewest bits). The tables of
 n neighbours are counts, smoothed towards the tables of the first n - 1, down to one table for all
-and to equal probabilities; how strongly is chosen for each n.
+and to equal probabilities; how strongly is chosen for each n. Tables of several combinations are
+smoothed towards the one for all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -30,6 +33,7 @@ GAIN, GAIN_BITS = 0.001, 16  # what a step has to save on the squares held out: 
 RIVALS = 8  # neighbours that stay in the race after the first step
 EARLIER = 8  # columns before that may be looked at
 ITERATIONS = 20
+MERGED = 8  # combinations of clusters for each table, at most
 
 
 def fit(
@@ -72,8 +76,8 @@ def fit(
         _Search(level, c, train, test, sizes, max_bytes // len(sizes[level]))
         for c in range(len(sizes[level]))
     ]
-    flat = [search.plan(()) for search in columns]
-    rich = [search.plan(search.best()) for search in columns]
+    flat = [search.judge(())[1] for search in columns]
+    rich = [search.best() for search in columns]
     choice: list[list[_Plan] | None] = [None, flat, rich]
     found = [_prior(plans, level, train, sizes) for plans in choice]
     n_bytes = [_bytes(prior, level, test) for prior in found]
@@ -107,7 +111,8 @@ class _Plan:
 
     column: int
     neighbours: tuple[Neighbour, ...]
-    strengths: tuple[float, ...]  # one more than there are neighbours
+    choice: np.ndarray | None  # the table of each combination of clusters, or one for each
+    strengths: tuple[float, ...]  # of smoothing, one for each of the ``_margins``
 
 
 def _prior(
@@ -124,9 +129,9 @@ def _prior(
         maps = [n.clusters for n in plan.neighbours]
         counts = _counts(codes[level][:, plan.column], maps, symbols, size)
         tables = np.full((1, size), 1 / size)
-        for n, strength in zip(_margins(counts), plan.strengths, strict=True):
+        for n, strength in zip(_margins(counts, plan.choice), plan.strengths, strict=True):
             tables = _smooth(n, tables, strength)
-        columns.append(Column(pack(tables), plan.neighbours))
+        columns.append(Column(pack(tables), plan.neighbours, plan.choice))
     return GridPrior(columns)
 
 
@@ -168,10 +173,26 @@ def _counts(
     return np.bincount(flat.ravel(), minlength=int(np.prod(shape))).reshape(shape)
 
 
-def _margins(counts: np.ndarray) -> list[np.ndarray]:
-    """Counts (m_1, ..., m_n, K) -> those of the first 0, 1, ..., n neighbours, each (rows, K)."""
+def _margins(counts: np.ndarray, choice: np.ndarray | None) -> list[np.ndarray]:
+    """Counts (m_1, ..., m_n, K) -> those of ever more tables, the last all there are: (rows, K).
+
+    With ``choice`` there are those for all and those of the tables that it chooses, else those of
+    the first 0, 1, ..., n neighbours.
+    """
     n, k = counts.ndim - 1, counts.shape[-1]
+    if choice is not None:
+        return [
+            counts.reshape(-1, k).sum(0, keepdims=True),
+            _grouped(counts.reshape(-1, k), choice),
+        ]
     return [counts.sum(tuple(range(i, n))).reshape(-1, k) for i in range(n + 1)]
+
+
+def _grouped(counts: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """counts (n, K), groups (n,) -> their sums in each group, (largest group + 1, K)."""
+    sums = np.zeros((int(groups.max()) + 1, counts.shape[1]), counts.dtype)
+    np.add.at(sums, groups, counts)
+    return sums
 
 
 def _smooth(counts: np.ndarray, coarser: np.ndarray, strength: float) -> np.ndarray:
@@ -181,25 +202,25 @@ def _smooth(counts: np.ndarray, coarser: np.ndarray, strength: float) -> np.ndar
 
 
 def cluster(counts: np.ndarray, m: int) -> np.ndarray:
-    """counts (symbols, K) of what is seen with each symbol -> cluster of each, (symbols,) uint8.
+    """counts (symbols, K) of what is seen with each symbol -> cluster of each, (symbols,) int64.
 
-    At most ``m`` <= 256 clusters, numbered without gaps. The first centres are the symbol that is
-    seen most often and then, again and again, the one for which the centres so far are worst.
+    At most ``m`` clusters, numbered without gaps. The first centres are the symbol that is seen
+    most often and then, again and again, the one for which the centres so far are worst.
     """
     if len(counts) <= m:
-        return np.arange(len(counts), dtype=np.uint8)
+        return np.arange(len(counts))
     k = counts.shape[1]
     overall = (counts.sum(0) + 1) / (counts.sum() + k)
-    counts = counts + 1e-3 * overall  # what was never seen joins the cluster most like all
+    # What was never seen joins the cluster most like all.
+    counts = (counts + 1e-3 * overall).astype(np.float32)
 
     def log_tables(groups: np.ndarray) -> np.ndarray:
-        return np.log2(groups + np.sqrt(k) * overall) - np.log2(
-            groups.sum(1, keepdims=True) + np.sqrt(k)
-        )
+        tables = _smooth(groups, overall[None], np.sqrt(k))
+        return np.log2(tables).astype(np.float32)
 
     alone = log_tables(counts)
     own = (counts * alone).sum(1)
-    best = np.full(len(counts), -np.inf)
+    best = np.full(len(counts), -np.inf, np.float32)
     centre, centres = int(counts.sum(1).argmax()), list[int]()
     while len(centres) < m:
         centres.append(centre)
@@ -207,13 +228,12 @@ def cluster(counts: np.ndarray, m: int) -> np.ndarray:
         centre = int((own - best).argmax())
     tables, clusters = alone[centres], np.zeros(len(counts), np.int64)
     for _ in range(ITERATIONS):
-        before, clusters = clusters, (counts @ tables.T).argmax(1)
+        nearest = (counts @ tables.T).argmax(1)
+        before, clusters = clusters, np.unique(nearest, return_inverse=True)[1]
         if np.array_equal(before, clusters):
             break
-        groups = np.zeros((m, k))
-        np.add.at(groups, clusters, counts)
-        tables = log_tables(groups)
-    return np.unique(clusters, return_inverse=True)[1].astype(np.uint8)
+        tables = log_tables(_grouped(counts, clusters))
+    return clusters
 
 
 # --- search ---------------------------------------------------------------------------------------
@@ -235,7 +255,7 @@ class _Search:
         self.sizes, self.size, self.max_bytes = sizes, sizes[level][column], max_bytes
         self._seen: dict[Key, tuple[np.ndarray, np.ndarray]] = {}
         self._maps: dict[tuple[Key, int], np.ndarray] = {}
-        self._judged: dict[State, tuple[float, _Plan]] = {}
+        self._judged: dict[tuple[State, bool], tuple[float, _Plan]] = {}
 
     @cached_property
     def keys(self) -> list[Key]:
@@ -246,23 +266,32 @@ class _Search:
         above = [name for name in self.train if name != self.level]
         return keys + [(name, c) for name in above for c in range(len(self.sizes[name]))]
 
-    def best(self) -> State:
+    def best(self) -> _Plan:
+        """The plan found, whose tables and maps have at most ``max_bytes``."""
+        state = self._climb(1)
+        found = [self.judge(state)]
+        if not all(self._fits(step, 1) for step in self._steps(state, dict(state))):
+            wider = self._climb(MERGED)
+            if not self._fits(wider, 1):
+                found.append(self.judge(wider, merge=True))
+        return min(found, key=lambda judged: judged[0])[1]
+
+    def _climb(self, combinations: int) -> State:
+        """The best neighbours and numbers of clusters, if tables chosen by more were as small."""
         state: State = ()
-        bits = self.judge(state)[0]
-        keys = self.keys
+        bits, keys = self.judge(state)[0], self.keys
         while True:
-            steps = [step for step in self._steps(state, keys) if self._fits(step)]
+            steps = [step for step in self._steps(state, keys) if self._fits(step, combinations)]
             if not steps:
                 return state
             judged = sorted((self.judge(step)[0], i) for i, step in enumerate(steps))
             if not state:
-                ranked = list(dict.fromkeys(steps[i][0][0] for _, i in judged))
-                keys = ranked[:RIVALS]
+                keys = list(dict.fromkeys(steps[i][0][0] for _, i in judged))[:RIVALS]
             if judged[0][0] > bits * (1 - GAIN) - GAIN_BITS:
                 return state
             bits, state = judged[0][0], steps[judged[0][1]]
 
-    def _steps(self, state: State, keys: Sequence[Key]) -> list[State]:
+    def _steps(self, state: State, keys: Iterable[Key]) -> list[State]:
         steps = [(*state, (key, m)) for key in keys if key not in dict(state) for m in (4, 16)]
         for i, j in product(range(len(state)), repeat=2):
             step = dict(state)
@@ -273,10 +302,14 @@ class _Search:
                 steps.append(tuple(step.items()))
         return steps
 
-    def _fits(self, state: State) -> bool:
+    def _fits(self, state: State, combinations: int) -> bool:
         count = int(np.prod([m for _, m in state]))
-        n_bytes = count * self.size + sum(self._alphabet(key) for key, _ in state)
+        n_bytes = -(-count // combinations) * self.size + self._map_bytes(state)
         return count <= 1 << 16 and n_bytes <= self.max_bytes
+
+    def _map_bytes(self, state: State) -> int:
+        count = int(np.prod([m for _, m in state]))
+        return 2 * count + sum(self._alphabet(key) for key, _ in state)
 
     def _alphabet(self, key: Key) -> int:
         """How many symbols a neighbour has: its codes, and none."""
@@ -284,20 +317,28 @@ class _Search:
         level = self.level if source in (*CAUSAL, "previous") else source
         return self.sizes[level][column] + 1
 
-    def plan(self, state: State) -> _Plan:
-        return self.judge(state)[1]
+    def judge(self, state: State, merge: bool = False) -> tuple[float, _Plan]:
+        """Bits of the codes held out, and the plan with the strengths that are best for them.
 
-    def judge(self, state: State) -> tuple[float, _Plan]:
-        """Bits of the codes held out, and the plan with the strengths that are best for them."""
-        if state not in self._judged:
+        merge: with as many tables as there is room for, instead of one for each combination.
+        """
+        if (state, merge) not in self._judged:
             maps = [self._map(key, m) for key, m in state]
-            margins = []
-            for i, part in enumerate((self.train, self.test)):
-                symbols = [self._look(key)[i] for key, _ in state]
-                codes = part[self.level][:, self.column]
-                margins.append(_margins(_counts(codes, maps, symbols, self.size)))
+            train, test = (
+                _counts(
+                    part[self.level][:, self.column],
+                    maps,
+                    [self._look(key)[i] for key, _ in state],
+                    self.size,
+                )
+                for i, part in enumerate((self.train, self.test))
+            )
+            choice = None
+            if merge:
+                room = (self.max_bytes - self._map_bytes(state)) // self.size
+                choice = cluster(train.reshape(-1, self.size), room).astype(np.uint16)
             tables, strengths, bits = np.full((1, self.size), 1 / self.size), [], 0.0
-            for seen, held in zip(*margins, strict=True):
+            for seen, held in zip(_margins(train, choice), _margins(test, choice), strict=True):
                 rows, cols = np.nonzero(held)
                 weights, coarser = held[rows, cols], tables[rows * len(tables) // len(held), cols]
                 mass, total = seen[rows, cols], seen.sum(1)[rows]
@@ -308,9 +349,9 @@ class _Search:
                 strengths.append(float(STRENGTHS[int(np.argmin(costs))]))
                 tables = _smooth(seen, tables, strengths[-1])
             neighbours = [Neighbour(*key, m) for (key, _), m in zip(state, maps, strict=True)]
-            plan = _Plan(self.column, tuple(neighbours), tuple(strengths))
-            self._judged[state] = bits, plan
-        return self._judged[state]
+            plan = _Plan(self.column, tuple(neighbours), choice, tuple(strengths))
+            self._judged[state, merge] = bits, plan
+        return self._judged[state, merge]
 
     def _look(self, key: Key) -> tuple[np.ndarray, np.ndarray]:
         if key not in self._seen:
@@ -325,5 +366,5 @@ class _Search:
             identity = np.arange(self._alphabet(key))
             codes = self.train[self.level][:, self.column]
             counts = _counts(codes, [identity], [self._look(key)[0]], self.size)
-            self._maps[key, m] = cluster(counts, m)
+            self._maps[key, m] = cluster(counts, m).astype(np.uint8)
         return self._maps[key, m]
