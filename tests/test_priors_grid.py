@@ -234,11 +234,14 @@ def test_coarser_codes_that_do_not_fit_are_refused(known: dict, message: str) ->
         prior.encode(RangeEncoder(), np.zeros((1, 1, 4, 4), np.int64), known)
 
 
-def test_a_column_cannot_look_ahead() -> None:
-    for column in (0, 1, -1):
-        later = Neighbour("previous", column, np.zeros(4, np.uint8))
-        with pytest.raises(ValueError, match="cannot look"):
-            GridPrior([Column(pack(np.ones((1, 3))), [later]), uniform(3)])
+@pytest.mark.parametrize(
+    ("source", "column"),
+    [("previous", 0), ("previous", 1), ("previous", -1), ("left", 1), ("up", 1), ("top", -1)],
+)
+def test_a_column_cannot_look_ahead_nor_at_what_is_not_there(source: str, column: int) -> None:
+    wrong = Neighbour(source, column, np.zeros(4, np.uint8))
+    with pytest.raises(ValueError, match="cannot look"):
+        GridPrior([Column(pack(np.ones((1, 3))), [wrong]), uniform(3)])
 
 
 def test_tensors_that_do_not_fit_are_refused() -> None:

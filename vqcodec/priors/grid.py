@@ -95,7 +95,7 @@ class Neighbour(NamedTuple):
     """Where a code's class comes from."""
 
     source: str  # 'left', 'up', 'previous', or the name of a coarser level
-    column: int  # of the coarser level; for 'previous' of this one; unused for 'left' and 'up'
+    column: int  # of the coarser level, or of this one; 'left' and 'up' are of the same column
     clusters: np.ndarray  # (K + 1,) uint8: of no code (outside of the square), and of each code
 
 
@@ -156,12 +156,14 @@ class GridPrior:
     """The ``LevelPrior`` of all kinds."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        """Raises ValueError for a column that looks at a later one, or at itself."""
+        """Raises ValueError for a column that looks where it may not, such as at a later one."""
         self.columns = tuple(columns)
         for index, column in enumerate(self.columns):
             for neighbour in column.neighbours:
-                if neighbour.source == "previous" and not 0 <= neighbour.column < index:
-                    raise ValueError(f"column {index} cannot look at column {neighbour.column}")
+                source, seen, _ = neighbour
+                within = 0 <= seen < index if source == "previous" else seen >= 0
+                if not within or (source in CAUSAL and seen != index):
+                    raise ValueError(f"column {index} cannot look at {source} column {seen}")
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> "GridPrior":

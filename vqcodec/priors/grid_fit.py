@@ -125,7 +125,7 @@ def _prior(
         return GridPrior([uniform(size) for size in sizes[level]])
     columns = []
     for plan, size in zip(plans, sizes[level], strict=True):
-        symbols = [_symbols(n.source, n.column, plan.column, level, codes) for n in plan.neighbours]
+        symbols = [_symbols(n.source, n.column, level, codes) for n in plan.neighbours]
         maps = [n.clusters for n in plan.neighbours]
         counts = _counts(codes[level][:, plan.column], maps, symbols, size)
         tables = np.full((1, size), 1 / size)
@@ -144,21 +144,15 @@ def _bytes(prior: GridPrior, level: str, codes: Mapping[str, np.ndarray]) -> int
 # --- counts ---------------------------------------------------------------------------------------
 
 
-def _symbols(
-    source: str, column: int, own: int, level: str, codes: Mapping[str, np.ndarray]
-) -> np.ndarray:
-    """What the cells of column ``own`` see of a neighbour, (N, h, w) int32: code + 1, or 0."""
-    here = codes[level].astype(np.int32) + 1
-    if source == "previous":
-        return here[:, column]
+def _symbols(source: str, column: int, level: str, codes: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What the cells of a level see of a neighbour, (N, h, w) int32: code + 1, or 0."""
+    where = source if source in codes else level
+    symbols = codes[where][:, column].astype(np.int32) + 1
+    h, w = codes[level].shape[2:]
     if source in CAUSAL:
         down, right = CAUSAL[source]
-        padded = np.pad(here[:, own], ((0, 0), (1, 0), (1, 0)))
-        h, w = here.shape[2:]
-        return padded[:, down : down + h, right : right + w]
-    coarse = codes[source][:, column].astype(np.int32) + 1
-    rows, cols = (a // b for a, b in zip(here.shape[2:], coarse.shape[1:], strict=True))
-    return coarse.repeat(rows, 1).repeat(cols, 2)
+        return np.pad(symbols, ((0, 0), (1, 0), (1, 0)))[:, down : down + h, right : right + w]
+    return symbols.repeat(h // symbols.shape[1], 1).repeat(w // symbols.shape[2], 2)
 
 
 def _counts(
@@ -355,9 +349,7 @@ class _Search:
 
     def _look(self, key: Key) -> tuple[np.ndarray, np.ndarray]:
         if key not in self._seen:
-            train, test = (
-                _symbols(*key, self.column, self.level, part) for part in (self.train, self.test)
-            )
+            train, test = (_symbols(*key, self.level, part) for part in (self.train, self.test))
             self._seen[key] = train, test
         return self._seen[key]
 
