@@ -78,7 +78,14 @@ def compress(codec: Card, picture: image.Picture, rate: str, strip: bool = False
     size = picture.width, picture.height
     header = container.Header(7, HASH, *size, round(bits * 256), grey=picture.grey)
     data = container.write(container.Container(header, sections, boxes))
-    return Compressed(data, f"{bits:g}bit", *size, [len(s) for s in sections], [40.5, 99.0], None)
+    return Compressed(
+        data,
+        f"{round(bits * 256) / 256:.4g}bit",
+        *size,
+        [len(s) for s in sections],
+        [40.5, 99.0],
+        None,
+    )
 
 
 def decompress(codec: Card, data: bytes, levels: int | None = None) -> image.Picture:
@@ -209,6 +216,29 @@ def test_rate_and_strip_reach_the_codec(monkeypatch: pytest.MonkeyPatch) -> None
     assert kept.header.rate == 1920 and [box.type for box in kept.boxes] == ["EXIF"]
     assert run("encode", "a.png", "--strip", "--force").exit_code == 0
     assert container.read(Path("a.vqc").read_bytes()).boxes == ()
+
+
+@pytest.mark.parametrize("rate", ["8bit", "7.5bit", "7.3bit", "7.31 bit", "7.301bit", "8.000bit"])
+def test_a_rate_that_is_one_to_all_its_digits_needs_no_note(rate: str) -> None:
+    draw("a.png")
+    result = run("encode", "a.png", "--rate", rate)
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("rate", "used"),
+    [
+        ("5.00001bit", "5bit"),
+        ("10.001bit", "10bit"),
+        ("7.302bit", "7.301bit"),
+        ("4.999bit", "5bit"),
+    ],
+)
+def test_a_rate_between_the_rate_points_is_said_to_be_rounded(rate: str, used: str) -> None:
+    draw("a.png")
+    result = run("encode", "a.png", "--rate", rate)
+    note = f"a.png: no rate point is at {rate}: coded at {used}"
+    assert (result.exit_code, result.stderr) == (0, f"vqcodec: warning: {note}\n")
 
 
 def test_levels_decodes_a_preview_even_of_a_broken_file() -> None:

@@ -98,7 +98,7 @@ def encode(
                 "psnr_db": psnr_db,
             },
             details=details,
-            warnings=picture.notes + made.notes,
+            warnings=picture.notes + made.notes + text.rounding(rate, made.rate),
         )
 
     if len(jobs) > 1:

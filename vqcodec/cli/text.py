@@ -1,5 +1,6 @@
 """Numbers as the user reads them."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -21,6 +22,20 @@ def rate(header_rate: int, system: str | None) -> str:
     As ``codec.rate_name``, which cannot be had without torch.
     """
     return f"{header_rate / 256:.4g}bit" if system == "ladder" else str(header_rate)
+
+
+def rounding(asked: str, used: str) -> tuple[str, ...]:
+    """A note where a rate in bits is not that of the rate point, to all the digits given.
+
+    7.3bit is coded at 7.301bit, which needs no note; 7.31bit at 7.309bit neither; 7.302bit does.
+    """
+    one, other = (re.fullmatch(r"([\d.]+)\s*bit", rate.strip()) for rate in (asked, used))
+    if not one or not other:
+        return ()
+    digits = len(one[1].partition(".")[2])
+    if round(float(other[1]), digits) == float(one[1]):
+        return ()
+    return (f"no rate point is at {asked.strip()}: coded at {used}",)
 
 
 def speed(width: int, height: int, seconds: float) -> str:
