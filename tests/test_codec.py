@@ -19,7 +19,13 @@ from vqcodec import codec as codec_module
 from vqcodec import container, image
 from vqcodec.autoencoders import ladder_codec
 from vqcodec.codec import Codec, Compressed, compress, decompress, parse_rate, psnr_db
-from vqcodec.errors import CodecError, FormatError, ImageError, InputError, RateError
+from vqcodec.errors import (
+    CodecError,
+    ImageError,
+    InputError,
+    RateError,
+    UsageError,
+)
 
 PHOTO = Path(__file__).parent / "data" / "photo.png"
 
@@ -270,7 +276,7 @@ def test_a_prefix_of_the_file_is_a_preview() -> None:
 
 
 def test_levels_that_a_file_does_not_have_are_refused() -> None:
-    with pytest.raises(FormatError, match="6 levels, not 7"):
+    with pytest.raises(UsageError, match="6 levels, not 7"):
         decoded(made("9bit").data, 7)
 
 
