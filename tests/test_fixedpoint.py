@@ -164,6 +164,28 @@ def test_the_chunk_size_of_a_convolution_does_not_matter(monkeypatch: pytest.Mon
     assert torch.equal(conv(grid, cells), expected)
 
 
+@settings(max_examples=15, deadline=None)
+@given(SEEDS, st.integers(1, 4), st.integers(1, 5), st.integers(1, 5))
+def test_grids_of_a_batch_do_not_see_each_other(seed: int, b: int, h: int, w: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    grids = (integers(generator, b, h, w, 4, bits=14) / 2**10).float()
+    conv = FixedConv3x3(torch.randn(4, 4, 3, 3, generator=generator), torch.zeros(4))
+    one_by_one = torch.stack([conv.everywhere(grid) for grid in grids])
+    assert torch.equal(conv.everywhere(grids), one_by_one)
+    cells = torch.randperm(b * h * w, generator=generator)
+    assert torch.equal(conv(grids, cells).float(), one_by_one.flatten(0, 2)[cells])
+    shuffled = torch.stack([fixedpoint.pixel_shuffle(grid) for grid in grids])
+    assert torch.equal(fixedpoint.pixel_shuffle(grids), shuffled)
+    linear = FixedLinear(torch.randn(3, 4, generator=generator), torch.zeros(3))
+    rows = linear(grids.reshape(-1, 4).double()).float()
+    assert torch.equal(fixedpoint.each_cell(linear, grids), rows.reshape(b, h, w, 3))
+
+
+def test_leaky_relu_is_exact_in_float32() -> None:
+    x = torch.arange(-LIMIT, LIMIT + 1, 7) / 2**10
+    assert torch.equal(fixedpoint.leaky_relu(x).double(), fixedpoint.leaky_relu(x.double()))
+
+
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4))
 def test_pixel_shuffle_has_the_order_of_torch(h: int, w: int, channels: int) -> None:
     grid = torch.arange(h * w * 4 * channels).reshape(h, w, 4 * channels).float()

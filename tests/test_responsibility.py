@@ -225,6 +225,25 @@ def test_the_uniform_prior_charges_log_k_less_the_entropy() -> None:
     assert quantizer.eval()(e, quantizer.uniform()).bits.item() == pytest.approx(4 * math.log2(5))
 
 
+def test_without_bits_back_the_rate_is_the_cross_entropy() -> None:
+    quantizer = mixture().train()
+    e_q, e_p = latents(3, 3, 2, 2), latents(3, 3, 2, 2, seed=1)
+    log_q, log_p = (quantizer.log_responsibilities(e) for e in (e_q, e_p))
+    divergence = kl(log_q, log_p).sum((1, 2)).mean() / math.log(2)
+    cross_entropy = -(log_q.exp() * log_p).sum((1, 2, 3)).mean() / math.log(2)
+    assert cross_entropy > divergence + 0.1
+    for share in (1.0, 0.3, 0.0):
+        quantizer.bits_back = share
+        expected = share * divergence + (1 - share) * cross_entropy
+        assert quantizer(e_q, log_p).bits.item() == pytest.approx(expected.item())
+    price = quantizer.eval()(e_q, log_p).bits
+    quantizer.bits_back = 1.0
+    assert quantizer(e_q, log_p).bits == price  # in a file q is all on its codes
+    sharp = mixture(free_bits=2 * divergence.item() / 4).train()
+    sharp.bits_back = 0.0  # what is free is the information, not the spread
+    assert sharp(e_q, log_p).bits.item() == pytest.approx((cross_entropy + divergence).item())
+
+
 def test_free_bits_are_a_floor_without_a_gradient() -> None:
     e_q, e_p = latents(2, 3, 2, 2).requires_grad_(True), latents(2, 3, 2, 2, seed=8)
     plain = mixture().train()

@@ -8,11 +8,12 @@ output add up to less than 2**53 * 2**-22, every partial sum is representable: a
 summation, any number of threads, and fused multiply-adds give the same float64. ``FixedLinear``
 checks that bound when it is made. After each sum the activation is rounded to its grid again.
 
-Grids are (h, w, channels) tensors, so that a cell's vector is contiguous in memory. They are kept
-in float32, which holds any activation exactly, and widened to float64 a chunk of cells at a time.
+Grids are (h, w, channels) tensors, or (B, h, w, channels) for B of one size, so that a cell's
+vector is contiguous in memory. They are kept in float32, which holds any activation exactly, and
+widened to float64 a chunk of cells at a time. ``leaky_relu`` is exact in both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import isqrt
 
 import torch
@@ -96,17 +97,29 @@ class FixedLinear:
         return units.mul_(1 / _ACTIVATION_SCALE).clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
 
+def each_cell(function: Callable[[Tensor], Tensor], grid: Tensor) -> Tensor:
+    """Apply a map of rows, such as a ``FixedLinear``, to all cells: (..., C) -> (..., out) float32.
+
+    ``function`` gets chunks of rows as float64 and returns activations.
+    """
+    chunks = grid.reshape(-1, grid.shape[-1]).split(CHUNK_CELLS)
+    rows = torch.cat([function(chunk.double()).float() for chunk in chunks])
+    return rows.reshape(*grid.shape[:-1], -1)
+
+
 def patches(grid: Tensor, cells: Tensor) -> Tensor:
     """The 3x3 neighbourhoods of cells, zero outside the grid.
 
-    grid (h + 2, w + 2, C), padded with zeros; cells (n,) int64, flat indices into the (h, w) grid
-    without the padding -> (n, 9 * C) float64, tap-major.
+    grid (h + 2, w + 2, C) or (B, h + 2, w + 2, C), padded with zeros; cells (n,) int64, flat
+    indices into the grid or grids without the padding -> (n, 9 * C) float64, tap-major.
     """
-    wide = grid.shape[1]
-    corner = cells // (wide - 2) * wide + cells % (wide - 2)
+    tall, wide = grid.shape[-3:-1]
+    row = cells // (wide - 2)
+    row = row + row // (tall - 2) * 2  # two rows of padding for each grid before
+    corner = row * wide + cells % (wide - 2)
     taps = [dy * wide + dx for dy in range(3) for dx in range(3)]
     index = corner[:, None] + torch.tensor(taps, device=grid.device)
-    rows = grid.reshape(-1, grid.shape[2]).index_select(0, index.flatten())
+    rows = grid.reshape(-1, grid.shape[-1]).index_select(0, index.flatten())
     return rows.reshape(len(cells), -1).double()
 
 
@@ -118,8 +131,14 @@ class FixedConv3x3:
         self.linear = FixedLinear(weight.permute(0, 2, 3, 1).reshape(out, -1), bias)
 
     def __call__(self, grid: Tensor, cells: Tensor) -> Tensor:
-        """grid (h, w, C) float32, cells (n,) flat indices -> (n, out) float64."""
+        """grid (..., h, w, C) float32, cells (n,) flat indices -> (n, out) float64."""
         return torch.cat(list(self.chunks(grid, cells)))
+
+    def everywhere(self, grid: Tensor) -> Tensor:
+        """At all cells: grid (..., h, w, C) float32 -> (..., h, w, out) float32."""
+        cells = torch.arange(grid.shape[:-1].numel(), device=grid.device)
+        rows = torch.cat([rows.float() for rows in self.chunks(grid, cells)])
+        return rows.reshape(*grid.shape[:-1], -1)
 
     def chunks(self, grid: Tensor, cells: Tensor) -> Iterator[Tensor]:
         """The same in parts of CHUNK_CELLS rows: for large pictures the whole would take GiBs."""
@@ -129,7 +148,12 @@ class FixedConv3x3:
 
 
 def pixel_shuffle(grid: Tensor) -> Tensor:
-    """(h, w, 4 * C) -> (2h, 2w, C), in the channel order of ``torch.nn.PixelShuffle(2)``."""
-    h, w, c4 = grid.shape
-    x = grid.reshape(h, w, c4 // 4, 2, 2).permute(0, 3, 1, 4, 2)
-    return x.reshape(2 * h, 2 * w, c4 // 4)
+    """(..., h, w, 4 * C) -> (..., 2h, 2w, C), in the order of ``torch.nn.PixelShuffle(2)``."""
+    *batch, h, w, c4 = grid.shape
+    x = grid.reshape(-1, h, w, c4 // 4, 2, 2).permute(0, 1, 4, 2, 5, 3)
+    return x.reshape(*batch, 2 * h, 2 * w, c4 // 4)
+
+
+def clip(x: Tensor) -> Tensor:
+    """A sum of activations, in place, as an activation."""
+    return x.clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)

@@ -7,7 +7,9 @@ if TYPE_CHECKING:
     from vqcodec.autoencoders.system import Config, System
 
 # name -> module, class, configuration
-SYSTEMS: dict[str, tuple[str, str, str]] = {}
+SYSTEMS: dict[str, tuple[str, str, str]] = {
+    "rrvq": ("rrvq", "RRVQ", "RRVQConfig"),
+}
 
 
 def system(name: str) -> "tuple[type[System], type[Config]]":

@@ -6,10 +6,13 @@ file holds. How codes become bytes is the business of ``grid_codec`` and the pri
 """
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from vqcodec.priors.embedding import Network
 
 C = TypeVar("C", bound="Config")
 
@@ -95,6 +98,10 @@ class System(nn.Module):
         codes; both are detached. ``progress`` runs from 0 to 1 in each stage.
         """
         raise NotImplementedError
+
+    def network(self) -> "Network | None":
+        """The exact form, with the weights of now, of the system's own prior, where it has one."""
+        return None
 
     def stages(self) -> list[list[nn.Parameter]]:
         """What is trained in each stage: one list for joint training, one a layer if greedy."""

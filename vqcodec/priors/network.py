@@ -118,7 +118,5 @@ class FixedCellNet:
     def _narrowed(self, grid: Tensor) -> Tensor:
         if self.narrow is None:
             return grid
-        h, w, _ = grid.shape
-        chunks = grid.reshape(h * w, -1).split(fixedpoint.CHUNK_CELLS)
-        rows = [fixedpoint.leaky_relu(self.narrow(part.double())).float() for part in chunks]
-        return torch.cat(rows).reshape(h, w, -1)
+        narrow = self.narrow
+        return fixedpoint.each_cell(lambda rows: fixedpoint.leaky_relu(narrow(rows)), grid)

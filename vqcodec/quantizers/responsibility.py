@@ -58,8 +58,11 @@ class Responsibility(nn.Module):
     """One codebook of ``size`` means and diagonal variances for embeddings of ``dim`` channels.
 
     ``temperature`` is that of the relaxed samples in training; a trainer may lower the attribute.
-    ``free_bits`` is a number of bits per code below which the rate is not pushed (the floor of
-    openai/iaf: of the batch's mean, for the layer as a whole). ``seed`` makes the first codebook
+    ``bits_back`` is the share of the posterior's entropy that the rate does not count: 1 makes the
+    rate the KL divergence of the ELBO, which only bits-back coding reaches, and 0 the cross-entropy
+    -E_q log2 p, which a file pays; a trainer may lower it too, and the posterior gets sharper.
+    ``free_bits`` is a number of bits per code below which the divergence is not pushed (the floor
+    of openai/iaf: of the batch's mean, for the layer as a whole). ``seed`` makes the first codebook
     and, where ``forward`` is given no generator, the noise.
 
     ValueError: fewer than 2 codewords, no channels, a temperature that is not positive.
@@ -85,6 +88,7 @@ class Responsibility(nn.Module):
         self.dim = dim
         self.sizes = (size,)
         self.temperature = temperature
+        self.bits_back = 1.0
         self.free_bits = free_bits
         self.generator = torch.Generator().manual_seed(seed)
         # Codewords of about unit length: the logits of unit embeddings then differ by about 1, and
@@ -130,10 +134,10 @@ class Responsibility(nn.Module):
         """e (B, D, H, W): the posterior's embedding; log_p (B, K, H, W) nats: the prior.
 
         In training ``z`` mixes the means by a relaxed sample of q, ``codes`` are the heaviest of
-        each mixture, an exact sample, and ``bits`` is KL(q || p) in closed form, with free bits
-        (the rate term of Eq. 5). In evaluation q is all on the codes of ``encode``, so ``z`` are
-        their means and ``bits`` is their -log2 p, what a file pays. ``bits`` is a sum over the
-        grid and a mean over the batch. ``loss`` is zero.
+        each mixture, an exact sample, and ``bits`` is KL(q || p) in closed form (the rate term of
+        Eq. 5), with free bits, and what ``bits_back`` leaves of the entropy of q. In evaluation q
+        is all on the codes of ``encode``, so ``z`` are their means and ``bits`` is their -log2 p,
+        what a file pays. ``bits`` is a sum over the grid and a mean over the batch; ``loss`` is 0.
         """
         nats_to_bits = 1 / (len(e) * math.log(2))  # per image
         bits = None
@@ -150,8 +154,11 @@ class Responsibility(nn.Module):
         with torch.autocast(e.device.type, enabled=False):
             z = (weights @ self.means.to(weights.dtype)).movedim(-1, 1).to(e.dtype)
         if log_p is not None:
-            bits = kl(logits.log_softmax(1), log_p).sum() * nats_to_bits
-            bits = bits.clamp_min(self.free_bits * codes[0].numel())
+            log_q = logits.log_softmax(1)
+            entropy = (log_q.exp() * -log_q).sum() * nats_to_bits
+            divergence = kl(log_q, log_p).sum() * nats_to_bits
+            floored = divergence.clamp_min(self.free_bits * codes[0].numel())
+            bits = floored + (1 - self.bits_back) * entropy
         return Quantized(z, codes, e.new_zeros(()), bits)
 
     def encode(self, e: Tensor) -> Tensor:
