@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 # name -> module, class, configuration
 SYSTEMS: dict[str, tuple[str, str, str]] = {
+    "ham": ("hqa", "HAM", "HAMConfig"),
+    "hqa": ("hqa", "HQA", "HQAConfig"),
     "rrvq": ("rrvq", "RRVQ", "RRVQConfig"),
 }
 
