@@ -23,16 +23,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vqcodec.autoencoders.system import Config, Level, System
+from vqcodec.quantizers import choice
 from vqcodec.quantizers import usage as use
-from vqcodec.quantizers.diveq import DiVeQ
-from vqcodec.quantizers.vq import ESTIMATORS, VQ, distances, gumbel_softmax, planes_of, rows_of
+from vqcodec.quantizers.vq import VQ, distances, gumbel_softmax, planes_of, rows_of
 
 LAST_TEMPERATURE = 0.01
-RESET_EVERY = 20  # batches
-RESET_UNTIL = 0.75  # of a stage
-RESET_BELOW = 0.03  # of the hits of the most used codeword
+LINES = {"sfdiveq"}  # quantizers whose codes are no codewords, from which a decoder could draw
 SHOWN = 8  # squares of a training batch whose decoded pixels are compared
-BATCH = 64  # squares at a time, where all that was given are measured
+PLACES = 2**15  # of the finest grid, that go through the networks in 64 bits at once
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class HQAConfig(Config):
     decoder: tuple[int, ...] = (16, 32, 48, 80, 128)
     more_convs: int = 0  # of each decoder, on its small grid, besides three
     full: bool = False  # layer 1 keeps the resolution; each other one halves it
-    quantizer: str = "gumbel"  # or another estimator of ``VQ``, or 'diveq'
+    quantizer: str = "gumbel"  # or another of ``choice.QUANTIZERS``, save 'sfdiveq'
     temperature: float = 0.66  # of the relaxed codes, at first; it falls to 0.01
     entropy: float = 1e-3  # beta_e, for 'gumbel'
     commitment: float = 1e-3  # beta_c; with other estimators a weight of the mean over elements
@@ -67,7 +65,7 @@ class HQAConfig(Config):
             raise ValueError(f"{self.side} pixels cannot be halved {len(self.encoder)} times")
         if self.codebook < 2 or self.codebook & (self.codebook - 1):
             raise ValueError(f"a codebook of {self.codebook} is not a power of two")
-        if self.quantizer not in (*ESTIMATORS, "diveq"):
+        if self.quantizer not in choice.QUANTIZERS.keys() - LINES:
             raise ValueError(f"{self.quantizer!r} is no quantizer of a layer")
 
     def halvings(self, layer: int) -> int:
@@ -157,20 +155,13 @@ class Layer(nn.Module):
             self.decoder.append(nn.Sigmoid())
         # The paper's sums over the places of z are divided by the number of elements of y.
         places = 1 / (inputs * stride**2)
-        self.quantizer: VQ | DiVeQ
-        if config.quantizer == "diveq":
-            self.quantizer = DiVeQ(config.dim, config.codebook)
-        elif config.quantizer == "gumbel":
-            self.quantizer = VQ(
-                config.dim,
-                config.codebook,
-                "gumbel",
-                beta=config.commitment * places * config.dim,
-                negentropy=config.entropy * places,
-            )
+        if config.quantizer == "gumbel":
+            beta, negentropy = config.commitment * places * config.dim, config.entropy * places
+            quantizer = VQ(config.dim, config.codebook, "gumbel", beta=beta, negentropy=negentropy)
+            self.quantizer = choice.Tended("gumbel", quantizer)
         else:
-            self.quantizer = VQ(
-                config.dim, config.codebook, config.quantizer, beta=config.commitment
+            self.quantizer = choice.make(
+                config.quantizer, config.dim, config.codebook, beta=config.commitment
             )
         self.register_buffer("mean", torch.zeros(inputs, 1, 1))
         self.register_buffer("std", torch.ones(inputs, 1, 1))
@@ -199,7 +190,12 @@ class HQA(System):
         names = [f"{log2(config.codebook):.0f}bit-{n}x{n}" for n in grids]
         self.rates = tuple(reversed(names))
         self.stage = 0  # the layer in training, counted from 0
-        self.batches = 0  # of this stage
+
+    @property
+    def _at_once(self) -> int:
+        """How many squares go through the networks in 64 bits at once."""
+        (height, width), *_ = (level.grid for level in self.levels(self.rates[-1]))
+        return max(1, PLACES // (height * width))
 
     def _outputs(self, index: int) -> int:
         """Channels that the decoder of a layer makes: those of its input."""
@@ -244,7 +240,8 @@ class HQA(System):
         square = (self.config.channels, self.config.side, self.config.side)
         if x.ndim != 4 or x.shape[1:] != square:
             raise ValueError(f"squares are {square}, not {tuple(x.shape[1:])}")
-        return [self.layer(index).quantizer.encode(self._climb(x.double(), index))]
+        quantizer, parts = self.layer(index).quantizer, x.split(self._at_once)
+        return [torch.cat([quantizer.encode(self._climb(p.double(), index)) for p in parts])]
 
     # --- Down
 
@@ -262,6 +259,10 @@ class HQA(System):
         code = codes[0] if len(codes) == 1 else None
         if code is None or code.ndim != 4 or code.shape[1:] != grid:
             raise ValueError(f"{rate} needs one level of codes {grid}")
+        return torch.cat([self._descend(p, index, generator) for p in code.split(self._at_once)])
+
+    def _descend(self, code: Tensor, index: int, generator: torch.Generator | None) -> Tensor:
+        """Codes (B, 1, h, w) of a layer -> x (B, channels, side, side)."""
         while True:
             layer = self.layer(index)
             out = run(layer.decoder, layer.quantizer.decode(code).double())
@@ -278,9 +279,8 @@ class HQA(System):
         layer, lower = self.layer(index), self.layer(index - 1).quantizer
         z = layer.mean + layer.std * out
         if generator is None:
-            codes: Tensor = lower.encode(z)
-            return codes
-        return sample(-distances(rows_of(z), lower.codebook.double()), z, generator)
+            return lower.encode(z)
+        return sample(-distances(rows_of(z), lower.inner.codebook.double()), z, generator)
 
     # --- Training
 
@@ -294,8 +294,8 @@ class HQA(System):
         The latents first get zero mean and unit variance: close to each other, all codes would be
         alike. The first layer's decoder starts from the mean colour.
         """
-        self.stage, self.batches = stage, 0
-        layer, parts = self.layer(stage), x.split(BATCH)
+        self.stage = stage
+        layer, parts = self.layer(stage), x.split(self._at_once)
         if stage > 0:
             below = (self._seen(stage - 1, self._climb(part, stage - 1)) for part in parts)
             mean, std = moments(below)
@@ -312,7 +312,7 @@ class HQA(System):
         for part in parts:
             rows = rows_of(self._climb(part, stage))
             latents.append(use.pick(rows, min(len(rows), self.config.codebook), generator))
-        layer.quantizer.start(torch.cat(latents)[:, :, None, None], generator)
+        layer.quantizer.inner.start(torch.cat(latents)[:, :, None, None], generator)
 
     @torch.no_grad()
     def _task(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -332,9 +332,9 @@ class HQA(System):
         if self.training:
             h, w = self.levels(rate)[0].grid
             x = x[: max(1, self.config.places // (h * w))]
-        if isinstance(layer.quantizer, VQ):
+        if self.config.quantizer == "gumbel":
             first = self.config.temperature
-            layer.quantizer.temperature = first + (LAST_TEMPERATURE - first) * progress
+            layer.quantizer.inner.temperature = first + (LAST_TEMPERATURE - first) * progress
         y, target = self._task(x)
         quantized = layer.quantizer(layer.encoder(y), generator)
         out = layer.decoder(quantized.z)
@@ -354,16 +354,8 @@ class HQA(System):
     def after_step(
         self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Moves a codeword that is hardly used next to the most used one (appendix C.4)."""
-        self.batches += 1
-        if self.batches % RESET_EVERY == 0 and progress < RESET_UNTIL:
-            quantizer = self.layer(self.stage).quantizer
-            quantizer.revive(
-                RESET_BELOW * float(quantizer.usage.max()),
-                generator=generator,
-                at_most=1,
-                optimizer=optimizer,
-            )
+        """Moves codewords that are hardly used (HQA: appendix C.4)."""
+        choice.after_step(self.layer(self.stage), progress, generator, optimizer)
 
 
 class HAM(HQA):
