@@ -1,399 +1,395 @@
-"""Archives: what is written is read, each picture alone, and damage costs what it hits."""
+"""Archives through the API and the program: many pictures to one file and back."""
 
-import random
-import time
-import tracemalloc
-import zlib
-from dataclasses import replace
+import json
+import os
+import unicodedata
+from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from click.testing import CliRunner, Result
+from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from vqcodec.container import (
-    MAX_BOXES,
-    MAX_PICTURES,
-    MAX_RATE,
-    MAX_SECTIONS,
-    MAX_SIDE,
-    Box,
-    Container,
-    Header,
-    is_archive,
-    read,
-    read_archive,
-    write,
-    write_archive,
+import vqcodec
+from vqcodec import archive, container, image
+from vqcodec.cli.program import program
+from vqcodec.container import Box, Container, Header
+from vqcodec.errors import ChecksumError, FormatError, RateError, UsageError, VqcodecError
+
+SOURCES = ("a.png", "b.png", "c.png")
+
+
+@cache
+def photo() -> np.ndarray:
+    with Image.open(Path(__file__).parent / "data" / "photo.png") as im:
+        return np.array(im)
+
+
+@cache
+def arrays() -> tuple[np.ndarray, ...]:
+    """Two pictures of a size, colour, and a grey one."""
+    return (
+        np.ascontiguousarray(photo()[150:166, 230:254]),
+        np.ascontiguousarray(photo()[60:76, 90:114]),
+        np.ascontiguousarray(photo()[60:69, 90:107, 1]),
+    )
+
+
+@cache
+def packed() -> bytes:
+    return vqcodec.encode_many(arrays(), "5bit", device="cpu")
+
+
+def alone(index: int, rate: str = "5bit") -> np.ndarray:
+    """The pixels that the picture has as a file of its own."""
+    return np.array(vqcodec.decode(vqcodec.encode(arrays()[index], rate, device="cpu")))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with the pictures in it."""
+    monkeypatch.chdir(tmp_path)
+    for name, pixels in zip(SOURCES, arrays(), strict=True):
+        Image.fromarray(pixels).save(name)
+    return tmp_path
+
+
+def run(*args: str, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(program, args, prog_name="vqcodec", input=stdin)
+
+
+def encode(*args: str) -> bytes:
+    """Makes set.vqc of the pictures."""
+    result = run("encode", *SOURCES, "-o", "set.vqc", "--rate", "5bit", *args)
+    assert result.exit_code == 0, result.output
+    return Path("set.vqc").read_bytes()
+
+
+def new_files() -> set[str]:
+    found = {path.as_posix() for path in Path().rglob("*") if path.is_file()}
+    return found - {*SOURCES, "set.vqc"}
+
+
+def assert_fails(result: Result, code: int, *words: str) -> None:
+    assert result.exit_code == code, result.output
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("vqcodec: error: "), result.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def pixels_of(name: str) -> np.ndarray:
+    with Image.open(name) as im:
+        return np.array(im)
+
+
+def cut_in(data: bytes, number: int) -> bytes:
+    """The archive with a byte of a picture changed."""
+    costs = [container.read_archive(data).cost(index) for index in range(3)]
+    damaged = bytearray(data)
+    damaged[len(data) - 1 - sum(costs[number:]) + (3 - number)] ^= 1
+    return bytes(damaged)
+
+
+# ---------------------------------------------------------------------------------- the API
+
+
+def test_pictures_come_back_as_from_files_of_their_own() -> None:
+    images = vqcodec.decode_many(packed(), device="cpu")
+    assert [im.mode for im in images] == ["RGB", "RGB", "L"]
+    for index, im in enumerate(images):
+        np.testing.assert_array_equal(np.array(im), alone(index))
+    previews = vqcodec.decode_many(packed(), levels=1, device="cpu")
+    assert [im.size for im in previews] == [im.size for im in images]
+
+
+def test_an_archive_is_smaller_than_its_files() -> None:
+    files = [vqcodec.encode(pixels, "5bit", device="cpu") for pixels in arrays()]
+    assert len(packed()) < sum(map(len, files)) - 10 * len(files)
+
+
+def test_rates_of_quality_and_of_bits_per_pixel_hold_for_each_picture() -> None:
+    data = vqcodec.encode_many(arrays()[:2], "30dB", device="cpu")
+    points = {picture.header.rate for picture in container.read_archive(data)}
+    assert len(points) == 2
+    for index, im in enumerate(vqcodec.decode_many(data, device="cpu")):
+        np.testing.assert_array_equal(np.array(im), alone(index, "30dB"))
+    opened = container.read_archive(vqcodec.encode_many(arrays()[:2], "2bpp", device="cpu"))
+    assert all(opened.cost(index) * 8 <= 2 * 16 * 24 for index in range(2))
+
+
+def test_what_is_no_archive_is_refused() -> None:
+    with pytest.raises(UsageError, match="not 0"):
+        vqcodec.encode_many([], "5bit", device="cpu")
+    for rate in ("12kB", "500B"):
+        with pytest.raises(RateError, match="size of one file"):
+            vqcodec.encode_many(arrays(), rate, device="cpu")
+    with pytest.raises(FormatError, match="a picture, not an archive"):
+        vqcodec.decode_many(vqcodec.encode(arrays()[0], "5bit", device="cpu"))
+    with pytest.raises(FormatError, match="an archive of 3 pictures"):
+        vqcodec.decode(packed())
+    Path("set.vqc").write_bytes(packed())
+    with pytest.raises(OSError, match="an archive of 3 pictures"):
+        Image.open("set.vqc")
+
+
+def test_alpha_and_metadata_are_carried_along() -> None:
+    alpha = np.arange(16 * 24, dtype=np.uint8).reshape(16, 24)
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    im = Image.fromarray(np.dstack((arrays()[0], alpha)), "RGBA")
+    im.save("a.png", exif=exif)
+    first, *_ = vqcodec.decode_many(vqcodec.encode_many(SOURCES, "5bit", device="cpu"))
+    assert np.array_equal(np.array(first)[..., 3], alpha)
+    assert first.getexif()[0x010E] == "a description"
+
+
+# ------------------------------------------------------------------------------ hostile files
+
+
+def refused(data: bytes) -> VqcodecError:
+    with pytest.raises(VqcodecError) as caught:
+        vqcodec.decode_many(data, device="cpu")
+    assert str(caught.value) and "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_an_archive_cut_anywhere_or_with_any_byte_changed_is_refused() -> None:
+    for at in range(len(packed())):
+        refused(packed()[:at])
+        for mask in (0x01, 0x80, 0x5A):
+            damaged = bytearray(packed())
+            damaged[at] ^= mask
+            refused(bytes(damaged))
+
+
+def test_a_picture_that_its_bytes_cannot_hold_is_refused() -> None:
+    opened = container.read_archive(packed())
+    header = Header(opened.header.codec, opened.header.weights_hash, 20000, 10000, 1280)
+    huge = container.write_archive([Container(header, opened[0].sections), opened[1]])
+    assert "cannot hold" in str(refused(huge))
+    Path("set.vqc").write_bytes(huge)
+    result = run("decode", "set.vqc", "-o", "out")
+    assert result.exit_code == 5 and "cannot hold" in result.stderr
+    assert new_files() == {"out/0002.png"}
+
+
+# ---------------------------------------------------------------------------------- names
+
+
+@given(st.text(max_size=300) | st.text('./\\:*?"<>|\0\n\x1b\u202e .~aA', max_size=12))
+def test_no_name_leaves_the_folder_or_is_hidden(name: str) -> None:
+    stem = archive.harmless(name.encode("utf-8", "replace"))
+    assert os.path.basename(stem) == stem and not stem.startswith(".")
+    assert not set(stem) & set('/\\:*?"<>|')
+    assert not any(unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in stem)
+    assert len(stem.encode()) <= 201 and stem == stem.strip(". ")
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_make_a_name_that_is_harmless_already(name: bytes) -> None:
+    stem = archive.harmless(name)
+    assert archive.harmless(stem.encode()) == stem
+
+
+@pytest.mark.parametrize(
+    ("stored", "stem"),
+    [
+        ("holiday 1", "holiday 1"),
+        ("Strandkörbe, früh", "Strandkörbe, früh"),
+        ("v1.2", "v1.2"),
+        ("..", ""),
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("/etc/passwd", "_etc_passwd"),
+        ("..\\x", "_x"),
+        ("C:\\x", "C__x"),
+        (".hidden", "hidden"),
+        ("a\0b\nc\x1b[31m", "a_b_c_[31m"),
+        ("nul", "_nul"),
+        ("COM1.txt", "_COM1.txt"),
+        ("", ""),
+    ],
 )
-from vqcodec.errors import (
-    ChecksumError,
-    FormatError,
-    NotVqcError,
-    SizeError,
-    TruncatedError,
-    VersionError,
-)
-
-HEADER = Header(codec=3, weights_hash=b"hash", width=32, height=32, rate=9)
-DIGIT = Container(HEADER, (b"\x2a",))
+def test_names_are_made_harmless(stored: str, stem: str) -> None:
+    assert archive.harmless(stored.encode()) == stem
 
 
-def part(size: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-ALIKE = [Container(HEADER, (part(n, n), part(3, n))) for n in (1, 0, 72, 130, 9)]
-MIXED = [
-    DIGIT,
-    Container(replace(HEADER, width=300), (part(128, 1), part(3, 2)), (Box("ICC ", part(5, 7)),)),
-    Container(replace(HEADER, rate=700, grey=True), (part(72, 1),)),
-    Container(HEADER, (part(1, 2),) * 16, (Box("NAME", b"x"), Box("EXIF", b""))),
-]
-BOTH = [pytest.param(ALIKE, id="alike"), pytest.param(MIXED, id="mixed")]
-
-
-def fixed_bytes(data: bytes) -> int:
-    """Bytes of an archive before its first picture."""
-    archive = read_archive(data)
-    n_lengths = sum(1 + (archive._lengths[i] >= 128) for i in range(len(archive)))
-    return len(data) - sum(map(archive.cost, range(len(archive)))) + n_lengths
-
-
-payloads = st.binary(max_size=80) | st.integers(0, 400).map(bytes)
-types = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=4, max_size=4)
-headers = st.builds(
-    Header,
-    codec=st.just(77),
-    weights_hash=st.just(b"hash"),
-    width=st.just(32) | st.integers(1, 1 << 14),
-    height=st.just(32) | st.integers(1, 1 << 14),
-    rate=st.just(9) | st.integers(0, MAX_RATE),
-    grey=st.booleans(),
-)
-containers = st.builds(
-    Container,
-    headers,
-    st.lists(payloads, min_size=1, max_size=20).map(tuple),
-    st.lists(st.builds(Box, types, payloads), max_size=3).map(tuple),
-)
-alike = st.lists(st.lists(payloads, min_size=2, max_size=2), min_size=1, max_size=9).map(
-    lambda pictures: [Container(HEADER, tuple(sections)) for sections in pictures]
-)
-
-
-# What is written is read.
-
-
-@given(alike | st.lists(containers, min_size=1, max_size=9))
-@settings(max_examples=300, deadline=None)
-def test_what_is_written_is_read(pictures: list[Container]) -> None:
-    data = write_archive(pictures)
-    archive = read_archive(data)
-    assert is_archive(data)
-    assert [*archive] == pictures
-    assert write_archive([*archive]) == data
-    costs = [archive.cost(i) for i in range(len(archive))]
-    assert sum(costs) < len(data) <= sum(costs) + 29
-
-
-@given(st.lists(containers, min_size=2, max_size=9))
-@settings(max_examples=200, deadline=None)
-def test_an_archive_is_hardly_larger_than_its_files(pictures: list[Container]) -> None:
-    # The header that they share may be that of none of them.
-    assert len(write_archive(pictures)) <= sum(len(write(picture)) for picture in pictures) + 12
-
-
-@pytest.mark.parametrize("n_sections", [1, 2, 15, 16, MAX_SECTIONS])
-@pytest.mark.parametrize("n_boxes", [0, 1, MAX_BOXES])
-def test_any_number_of_sections_and_boxes_is_read(n_sections: int, n_boxes: int) -> None:
-    sections = tuple(bytes([i]) * (i % 3) for i in range(n_sections))
-    picture = Container(HEADER, sections, tuple(Box("noTe", bytes([i])) for i in range(n_boxes)))
-    for pictures in ([picture], [picture] * 3, [picture, DIGIT]):
-        assert [*read_archive(write_archive(pictures))] == pictures
-
-
-@pytest.mark.parametrize("size", [0, 1, 63, 64, 125, 126, 127, 128, 129, 16383, 16384])
-def test_a_picture_of_128_bytes_has_a_checksum_of_4(size: int) -> None:
-    data = write_archive([DIGIT, Container(HEADER, (part(size, 1),)), DIGIT])
-    archive = read_archive(data)
-    assert archive.cost(1) == size + (3 if size < 128 else 6 if size < 16384 else 7)
-    assert archive[1].sections == (part(size, 1),) and archive[2] == DIGIT
-
-
-def test_pictures_are_indexed_as_in_a_list() -> None:
-    archive = read_archive(write_archive(MIXED))
-    assert len(archive) == 4 and archive[-1] == archive[3] == MIXED[3]
-    for index in (4, -5):
-        with pytest.raises(IndexError):
-            archive[index]
-
-
-# It is small.
-
-
-def test_a_picture_of_72_bytes_costs_at_most_76() -> None:
-    picture = Container(HEADER, (part(72, 1),))
-    in_two = Container(HEADER, (part(60, 1), part(12, 2)))
-    for pictures, cost in (
-        ([picture] * 3, 75),
-        ([picture, DIGIT, MIXED[1]], 76),
-        ([in_two] * 3, 76),
-    ):
-        assert read_archive(write_archive(pictures)).cost(0) == cost
-
-
-def test_digits_of_one_code_cost_4_bytes_each_and_17_once() -> None:
-    for count in (1, 2, 100):
-        assert len(write_archive([DIGIT] * count)) == 18 + 4 * count
-    assert len(write_archive([DIGIT] * 1000)) == 19 + 4 * 1000
-
-
-def test_what_most_pictures_have_is_stored_once() -> None:
-    other = replace(DIGIT, header=replace(HEADER, width=31, rate=8))
-    archive = read_archive(write_archive([other, DIGIT, DIGIT]))
-    assert archive.header == HEADER
-    assert [archive.cost(i) for i in range(3)] == [5 + 3, 5, 5]
-
-
-# Damage is found, and costs what it hits.
-
-
-def pictures_of(data: bytes) -> list[Container]:
-    return [*read_archive(data)]
-
-
-@pytest.mark.parametrize("pictures", BOTH)
-def test_a_file_cut_anywhere_is_truncated(pictures: list[Container]) -> None:
-    data = write_archive(pictures)
-    begin = fixed_bytes(data)
-    for size in range(len(data)):
-        with pytest.raises(NotVqcError if size < 4 else TruncatedError) as error:
-            pictures_of(data[:size])
-        assert "\n" not in str(error.value)
-        if size < begin:
-            with pytest.raises(FormatError):
-                read_archive(data[:size])
-
-
-@pytest.mark.parametrize("pictures", BOTH)
-def test_the_pictures_before_a_cut_are_whole(pictures: list[Container]) -> None:
-    data = write_archive(pictures)
-    archive = read_archive(data[:-1])
-    assert [archive[i] for i in range(len(pictures) - 1)] == pictures[:-1]
-    name = f"picture {len(pictures)} of {len(pictures)}"
-    with pytest.raises(TruncatedError, match=name):
-        archive[-1]
-
-
-@pytest.mark.parametrize("pictures", BOTH)
-def test_any_single_changed_byte_is_found_and_costs_one_picture(pictures: list[Container]) -> None:
-    # With a checksum of 16 bits one change in 65536 is missed; these are files without one.
-    data = write_archive(pictures)
-    begin = fixed_bytes(data)
-    for position in range(len(data)):
-        damaged = bytearray(data)
-        for mask in range(1, 256):
-            damaged[position] = data[position] ^ mask
-            if position < begin:
-                with pytest.raises(FormatError):
-                    read_archive(bytes(damaged))
-                continue
-            archive, lost = read_archive(bytes(damaged)), 0
-            for index, picture in enumerate(pictures):
-                try:
-                    assert archive[index] == picture
-                except ChecksumError as error:
-                    assert f"picture {index + 1} of {len(pictures)} is damaged" in str(error)
-                    lost += 1
-            assert lost == 1
-
-
-@pytest.mark.parametrize("pictures", BOTH)
-def test_a_missing_or_doubled_byte_is_found(pictures: list[Container]) -> None:
-    data = write_archive(pictures)
-    for i in range(len(data)):
-        for damaged in (data[:i] + data[i + 1 :], data[:i] + data[i : i + 1] + data[i:]):
-            with pytest.raises(FormatError):
-                pictures_of(damaged)
-
-
-def test_swapped_pictures_are_found() -> None:
-    for size in (5, 200):
-        data = write_archive([Container(HEADER, (b"a" * size,)), Container(HEADER, (b"b" * size,))])
-        begin = fixed_bytes(data)
-        half = (len(data) - begin) // 2
-        swapped = data[:begin] + data[begin + half :] + data[begin : begin + half]
-        for index in range(2):
-            with pytest.raises(ChecksumError):
-                read_archive(swapped)[index]
-
-
-@pytest.mark.parametrize("n_extra", [1, 2, 1000])
-def test_bytes_after_the_end_are_refused(n_extra: int) -> None:
-    noun = "1 byte" if n_extra == 1 else f"{n_extra} bytes"
-    with pytest.raises(FormatError, match=f"^{noun} after the end"):
-        read_archive(write_archive(MIXED) + bytes(n_extra))
-
-
-def test_an_archive_is_no_picture_and_a_picture_no_archive() -> None:
-    for count, noun in ((1, "1 picture,"), (3, "3 pictures,")):
-        for levels in (None, 1):
-            with pytest.raises(FormatError, match=f"^an archive of {noun}"):
-                read(write_archive([DIGIT] * count), levels)
-    with pytest.raises(FormatError, match="not an archive"):
-        read_archive(write(DIGIT))
-    damaged = bytearray(write_archive([DIGIT]))
-    damaged[12] ^= 1
-    with pytest.raises(ChecksumError, match="the header is damaged"):
-        read(bytes(damaged))
-    for data in (b"", b"VQC1", b"VQC1\x01", b"VQC2\x81", write(DIGIT), b"\x89PNG\x80"):
-        assert not is_archive(data)
-    assert is_archive(write_archive([DIGIT])[:5])
-
-
-# Any bytes end in pictures or in a FormatError, soon and in little memory.
-
-
-def only_format_errors(data: bytes) -> None:
-    try:
-        archive = read_archive(data)
-    except FormatError as error:
-        assert str(error) and "\n" not in str(error)
-        return
-    for index in range(len(archive)):
-        try:
-            archive[index]
-        except FormatError as error:
-            assert str(error) and "\n" not in str(error)
-
-
-@given(st.binary(max_size=200), st.sampled_from([b"VQC1", b"VQC1\x81", b"VQC1\x91"]))
-@settings(max_examples=500, deadline=None)
-def test_random_bytes_raise_only_format_errors(data: bytes, start: bytes) -> None:
-    only_format_errors(start + data)
-
-
-def by_hand(
-    *pictures: bytes,
-    flags: int = 0x81,
-    size: bytes = b"\1\1",
-    rate: bytes = b"\0",
-    sections: bytes = b"",
-    count: bytes | None = None,
-) -> bytes:
-    """An archive with sound checksums, whatever it says."""
-    head = b"VQC1" + bytes([flags]) + b"\3hash" + size + rate + sections
-    head += varint(len(pictures)) if count is None else count
-    head += b"".join(varint(len(picture)) for picture in pictures)
-    data = head + zlib.crc32(head).to_bytes(4, "little")
-    for index, picture in enumerate(pictures):
-        crc = zlib.crc32(head + index.to_bytes(4, "little") + picture).to_bytes(4, "little")
-        data += crc[: 2 if len(picture) < 128 else 4] + picture
-    return data
-
-
-def varint(value: int) -> bytes:
-    low = bytes([value & 0x7F | (0x80 if value >> 7 else 0)])
-    return low + (varint(value >> 7) if value >> 7 else b"")
-
-
-@given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.sampled_from([1, 3, 0x11, 0]))
-@settings(max_examples=1000, deadline=None)
-def test_random_contents_with_sound_checksums_raise_only_format_errors(
-    pictures: list[bytes], flags: int
-) -> None:
-    data = by_hand(*pictures, flags=0x80 | flags, sections=b"" if flags else b"\x10")
-    assert len(read_archive(data)) == len(pictures)
-    only_format_errors(data)
-
-
-def test_archives_by_hand_are_read() -> None:
-    header = Header(3, b"hash", 1, 1, 0)
-    assert pictures_of(by_hand(b"xyz")) == [Container(header, (b"xyz",))]
-    assert pictures_of(by_hand(b"\2xyz", flags=0x82)) == [Container(header, (b"xy", b"z"))]
-    own = b"\xf1\5\6\7" + b"\1x" + b"noTe\2hi" + b"noTf\0"
-    assert pictures_of(by_hand(own, flags=0x91)) == [
-        Container(
-            Header(3, b"hash", 5, 6, 7, True), (b"x",), (Box("noTe", b"hi"), Box("noTf", b""))
-        )
+def stems_of(*names: str | None) -> list[str]:
+    pictures = [Container(Header(1, b"hash", 1, 1, 0), (b"x",)) for _ in names]
+    named = [
+        archive.with_name(picture, name) if name is not None else picture
+        for picture, name in zip(pictures, names, strict=True)
     ]
+    return archive.stems(container.read_archive(container.write_archive(named)))
+
+
+def test_pictures_without_a_name_of_their_own_are_numbered() -> None:
+    assert stems_of(None, None) == ["0001", "0002"]
+    assert stems_of("a", "..", "b") == ["a", "0002", "b"]
+    assert stems_of("a", "b", "A") == ["0001-a", "b", "0003-A"]
+    assert stems_of("0002", None) == ["0001-0002", "0002-0002"]
+    assert stems_of(*["x"] * 10000)[9999] == "10000-x"
+
+
+# --------------------------------------------------------------------------------- the program
+
+
+def test_several_pictures_become_one_file_and_come_back() -> None:
+    result = run("encode", *SOURCES, "-o", "set.vqc", "--rate", "5bit")
+    assert result.exit_code == 0 and result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert [line.split(" -> ")[0] for line in lines] == [*SOURCES, "3 pictures"]
+    assert f"{len(packed())} B" in lines[-1] and "bpp" in lines[-1]
+    assert Path("set.vqc").read_bytes() == packed() and new_files() == set()
+
+    result = run("decode", "set.vqc", "-o", "out")
+    assert result.exit_code == 0, result.stderr
+    assert new_files() == {f"out/000{i}.png" for i in (1, 2, 3)}
+    for index in range(3):
+        np.testing.assert_array_equal(pixels_of(f"out/000{index + 1}.png"), alone(index))
+
+
+def test_a_folder_becomes_an_archive_and_an_archive_a_folder_with_its_name() -> None:
+    result = run("encode", ".", "-o", "set.VQC", "--rate", "5bit", "--json")
+    assert Path("set.VQC").read_bytes() == packed()
+    *records, whole = map(json.loads, result.stdout.splitlines())
+    assert [record["input"] for record in records] == [f"./{name}" for name in SOURCES]
+    assert (whole["pictures"], whole["bytes"]) == (3, len(packed()))
+    n_pixels = sum(record["width"] * record["height"] for record in records)
+    assert whole["bpp"] == pytest.approx(8 * len(packed()) / n_pixels)
+    Path("set.VQC").rename("set.vqc")
+    assert run("decode", "set.vqc").exit_code == 0
+    assert new_files() == {f"set/000{i}.png" for i in (1, 2, 3)}
+
+
+def test_an_output_folder_takes_files_and_not_an_archive() -> None:
+    Path("there.vqc").mkdir()
+    assert run("encode", "a.png", "b.png", "-o", "there.vqc", "--rate", "5bit").exit_code == 0
+    assert run("encode", "a.png", "-o", "one.vqc", "--rate", "5bit").exit_code == 0
+    assert new_files() == {"there.vqc/a.vqc", "there.vqc/b.vqc", "one.vqc"}
+    assert not container.is_archive(Path("one.vqc").read_bytes())
+
+
+def test_names_are_stored_where_they_are_asked_for() -> None:
+    assert encode() == packed()
+    data = encode("--names", "--force")
+    boxes = [picture.boxes for picture in container.read_archive(data)]
+    assert boxes == [(Box("NAME", name.encode()),) for name in "abc"]
+    assert run("decode", "set.vqc", "-o", "out", "--format", "ppm").exit_code == 0
+    assert new_files() == {"out/a.ppm", "out/b.ppm", "out/c.ppm"}
+    assert_fails(run("encode", "a.png", "--names"), 2, "--names is for an archive")
+
+
+def test_one_picture_goes_to_a_file_or_stdout() -> None:
+    data = encode("--names")
+    assert run("decode", "set.vqc", "--index", "2", "-o", "x.png").exit_code == 0
+    np.testing.assert_array_equal(pixels_of("x.png"), alone(1))
+    for args in (["set.vqc", "-o", "-"], ["-"]):
+        result = run("decode", *args, "--index", "3", stdin=data)
+        assert result.exit_code == 0, result.stderr
+        np.testing.assert_array_equal(image.read(result.stdout_bytes, "-").pixels, alone(2))
+    assert run("decode", "set.vqc", "--index", "1", "--levels", "1").exit_code == 0
+    assert new_files() == {"x.png", "set.png"}
+
+
+def test_archives_and_files_are_decoded_together() -> None:
+    encode()
+    run("encode", "a.png", "--rate", "5bit")
+    result = run("decode", "a.vqc", "set.vqc", "-o", "out", "--json")
+    assert result.exit_code == 0, result.stderr
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    outputs = ["out/a.png", *(f"out/set/000{i}.png" for i in (1, 2, 3))]
+    assert [record["output"] for record in records] == outputs
+    opened = container.read_archive(packed())
+    assert [record["bytes"] for record in records[1:]] == [opened.cost(i) for i in range(3)]
+
+
+def test_a_damaged_picture_costs_only_itself() -> None:
+    data = encode("--names")
+    for number in (1, 2, 3):
+        damaged = cut_in(data, number)
+        with pytest.raises(ChecksumError):
+            container.read_archive(damaged)[number - 1]
+        Path("set.vqc").write_bytes(damaged)
+        result = run("decode", "set.vqc", "-o", f"out{number}")
+        words = f"set.vqc: picture {number} of 3 is damaged"
+        assert_fails(result, 5, words)
+        names = {"a", "b", "c"} - {"abc"[number - 1]}
+        assert {path.stem for path in Path(f"out{number}").iterdir()} == names
+        assert_fails(run("info", "set.vqc"), 5, words)
+        record = json.loads(run("info", "set.vqc", "--json").stdout)
+        assert ["error" in picture for picture in record["pictures"]].index(True) == number - 1
+
+
+def test_info_lists_the_pictures_and_counts_every_byte() -> None:
+    data = encode("--names")
+    record = json.loads(run("info", "set.vqc", "--json", "--ideal").stdout)
+    assert (record["codec"], record["bytes"]) == ("photo-2", len(data))
+    pictures = record["pictures"]
+    assert [picture["name"] for picture in pictures] == ["a", "b", "c"]
+    assert [picture["grey"] for picture in pictures] == [False, False, True]
+    assert all(len(picture["ideal_bits"]) == 5 for picture in pictures)
+    for picture in pictures:
+        assert sum(picture["sections"]) + picture["overhead"] == picture["bytes"]
+    assert sum(picture["bytes"] for picture in pictures) + record["overhead"] == len(data)
+
+    lines = run("info", "set.vqc").stdout.splitlines()
+    assert "photo-2" in lines[1] and lines[2].split() == ["pictures", "3"]
+    assert "24 x 16, colour, 5bit" in lines[3] and "17 x 9, grey, 5bit" in lines[5]
+    rows = [line.split() for line in lines if " B" in line]
+    sizes = [int(row[row.index("B") - 1]) for row in rows]
+    assert sum(sizes[:-1]) == sizes[-1] == len(data)
 
 
 @pytest.mark.parametrize(
-    ("picture", "error"),
+    ("args", "code", "words"),
     [
-        pytest.param(b"", TruncatedError, id="no flags"),
-        pytest.param(b"\x41", TruncatedError, id="no size"),
-        pytest.param(b"\x41\0\1x", SizeError, id="no width"),
-        pytest.param(b"\x41" + varint(MAX_SIDE) + varint(257), SizeError, id="absurd size"),
-        pytest.param(b"\x81" + varint(MAX_RATE + 1), FormatError, id="rate"),
-        pytest.param(b"\x00\x00", FormatError, id="no section"),
-        pytest.param(b"\x00\x0f" + bytes(20), FormatError, id="15 sections in the long way"),
-        pytest.param(b"\x00\x80\x02" + bytes(300), FormatError, id="256 sections"),
-        pytest.param(b"\x02\x04abc", TruncatedError, id="length above the rest"),
-        pytest.param(b"\x02\xff\xff\xff\xff\x7fabc", TruncatedError, id="absurd length"),
-        pytest.param(b"\x02\x81\x00abc", FormatError, id="length in the long way"),
-        pytest.param(b"\x11\x01x", TruncatedError, id="no box"),
-        pytest.param(b"\x11\x01xnoTe\x05hi", TruncatedError, id="box above the rest"),
-        pytest.param(b"\x11\x01xno\0e\x00", FormatError, id="type"),
-        pytest.param(b"\x11\x01x" + b"noTe\0" * 256, FormatError, id="256 boxes"),
+        (["encode", *SOURCES, "-o", "set.vqc"], 8, "set.vqc: exists"),
+        (["encode", *SOURCES, "-o", "no/set.vqc"], 8, "no such folder"),
+        (["encode", *SOURCES, "-o", "new.vqc", "--rate", "1kB"], 7, "size of one file"),
+        (["encode", *SOURCES, "-o", "new.vqc", "--rate", "good"], 7, "good"),
+        (["encode", "-", "a.png", "-o", "new.vqc"], 2, "stdin"),
+        (["encode", "set.vqc", "a.png", "-o", "set.vqc", "--force"], 8, "is an input"),
+        (["decode", "set.vqc", "-o", "new.png"], 2, "set.vqc: an archive goes to a folder"),
+        (["decode", "set.vqc", "-o", "-"], 2, "set.vqc: an archive goes to a folder"),
+        (["decode", "set.vqc", "-o", "a.png", "--index", "1"], 8, "a.png: exists"),
+        (["decode", "set.vqc", "--index", "4"], 2, "set.vqc: picture 4 of 3"),
+        (["decode", "set.vqc", "--index", "0"], 2, "--index"),
+        (["decode", "one.vqc", "--index", "1", "-o", "x.png"], 5, "one.vqc: a picture, not"),
+        (["decode", "-", "-o", "out"], 5, "-: an archive of 3 pictures"),
+        (["decode", "cut.vqc", "-o", "out"], 5, "cut.vqc: the header is damaged"),
+        (["info", "cut.vqc"], 5, "cut.vqc: the header is damaged"),
     ],
 )
-def test_contents_that_break_a_rule_are_refused(picture: bytes, error: type[FormatError]) -> None:
-    archive = read_archive(by_hand(b"\1ok", picture, b"\1ok", flags=0x91))
-    with pytest.raises(error, match="picture 2 of 3"):
-        archive[1]
-    assert archive[0].sections == archive[2].sections == (b"ok",)
+def test_each_error_is_one_line_with_its_code(args: list[str], code: int, words: str) -> None:
+    Path("set.vqc").write_bytes(packed())
+    damaged = bytearray(packed())
+    damaged[12] ^= 1
+    Path("cut.vqc").write_bytes(damaged)
+    Path("one.vqc").write_bytes(vqcodec.encode(arrays()[2], "5bit", device="cpu"))
+    before = new_files()
+    assert_fails(run(*args, stdin=packed()), code, words)
+    assert new_files() == before and Path("set.vqc").read_bytes() == packed()
 
 
-def test_headers_that_break_a_rule_are_refused() -> None:
-    for flags in (0xC1, 0xD1):
-        with pytest.raises(VersionError):
-            read_archive(by_hand(b"x", flags=flags))
-    with pytest.raises(SizeError):
-        read_archive(by_hand(b"x", size=b"\0\1"))
-    for count in (0, MAX_PICTURES + 1, (1 << 35) - 1):
-        with pytest.raises(FormatError, match="number of pictures"):
-            read_archive(by_hand(count=varint(count)))
-    with pytest.raises(FormatError, match="longer than it need be"):
-        read_archive(by_hand(b"x", count=b"\x81\0"))
+def test_an_archive_is_written_whole_or_not_at_all() -> None:
+    Path("b.png").write_text("no picture")
+    result = run("encode", *SOURCES, "-o", "new.vqc", "--rate", "5bit")
+    assert result.exit_code == 4 and new_files() == set()
+    errors = result.stderr.splitlines()
+    assert errors[0].startswith("vqcodec: error: b.png: ")
+    assert errors[1:] == ["vqcodec: error: new.vqc: not written, as 1 of its pictures failed"]
 
 
-def test_absurd_counts_and_lengths_are_refused_before_anything_is_allocated() -> None:
-    absurd = b"\xff\xff\xff\xff\x7f"  # 2^35 - 1
-    head = b"VQC1\x81\3hash\1\1\0" + varint(1000) + absurd * 1000
-    archive = head + zlib.crc32(head).to_bytes(4, "little")
-    many = b"VQC1\x81\3hash\1\1\0" + varint(MAX_PICTURES) + bytes(100)
-    tracemalloc.start()
-    begun = time.perf_counter()
-    with pytest.raises(TruncatedError):
-        read_archive(many)
-    for index in (0, 1, 999):
-        with pytest.raises(TruncatedError):
-            read_archive(archive)[index]
-    assert time.perf_counter() - begun < 1
-    assert tracemalloc.get_traced_memory()[1] < 200_000  # bytes
-    tracemalloc.stop()
-
-
-# What cannot be written is refused.
-
-
-@pytest.mark.parametrize(
-    "pictures",
-    [
-        pytest.param([], id="none"),
-        pytest.param([DIGIT] * (MAX_PICTURES + 1), id="too many"),
-        pytest.param([DIGIT, replace(DIGIT, header=replace(HEADER, codec=4))], id="codec"),
-        pytest.param(
-            [DIGIT, replace(DIGIT, header=replace(HEADER, weights_hash=b"1234"))], id="weights"
-        ),
-        pytest.param([DIGIT, replace(DIGIT, header=replace(HEADER, width=0))], id="size"),
-        pytest.param([DIGIT, Container(HEADER, ())], id="no section"),
-        pytest.param([DIGIT, Container(HEADER, (b"",), (Box("ICC", b""),))], id="type"),
-        pytest.param([Container(HEADER, (b"",), (Box("noTe", b""),) * 256)], id="boxes"),
-    ],
-)
-def test_arguments_outside_their_ranges_are_not_written(pictures: list[Container]) -> None:
-    with pytest.raises(ValueError):
-        write_archive(pictures)
+def test_pictures_of_an_archive_do_not_replace_files() -> None:
+    encode()
+    Path("out").mkdir()
+    Path("out/0002.png").write_text("precious")
+    assert_fails(run("decode", "set.vqc", "-o", "out"), 8, "out/0002.png: exists")
+    assert new_files() == {"out/0001.png", "out/0002.png", "out/0003.png"}
+    assert Path("out/0002.png").read_text() == "precious"
+    assert run("decode", "set.vqc", "-o", "out", "--force").exit_code == 0
+    np.testing.assert_array_equal(pixels_of("out/0002.png"), alone(1))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import vqcodec
-from vqcodec import container, zoo
+from vqcodec import archive, container, zoo
 from vqcodec.codec import RatePoint
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -33,6 +33,13 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
+def golden(name: str) -> bytes:
+    """A file, or picture n of an archive as a file of its own where the name ends in "@n"."""
+    stem, _, number = name.partition("@")
+    data = (GOLDEN / f"{stem}.vqc").read_bytes()
+    return container.write(container.read_archive(data)[int(number) - 1]) if number else data
+
+
 def codes_hash(data: bytes, device: str) -> str:
     """SHA-256 of the decoded latent in steps, (h * w, C) little-endian float32."""
     parsed = container.read(data)
@@ -44,7 +51,7 @@ def codes_hash(data: bytes, device: str) -> str:
 
 
 def assert_same_pixels(name: str, device: str) -> None:
-    decoded = vqcodec.decode((GOLDEN / f"{name}.vqc").read_bytes(), device=device)
+    decoded = vqcodec.decode(golden(name), device=device)
     with Image.open(GOLDEN / f"{name}.png") as stored:
         assert (decoded.mode, decoded.size) == (stored.mode, stored.size)
         difference = np.array(decoded).astype(int) - np.array(stored)
@@ -53,7 +60,7 @@ def assert_same_pixels(name: str, device: str) -> None:
 
 def test_every_golden_file_is_listed() -> None:
     found = {f"{path.parent.name}/{path.stem}" for path in GOLDEN.glob("*/*.vqc")}
-    assert found == set(HASHES)
+    assert found == {name.partition("@")[0] for name in HASHES}
 
 
 def test_every_shipped_codec_has_golden_files() -> None:
@@ -63,7 +70,7 @@ def test_every_shipped_codec_has_golden_files() -> None:
 
 @pytest.mark.parametrize("name", HASHES)
 def test_golden_files_decode_to_their_codes(name: str, threads: int) -> None:
-    assert codes_hash((GOLDEN / f"{name}.vqc").read_bytes(), "cpu") == HASHES[name]
+    assert codes_hash(golden(name), "cpu") == HASHES[name]
 
 
 @pytest.mark.parametrize("name", HASHES)
@@ -79,9 +86,23 @@ def test_golden_metadata_comes_back(codec: str) -> None:
     assert picture.exif is not None and b"Hagia Sophia" in picture.exif
 
 
+def test_the_golden_archive_has_all_its_pictures() -> None:
+    data = (GOLDEN / "photo-2" / "archive.vqc").read_bytes()
+    pictures = container.read_archive(data)
+    assert archive.stems(pictures) == ["photo", "grey", "alpha"]
+    assert [im.mode for im in vqcodec.decode_many(data, device="cpu")] == ["RGB", "L", "RGBA"]
+    assert container.write_archive([*pictures]) == data
+
+
+def test_golden_files_have_the_tail_form_and_that_of_earlier_versions() -> None:
+    tail, earlier = golden("photo-2/tail-40x30"), golden("photo-2/colour-1x1")
+    assert container.write(container.read(tail)) == tail
+    assert len(container.write(container.read(earlier))) == len(earlier) - 1
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", HASHES)
 def test_golden_files_decode_to_the_same_codes_on_cuda(name: str) -> None:
-    assert codes_hash((GOLDEN / f"{name}.vqc").read_bytes(), "cuda") == HASHES[name]
+    assert codes_hash(golden(name), "cuda") == HASHES[name]
     assert_same_pixels(name, "cuda")

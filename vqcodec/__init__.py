@@ -8,6 +8,7 @@ the first picture that is encoded or decoded, not before.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from vqcodec.image import Picture
 
 __version__ = "0.1.0"
-__all__ = ["VqcodecError", "decode", "decode_picture", "encode", "encode_picture", "load_codec"]
+__all__ = [
+    "VqcodecError",
+    "decode",
+    "decode_many",
+    "decode_picture",
+    "encode",
+    "encode_many",
+    "encode_picture",
+    "load_codec",
+]
 
 
 def load_codec(name: str | None = None, device: str = "auto") -> "Codec":
@@ -60,6 +70,30 @@ def decode(
     from vqcodec import image
 
     return image.to_pillow(decode_picture(data, levels, device, codec))
+
+
+def encode_many(
+    sources: Sequence[Any], rate: str = "8bit", *, codec: str | None = None, device: str = "auto"
+) -> bytes:
+    """Pictures as the bytes of one .vqc file, an archive, in which they share one header.
+
+    sources: as ``encode`` takes them. rate: of each picture; no size in bytes.
+    """
+    from vqcodec import archive, container
+
+    archive.check(len(sources), rate)
+    files = [encode(source, rate, codec=codec, device=device) for source in sources]
+    return container.write_archive([container.read(file) for file in files])
+
+
+def decode_many(
+    data: bytes, *, levels: int | None = None, codec: str | None = None, device: str = "auto"
+) -> list[Any]:
+    """The bytes of an archive as Pillow images."""
+    from vqcodec import container
+
+    files = [container.write(picture) for picture in container.read_archive(data)]
+    return [decode(file, levels=levels, codec=codec, device=device) for file in files]
 
 
 def encode_picture(

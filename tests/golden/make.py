@@ -1,6 +1,7 @@
 """Write the golden files of a codec: python tests/golden/make.py photo-2
 
-Only for a new codec number or new weights before a release: what was released must decode for ever.
+Only what is missing is written: what was released must decode for ever. Delete a codec's folder for
+new weights before its release.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 import vqcodec
-from vqcodec import container, image
+from vqcodec import archive, container, image
 from vqcodec.codec import Codec, RatePoint, compress
 
 HERE = Path(__file__).parent
@@ -43,7 +44,25 @@ def pictures() -> dict[str, tuple[image.Picture, str]]:
             replace(crop, icc=profile, exif=exif.tobytes().removeprefix(b"Exif\0\0")),
             "6bit",
         ),
+        "tail-40x30": (_crop(photo, 150, 230, 30, 40), "5bit"),
     }
+
+
+def archived() -> dict[str, image.Picture]:
+    """Name -> picture of the archive, which is at 5bit."""
+    photo = np.array(Image.open(PHOTO))
+    rgba = _crop(photo, 200, 300, 16, 24)
+    rows, columns = np.mgrid[:16, :24]
+    return {
+        "photo": _crop(photo, 150, 230, 30, 40),
+        "grey": image.from_array(photo[60:69, 90:107].mean(2).astype(np.uint8)),
+        "alpha": replace(rgba, alpha=((rows * 5 + columns) % 256).astype(np.uint8)),
+    }
+
+
+def _crop(photo: np.ndarray, top: int, left: int, height: int, width: int) -> image.Picture:
+    part = photo[top : top + height, left : left + width]
+    return image.from_array(np.ascontiguousarray(part))
 
 
 def codes_hash(codec: Codec, data: bytes) -> str:
@@ -58,14 +77,27 @@ def codes_hash(codec: Codec, data: bytes) -> str:
 
 def main() -> None:
     codec = vqcodec.load_codec(sys.argv[1], "cpu")
-    folder, hashes = HERE / codec.card.id, {}
+    folder = HERE / codec.card.id
     folder.mkdir(exist_ok=True)
-    for name, (picture, rate) in pictures().items():
-        data = compress(codec, picture, rate).data
-        (folder / f"{name}.vqc").write_bytes(data)
+    listed = folder / "golden.json"
+    hashes = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else {}
+
+    def keep(name: str, data: bytes) -> None:
         hashes[name] = codes_hash(codec, data)
         vqcodec.decode(data, device="cpu").save(folder / f"{name}.png", optimize=True)
-    (folder / "golden.json").write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
+
+    for name, (picture, rate) in pictures().items():
+        if name not in hashes:
+            data = compress(codec, picture, rate).data
+            (folder / f"{name}.vqc").write_bytes(data)
+            keep(name, data)
+    if "archive@1" not in hashes:
+        files = {name: compress(codec, one, "5bit").data for name, one in archived().items()}
+        packed = [archive.with_name(container.read(data), name) for name, data in files.items()]
+        (folder / "archive.vqc").write_bytes(container.write_archive(packed))
+        for index, data in enumerate(files.values()):
+            keep(f"archive@{index + 1}", data)
+    listed.write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,22 @@
 """``vqcodec decode``: .vqc files to pictures."""
 
+import os
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vqcodec.cli import options, report, streams, text
-from vqcodec.cli.jobs import STDIO, Job, plan
+from vqcodec.cli.jobs import STDIO, Job, plan, unpack
+from vqcodec.errors import UsageError, VqcodecError
+
+if TYPE_CHECKING:
+    from vqcodec.container import Archive
 
 # Each is the suffix, too.
 _FORMATS = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm"]
@@ -21,6 +30,13 @@ _FORMATS = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm"]
     type=click.IntRange(min=1),
     metavar="N",
     help="Decode the N coarsest levels only: a preview.",
+)
+@click.option(
+    "--index",
+    "number",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Decode picture N of an archive only, to a file or stdout.",
 )
 @click.option(
     "--format",
@@ -41,24 +57,55 @@ def decode(
     verbose: bool,
     codec_id: str | None,
     levels: int | None,
+    number: int | None,
     format_name: str | None,
 ) -> int:
     """Make pictures of .vqc files.
 
     INPUT is a file, a folder or - (stdin). Several inputs, or a folder, go to the folder OUT;
-    with -r its folders are repeated there.
+    with -r its folders are repeated there. The pictures of an archive go to the folder OUT, or
+    to one with the archive's name.
     """
-    from vqcodec import container, image, zoo
+    from vqcodec import archive, container, image, zoo
 
     suffix = f".{format_name or 'png'}"
     jobs = plan(inputs, output, recursive=recursive, input_suffixes=(".vqc",), output_suffix=suffix)
 
+    @lru_cache(maxsize=1)
+    def opened(name: str) -> "Archive":
+        return container.read_archive(streams.read_vqc(name))
+
+    def stems(name: str) -> Sequence[str]:
+        try:
+            return archive.stems(opened(name)) if streams.is_archive(name) else ()
+        except VqcodecError:
+            return ()  # its one job will tell
+
+    if number is not None:
+        jobs = [replace(job, index=number - 1) for job in jobs]
+    else:
+        folder = output if len(inputs) == 1 and not os.path.isdir(inputs[0]) else None
+        jobs = unpack(jobs, folder, suffix, stems)
+        as_file = folder and os.path.splitext(folder)[1][1:].lower() in _FORMATS
+        if jobs[0].index is not None and (folder == STDIO or as_file):
+            raise UsageError(
+                f"{inputs[0]}: an archive goes to a folder; --index N picks a picture of it"
+            )
+
     def work(job: Job) -> report.Done:
         job.check_output(force)
+        if job.index is None:
+            data = streams.read_vqc(job.input)
+            n_bytes = len(data)
+        else:
+            pictures = opened(job.input)
+            if job.index >= len(pictures):
+                raise UsageError(f"picture {number} of {len(pictures)} does not exist")
+            data = container.write(pictures[job.index])
+            n_bytes = pictures.cost(job.index)
+        content = container.read(data, levels)  # what is broken is refused without torch
         named = format_name is None and job.output != STDIO
         format = image.format_of(Path(job.output) if named else Path("picture" + suffix))
-        data = streams.read_vqc(job.input)
-        content = container.read(data, levels)  # what is broken is refused without torch
         card = zoo.for_header(content.header, codec_id)
         options.use_threads(threads)
         model = zoo.load(card, device)  # which keeps it
@@ -81,8 +128,8 @@ def decode(
         return report.Done(
             summary=f"{width}x{height}  {rate}  {text.speed(width, height, seconds)}",
             record={
-                "bytes": len(data),
-                "bpp": text.bpp(len(data), width, height),
+                "bytes": n_bytes,
+                "bpp": text.bpp(n_bytes, width, height),
                 "rate": rate,
                 "width": width,
                 "height": height,

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class Job:
     input: str
     output: str
     in_folder: bool = False  # the output's folder is made where it is missing
+    index: int | None = None  # of the input's picture, where that is an archive
 
     def check_output(self, force: bool) -> None:
         """Finds out before the work, and not after it, that the output exists."""
@@ -73,6 +74,41 @@ def plan(
     if jobs[0].output == STDIO and sys.stdout.isatty():
         raise OutputError("will not write binary data to a terminal; -o names a file")
     return jobs
+
+
+def plan_archive(inputs: Sequence[str], output: str | None, *, recursive: bool) -> list[Job]:
+    """The jobs of which all have the archive ``output``; none where it is not to be an archive.
+
+    It is one where it names a .vqc file and no folder, and ``inputs`` are several or a folder.
+    Raises InputError for a folder with nothing to do, OutputError.
+    """
+    several = len(inputs) > 1 or os.path.isdir(inputs[0])
+    named = output is not None and output.lower().endswith(".vqc") and not os.path.isdir(output)
+    if STDIO in inputs or not several or not named:
+        return []
+    assert output is not None
+    jobs = [Job(os.path.join(*found), output) for found in _find(inputs, recursive, PICTURES)]
+    for job in jobs:
+        _refuse_clashes([job])
+    return jobs
+
+
+def unpack(
+    jobs: Sequence[Job], folder: str | None, suffix: str, stems: Callable[[str], Sequence[str]]
+) -> list[Job]:
+    """The jobs, but of an archive one for each of its pictures; refused if two would clash.
+
+    ``stems`` are the names of an archive's pictures, none for other inputs. They go to ``folder``,
+    without it to one that is named as the job's output, less its suffix.
+    """
+    unpacked: list[Job] = []
+    for job in jobs:
+        names = stems(job.input)
+        into = folder or os.path.splitext(job.output)[0]
+        outputs = [os.path.join(into, name + suffix) for name in names]
+        unpacked += [Job(job.input, output, True, i) for i, output in enumerate(outputs)] or [job]
+    _refuse_clashes(unpacked)
+    return unpacked
 
 
 def pictures_in(inputs: Sequence[str], recursive: bool) -> list[Path]:

@@ -29,6 +29,15 @@ def read_vqc(name: str) -> bytes:
         raise InputError(f"{name}: {reason(error)}") from error
 
 
+def is_archive(name: str) -> bool:
+    """Whether a file begins as an archive does. Not said of stdin, which can be read only once."""
+    try:
+        with _opened(name) as file:
+            return name != STDIO and container.is_archive(file.read(len(container.MAGIC) + 1))
+    except OSError:
+        return False
+
+
 def stdin() -> BinaryIO:
     """stdin, binary. Raises InputError where the caller closed it."""
     if sys.stdin is None:
