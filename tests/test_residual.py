@@ -174,6 +174,15 @@ def test_prefix_lengths_are_uniform_among_the_dropped() -> None:
     assert (prefix_lengths(100, 4, 0.0, seeded(0)) == 4).all()
 
 
+def test_early_prefix_lengths_are_as_likely_in_each_doubling() -> None:
+    lengths = prefix_lengths(40_000, 7, 1.0, seeded(0), early=True)
+    share = torch.bincount(lengths, minlength=8) / 40_000
+    # 1, then 2 and 3, then 4 to 7: a third each.
+    groups = torch.stack([share[1], share[2:4].sum(), share[4:].sum()])
+    torch.testing.assert_close(groups, torch.full((3,), 1 / 3), rtol=0, atol=0.015)  # 6 sd
+    assert share[0] == 0 and share[1] > share[2] > share[3] > share[7] > 0
+
+
 def test_residuals_of_16_bit_latents_are_kept_in_32() -> None:
     quantizer = Residual([VQ(4, 8, seed=n) for n in range(3)]).eval()
     z = latents(2, 4, 3, 3).bfloat16()

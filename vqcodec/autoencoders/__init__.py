@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 SYSTEMS: dict[str, tuple[str, str, str]] = {
     "ham": ("hqa", "HAM", "HAMConfig"),
     "hqa": ("hqa", "HQA", "HQAConfig"),
+    "pqvae": ("pqvae", "PQVAE", "PQVAEConfig"),
     "rrvq": ("rrvq", "RRVQ", "RRVQConfig"),
 }
 

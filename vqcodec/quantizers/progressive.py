@@ -27,17 +27,22 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.quantizers import Quantized
+from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.residual import prefix_lengths
-from vqcodec.quantizers.vq import distances, gumbel_softmax, nearest
+from vqcodec.quantizers.vq import gumbel_softmax, nearest
 
 
-def mutual_information(log_q: Tensor) -> Tensor:
-    """Log-probabilities (N, K, ...) of N pictures -> nats (...), from 0 to log min(N, K)."""
-    # In the log domain, since the derivative of m log m at m = 0 is infinite.
-    log_mean = log_q.logsumexp(0) - math.log(len(log_q))  # (K, ...)
-    marginal = -(log_mean.exp() * log_mean).sum(0)
-    conditional = -(log_q.exp() * log_q).sum(1).mean(0)
-    return marginal - conditional
+def mutual_information(logits: Tensor) -> Tensor:
+    """Logits (N, K) of q(z | x) for N pictures -> nats (), from 0 to log min(N, K).
+
+    It is the mean over x of sum_z q(z | x) log [q(z | x) / q(z)]. The derivative of the logarithm
+    adds up to zero, over z for its numerator and over x for its denominator, so it is a constant.
+    """
+    q = logits.softmax(1)
+    with torch.no_grad():
+        tiny = torch.finfo(q.dtype).tiny
+        log_ratio = (q / q.mean(0).clamp_min(tiny)).clamp_min(tiny).log()
+    return (q * log_ratio).sum() / len(q)
 
 
 def _columns(codes: list[Tensor], h: int, w: int) -> Tensor:
@@ -57,12 +62,17 @@ class Progressive(nn.Module):
     codeword has r*s values. The regulariser's ``weight`` and the ``temperature`` of the relaxed
     samples are not in the paper; a trainer may change both attributes. ``dropout`` is the
     probability that an image of a training batch is decoded from a random prefix of its codes,
-    without which plain truncation is something the decoder has not seen. ``seed`` makes the first
-    parameters and, where ``forward`` is given no generator, the noise.
+    without which plain truncation is something the decoder has not seen. Short prefixes are as
+    likely as long ones: a doubling of the length counts alike wherever it is. ``seed`` makes the
+    first parameters and, where ``forward`` is given no generator, the noise.
+
+    hits (K,) int64: how often each code was chosen in training since the last revival; not saved
 
     ValueError: fewer than 2 codewords, no steps, a rank larger than what it maps from, a
     temperature that is not positive, a dropout outside of 0..1.
     """
+
+    hits: Tensor
 
     def __init__(
         self,
@@ -98,6 +108,7 @@ class Progressive(nn.Module):
         self.generator = torch.Generator().manual_seed(seed)
         self.space = nn.Parameter(_orthonormal((steps, side * side, rank[0]), self.generator))
         self.channel = nn.Parameter(_orthonormal((steps, dim, rank[1]), self.generator))
+        self.register_buffer("hits", torch.zeros(size, dtype=torch.int64), persistent=False)
         # Codewords of about unit length: soft choices, and so gradients for all, at the start.
         codebook = torch.randn(size, math.prod(rank), generator=self.generator)
         self.codebook = nn.Parameter(codebook / math.sqrt(math.prod(rank)))  # (K, r*s)
@@ -109,28 +120,43 @@ class Progressive(nn.Module):
         return h // self.side, w // self.side
 
     def partition(self, z: Tensor) -> Tensor:
-        """z (B, D, H, W) -> sub-maps (B*h*w, cells, D); that of code (i, j) is z[i::h, j::w]."""
+        """z (B, D, H, W) -> sub-maps (D, cells, B*h*w); that of code (i, j) is z[i::h, j::w].
+
+        Sub-maps come last, so that the maps of a step are few matrix products for all of them.
+        """
         h, w = self.grid(*z.shape[2:])
         z = z.reshape(len(z), self.dim, self.side, h, self.side, w)
-        return z.permute(0, 3, 5, 2, 4, 1).reshape(-1, self.side**2, self.dim)
+        return z.permute(1, 2, 4, 0, 3, 5).reshape(self.dim, self.side**2, -1)
 
     def join(self, maps: Tensor, h: int, w: int) -> Tensor:
         """The inverse of ``partition``, for a grid of h x w sub-maps."""
-        maps = maps.reshape(-1, h, w, self.side, self.side, self.dim)
-        return maps.permute(0, 5, 3, 1, 4, 2).reshape(-1, self.dim, h * self.side, w * self.side)
+        maps = maps.reshape(self.dim, self.side, self.side, -1, h, w)
+        return maps.permute(3, 0, 1, 4, 2, 5).reshape(-1, self.dim, h * self.side, w * self.side)
 
     def inverses(self) -> tuple[Tensor, Tensor]:
         """The pseudo-inverses of all steps: S^+ (L, r, cells) and C^+ (L, s, D)."""
         return torch.linalg.pinv(self.space), torch.linalg.pinv(self.channel)
 
     def project(self, step: int, maps: Tensor) -> Tensor:
-        """T_l: sub-maps (N, cells, D) -> vectors (N, r*s)."""
-        return (self.space[step].T @ (maps @ self.channel[step])).flatten(1)
+        """T_l: sub-maps (D, cells, N) -> vectors (r*s, N)."""
+        narrow = self.channel[step].T @ maps.flatten(1)  # (s, cells * N)
+        return (self.space[step].T @ narrow.unflatten(1, maps.shape[1:])).flatten(0, 1)
 
-    def lift(self, step: int, e: Tensor, inverses: tuple[Tensor, Tensor]) -> Tensor:
-        """T_l^-1: vectors (N, r*s) -> sub-maps (N, cells, D), given ``inverses()``."""
-        space, channel = inverses
-        return (space[step].T @ e.reshape(-1, *self.rank)) @ channel[step]
+    def subtract(
+        self, maps: Tensor, step: int, e: Tensor, inverses: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Sub-maps (D, cells, N) less T_l^-1 of vectors (r*s, N), given ``inverses()``."""
+        narrow = inverses[0][step].T @ e.unflatten(0, (-1, self.rank[0]))  # (s, cells, N)
+        channel = inverses[1][step].T
+        return torch.addmm(maps.flatten(1), channel, narrow.flatten(1), alpha=-1).view_as(maps)
+
+    def lift(self, e: Tensor, inverses: tuple[Tensor, Tensor]) -> Tensor:
+        """The sum of T_l^-1 of the first steps: their vectors (l, r*s, N) -> (D, cells, N)."""
+        steps = len(e)
+        space, channel = inverses[0][:steps, None].mT, inverses[1][:steps]
+        narrow = space @ e.unflatten(1, (-1, self.rank[0]))  # (l, s, cells, N)
+        maps = channel.flatten(0, 1).T @ narrow.flatten(0, 1).flatten(1)
+        return maps.unflatten(1, narrow.shape[2:])
 
     def forward(self, z: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """z (B, D, H, W) with sides that are multiples of ``side``, else ValueError.
@@ -141,50 +167,73 @@ class Progressive(nn.Module):
         """
         h, w = self.grid(*z.shape[2:])
         draw = generator or self.generator
-        kept = None
-        if self.training and self.dropout > 0:
-            kept = prefix_lengths(len(z), len(self.sizes), self.dropout, draw).to(z.device)
-            kept = kept.repeat_interleave(h * w)[:, None, None]  # (N, 1, 1)
         with torch.autocast(z.device.type, enabled=False):  # 16 bits leave little of a residual
             inverses = self.inverses()
             rest = self.partition(z.to(self.codebook.dtype))
-            total = torch.zeros_like(rest)
-            codes, log_q = [], []
+            # Logits are minus the squared distances, less |e|^2, which all codewords share.
+            twice, minus = 2 * self.codebook.T, -self.codebook.square().sum(1)
+            columns, vectors, nats = [], [], []
             for step in range(len(self.sizes)):
-                e = self.project(step, rest)
-                logits = -distances(e, self.codebook)
+                e = self.project(step, rest)  # (r*s, N)
+                logits = torch.addmm(minus, e.T, twice)  # (N, K)
                 if self.training:
                     weights = gumbel_softmax(logits, self.temperature, draw)
-                    chosen, index = weights @ self.codebook, weights.argmax(1)
+                    index, chosen = weights.argmax(1), self.codebook.T @ weights.T
                 else:
-                    index = nearest(e, self.codebook)
-                    chosen = self.codebook[index]
-                q = self.lift(step, chosen, inverses)
-                rest = rest - q
-                total = total + (q if kept is None else torch.where(step < kept, q, 0.0))
-                codes.append(index)
-                log_q.append(logits.log_softmax(1))
-            loss = -self.weight * mutual_information(torch.stack(log_q, 2)).sum()
-        return Quantized(self.join(total, h, w).to(z.dtype), _columns(codes, h, w), loss, None)
+                    index = nearest(e.T, self.codebook)
+                    chosen = self.codebook[index].T
+                rest = self.subtract(rest, step, chosen, inverses)
+                columns.append(index)
+                vectors.append(chosen)
+                nats.append(mutual_information(logits))
+            kept = torch.stack(vectors)  # (L, r*s, N)
+            if self.training:
+                self.hits += torch.bincount(torch.cat(columns), minlength=self.sizes[0])
+                if self.dropout > 0:
+                    kept = kept * self._prefixes(len(z), draw).repeat_interleave(h * w, -1).to(kept)
+            total = self.lift(kept, inverses)
+            loss = -self.weight * torch.stack(nats).sum()
+        return Quantized(self.join(total, h, w).to(z.dtype), _columns(columns, h, w), loss, None)
 
-    def encode(self, z: Tensor) -> Tensor:
-        """z (B, D, H, W) -> codes (B, L, H/side, W/side) int64. ValueError: see ``forward``."""
+    def _prefixes(self, batch: int, generator: torch.Generator) -> Tensor:
+        """(L, 1, batch) bool: which codes of each image are in the prefix drawn for it."""
+        steps = len(self.sizes)
+        lengths = prefix_lengths(batch, steps, self.dropout, generator, early=True)
+        return torch.arange(steps, device=lengths.device)[:, None, None] < lengths
+
+    def revive(
+        self, generator: torch.Generator, optimizer: torch.optim.Optimizer | None = None
+    ) -> int:
+        """Move the least used codeword beside the most used one if its hits are under 3 % of those.
+
+        HQA's rule (appendix C.4), since the last call; returns how many codewords were moved.
+        """
+        most = int(self.hits.max())
+        moved = use.revive(
+            self.codebook, self.hits, 0.03 * most, generator, at_most=1, optimizer=optimizer
+        )
+        self.hits.zero_()
+        return moved
+
+    def encode(self, z: Tensor, upto: int | None = None) -> Tensor:
+        """z (B, D, H, W) -> codes (B, L, H/side, W/side) int64, of the first ``upto`` steps.
+
+        ValueError: see ``forward``.
+        """
         h, w = self.grid(*z.shape[2:])
         with torch.autocast(z.device.type, enabled=False):
             inverses = self.inverses()
             rest = self.partition(z.to(self.codebook.dtype))
-            codes = []
-            for step in range(len(self.sizes)):
-                codes.append(nearest(self.project(step, rest), self.codebook))
-                rest = rest - self.lift(step, self.codebook[codes[-1]], inverses)
-        return _columns(codes, h, w)
+            columns = []
+            for step in range(len(self.sizes))[:upto]:
+                columns.append(nearest(self.project(step, rest).T, self.codebook))
+                rest = self.subtract(rest, step, self.codebook[columns[-1]].T, inverses)
+        return _columns(columns, h, w)
 
     def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
         """codes (B, L, h, w) -> (B, D, h*side, w*side), from the first ``upto`` steps."""
         h, w = codes.shape[2:]
         with torch.autocast(codes.device.type, enabled=False):
-            inverses = self.inverses()
-            total = self.codebook.new_zeros(len(codes) * h * w, self.side**2, self.dim)
-            for step, column in enumerate(codes.unbind(1)[:upto]):
-                total = total + self.lift(step, self.codebook[column.flatten()], inverses)
+            columns = codes[:, :upto].transpose(0, 1).flatten(1)  # (l, N)
+            total = self.lift(self.codebook[columns].mT, self.inverses())
         return self.join(total, h, w)

@@ -15,13 +15,20 @@ from vqcodec.quantizers import Quantized
 from vqcodec.quantizers.depthwise import straight_through
 
 
-def prefix_lengths(batch: int, columns: int, dropout: float, generator: torch.Generator) -> Tensor:
+def prefix_lengths(
+    batch: int, columns: int, dropout: float, generator: torch.Generator, *, early: bool = False
+) -> Tensor:
     """(batch,) int64 on the generator's device: how many columns each image keeps in training.
 
-    All of them, or, with probability ``dropout``, a number drawn evenly from 1 to ``columns``.
+    All of them, or, with probability ``dropout``, a number drawn from 1 to ``columns``: evenly, or
+    if ``early`` evenly on a logarithmic scale, so that each doubling is as likely as the last.
     """
     device = generator.device
-    lengths = torch.randint(1, columns + 1, (batch,), generator=generator, device=device)
+    if early:
+        u = torch.rand(batch, generator=generator, device=device)
+        lengths = ((columns + 1) ** u).long().clamp(1, columns)
+    else:
+        lengths = torch.randint(1, columns + 1, (batch,), generator=generator, device=device)
     dropped = torch.rand(batch, generator=generator, device=device) < dropout
     return torch.where(dropped, lengths, columns)
 

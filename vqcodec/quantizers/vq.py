@@ -106,9 +106,8 @@ def substitute_noise(z: Tensor, near: Tensor, generator: torch.Generator) -> Ten
 
 def gumbel_softmax(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
     """logits (N, K) -> one sample of the relaxed one-hot distribution per row, (N, K), sums 1."""
-    wait = torch.empty(logits.shape, dtype=logits.dtype, device=generator.device)
-    wait.exponential_(generator=generator)
-    noise = -wait.clamp_min_(torch.finfo(logits.dtype).tiny).log_().to(logits.device)
+    u = torch.rand(logits.shape, generator=generator, dtype=logits.dtype, device=generator.device)
+    noise = -u.log_().neg_().log_().to(logits.device)  # at u = 0 a weight of zero
     return ((logits + noise) / temperature).softmax(1)
 
 
