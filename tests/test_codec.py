@@ -340,7 +340,7 @@ def test_tiles_change_no_code_and_no_pixel_by_more_than_a_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system, content = shipped().system, container.read(made("9bit").data)
-    point = shipped().stored_rate_point(content.header)
+    point = system.point(content.header.rate)
 
     def results() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         latent = system.decode(list(content.sections), 128, 192, point)
@@ -356,7 +356,7 @@ def test_tiles_change_no_code_and_no_pixel_by_more_than_a_step(
 
 
 def test_the_encoder_knows_what_the_decoder_will_see() -> None:
-    point = shipped().rate_point(7.5)
+    point = shipped().system.point(1920)
     coded = shipped().system.encode(crop(), point)
     latent = shipped().system.decode(coded.sections, 128, 192, point)
     assert np.array_equal(coded.latent.numpy(), latent.numpy())

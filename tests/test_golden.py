@@ -15,7 +15,6 @@ from PIL import Image
 
 import vqcodec
 from vqcodec import archive, container, zoo
-from vqcodec.codec import RatePoint
 
 GOLDEN = Path(__file__).parent / "golden"
 HASHES: dict[str, str] = {  # "codec/name" -> hash
@@ -46,7 +45,7 @@ def codes_hash(data: bytes, device: str) -> str:
     header = parsed.header
     system = zoo.load(zoo.for_header(header), device).system
     sections = list(parsed.sections)
-    latent = system.decode(sections, header.height, header.width, RatePoint(header.rate))
+    latent = system.decode(sections, header.height, header.width, system.point(header.rate))
     return hashlib.sha256(latent.cpu().numpy().astype("<f4").tobytes()).hexdigest()
 
 

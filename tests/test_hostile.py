@@ -161,7 +161,7 @@ def test_a_first_level_below_the_bound_is_padded_and_decodes_alike(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system = vqcodec.load_codec("photo-2", "cpu").system
-    point = vqcodec.load_codec("photo-2", "cpu").rate_point(7)
+    point = system.point(1792)
     monkeypatch.setattr(system, "least_bytes", lambda h, w, rate: 77)
     coded = system.encode(np.zeros((9, 17, 3), np.uint8), point)
     assert len(coded.sections[0]) == 77

@@ -18,7 +18,7 @@ from vqcodec.autoencoders.ladder import HYPER_SIZE, Ladder, LadderConfig
 from vqcodec.autoencoders.ladder_codec import HYPER_BANDS, Coded, LadderCodec, RatePoint
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import integer_rows
-from vqcodec.training.export import rounded
+from vqcodec.training.ladder import rounded
 
 CPU = torch.device("cpu")
 TINY = LadderConfig(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from vqcodec import codec, zoo
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.errors import InputError, OutputError, UsageError
 from vqcodec.image import Picture
-from vqcodec.training import data, export, loop, run
+from vqcodec.training import data, export, ladder, loop, run
 from vqcodec.training.data import Crops
+from vqcodec.training.ladder import LadderTask, LadderTraining
 from vqcodec.training.loop import Run, TrainConfig
 
 ROOT = Path(__file__).parents[1]
 TINY = LadderConfig(fine=8, coarse=16, hyper=4, features=8, hidden=(8, 8, 8, 8))
-SHORT = TrainConfig(
+SHORT = LadderTraining(
     steps=6, decay_steps=2, late_steps=2, batch=2, crop=64, late_batch=2, late_crop=64
 )
 
@@ -122,14 +124,18 @@ def test_the_learning_rate_warms_up_stays_and_decays() -> None:
 
 
 def test_rate_points_are_drawn_from_their_interval() -> None:
-    bits = loop.sample_bits(TrainConfig(), 4000, torch.Generator().manual_seed(0))
+    bits = ladder.sample_bits(LadderTraining(), 4000, torch.Generator().manual_seed(0))
     assert bits.min() >= 4.9 and bits.max() <= 10.1
     inside = ((bits >= 5.5) & (bits <= 9)).float().mean()
     assert inside == pytest.approx(0.75 + 0.25 * 3.5 / 5.2, abs=0.03)
 
 
+def ladder_run(config: LadderTraining, shape: LadderConfig, crops: Crops, folder: Path) -> Run:
+    return Run(config, partial(LadderTask, config, shape), crops, folder)
+
+
 def new_run(folder: Path) -> Run:
-    return Run(SHORT, TINY, Crops([photo(80, 90, i) for i in range(4)]), folder)
+    return ladder_run(SHORT, TINY, Crops([photo(80, 90, i) for i in range(4)]), folder)
 
 
 def test_a_larger_model_starts_with_what_a_smaller_one_has_learned(tmp_path: Path) -> None:
@@ -155,7 +161,7 @@ def test_a_larger_model_starts_with_what_a_smaller_one_has_learned(tmp_path: Pat
 
 def test_a_run_can_start_from_a_shipped_codec(tmp_path: Path) -> None:
     config = replace(SHORT, start="photo-1")
-    training = Run(config, LadderConfig(), Crops([photo(80, 90, 0)]), tmp_path)
+    training = ladder_run(config, LadderConfig(), Crops([photo(80, 90, 0)]), tmp_path)
     shipped = zoo.load(zoo.find("photo-1"), "cpu").system.model.state_dict()
     own = training.model.state_dict()
     for name, value in shipped.items():
@@ -188,13 +194,14 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
 
 def test_a_step_with_an_unusual_gradient_is_skipped(tmp_path: Path) -> None:
     training = new_run(tmp_path)
+    training.advance()
     training.norms = [1e-6] * 20
     before = {k: v.clone() for k, v in training.model.state_dict().items()}
     out = training.advance()
     assert out["skipped"] == 1
     after = training.model.state_dict()
     assert all(torch.equal(after[k], v) for k, v in before.items())
-    assert training.step == 1 and len(training.norms) == 21
+    assert training.step == 2 and len(training.norms) == 21
 
 
 def test_training_logs_evaluates_and_saves(tmp_path: Path) -> None:
@@ -213,14 +220,14 @@ def test_training_logs_evaluates_and_saves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.stem)
 def test_the_recipes_can_be_read(path: Path) -> None:
-    card, config, shape = run.read_recipe(path)
-    assert card["id"] == path.stem
-    assert config.steps > config.decay_steps
-    assert sum(shape.slices) == shape.channels
+    recipe = run.read_recipe(path)
+    assert recipe.card["id"] == path.stem
+    assert recipe.config.steps > recipe.config.decay_steps
 
 
 def test_no_recipe_means_the_defaults() -> None:
-    assert run.read_recipe(None)[1:] == (TrainConfig(), LadderConfig())
+    recipe = run.read_recipe(None)
+    assert (recipe.config, recipe.shape) == (LadderTraining(), LadderConfig())
 
 
 @pytest.mark.parametrize(
@@ -237,6 +244,9 @@ def test_no_recipe_means_the_defaults() -> None:
         "[shape]\nluma = 'wide'",
         "[shape]\nslices = 8",
         "[shape]\nslices = [8, 24]",
+        "[shape]\nslices = [8, 24, 'x', 3]",
+        "[card]\nsystem = 'unheard-of'",
+        "[speed]\nfast = true",
         "\xff",
     ],
 )
@@ -258,7 +268,8 @@ def test_a_missing_recipe_is_an_input_error(tmp_path: Path) -> None:
 
 
 def train(pictures: Path, out: Path, resume: bool = False) -> None:
-    run.train_command(pictures, None, out, True, resume, None, "cpu", True)
+    recipe = run.read_recipe(None)
+    run.train_command(pictures, recipe, "vqcodec train", out, True, resume, None, "cpu", True)
 
 
 @pytest.fixture

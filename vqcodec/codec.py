@@ -2,18 +2,20 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 
-from vqcodec import container, image
-from vqcodec.autoencoders import ladder_codec
+from vqcodec import autoencoders, container, image
+from vqcodec.autoencoders import grid_codec
+from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
-from vqcodec.autoencoders.ladder_codec import LadderCodec, RatePoint
+from vqcodec.autoencoders.ladder_codec import LadderCodec
 from vqcodec.container import Box, Container, Header
 from vqcodec.errors import CodecError, FormatError, ImageError, RateError, SizeError
 from vqcodec.fixedpoint import stored_weights
@@ -29,28 +31,23 @@ class Rate:
 
     kind: str
     value: float
+    grid: str | None = None  # of 'bit': what follows the dash in 9bit-8x8
 
 
 _RATE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(bit|bpp|kB|KB|MB|B|dB|db)(-\w+)?")
 
 
 def parse_rate(text: str) -> Rate:
-    """'9bit', '7.3bit', '0.25bpp', '12kB' (1000 bytes each), '12000B' or '34dB'."""
+    """'9bit', '7.3bit', '9bit-8x8', '0.25bpp', '12kB' (1000 bytes each), '12000B' or '34dB'."""
     match = _RATE.fullmatch(text.strip())
     if not match or (match[3] and match[2] != "bit"):
         raise RateError(f"rate {text!r} is none of 9bit, 7.3bit, 0.25bpp, 12kB, 12000B, 34dB")
     value, unit = float(match[1]), match[2].lower()
-    if match[3]:
-        raise RateError(f"rate {text!r} names a grid; this codec has one rate scale, such as 9bit")
     if not 0 < value < 1e12:
         raise RateError(f"rate {text!r} is out of range")
     factor = {"kb": 1e3, "mb": 1e6}.get(unit, 1)
-    return Rate("bytes" if unit in ("b", "kb", "mb") else unit, value * factor)
-
-
-def rate_name(index: int) -> str:
-    """The name of a stored rate point: 1920 -> '7.5bit'."""
-    return f"{index / ladder_codec.RATE_UNIT:.4g}bit"
+    kind = "bytes" if unit in ("b", "kb", "mb") else unit
+    return Rate(kind, value * factor, match[3][1:] if match[3] else None)
 
 
 @dataclass(frozen=True)
@@ -67,28 +64,49 @@ class Compressed:
     notes: tuple[str, ...] = ()
 
 
+class Coder(Protocol):
+    """What a system on a device does: a ``LadderCodec`` or a ``GridCodec``.
+
+    Rate points are stored as integers from ``lowest`` to ``highest``, the least bits first. What
+    ``point`` makes of one, and what a latent is, is the system's own affair.
+    """
+
+    lowest: int
+    highest: int
+    grey_only: bool
+
+    @property
+    def model(self) -> torch.nn.Module: ...
+
+    def point(self, index: int) -> Any: ...
+    def rate_index(self, bits: float, grid: str | None) -> int: ...
+    def levels(self, point: Any) -> int: ...
+    def least_bytes(self, height: int, width: int, point: Any) -> int: ...
+    def encode(self, pixels: np.ndarray, point: Any) -> Any: ...
+    def decode(
+        self,
+        sections: list[bytes],
+        height: int,
+        width: int,
+        point: Any,
+        ideal: list[float] | None = None,
+    ) -> Any: ...
+    def synthesize(self, latent: Any, height: int, width: int, point: Any) -> np.ndarray: ...
+
+
 class Codec:
     """A trained system with its card, on a device."""
 
-    def __init__(self, card: Card, system: LadderCodec) -> None:
+    def __init__(self, card: Card, system: Coder) -> None:
         self.card, self.system = card, system
 
     @classmethod
     def from_weights(cls, card: Card, weights: bytes, device: str) -> "Codec":
         """weights: the bytes of weights.safetensors. Raises CodecError if they do not fit."""
-        if card.system != "ladder":
-            raise CodecError(f"{card.id}: this version does not know the system {card.system!r}")
         try:
             tensors = safetensors.torch.load(weights)
-            units, hyper, classes = (
-                tensors.pop(name) for name in ("units", "hyper_tables", "class_tables")
-            )
-            state = {name: stored_weights(value) for name, value in tensors.items()}
-            state["std"] = units[0].float() / 256
-            model = Ladder(LadderConfig.from_dict(card.shape))
-            missing, unexpected = model.load_state_dict(state, strict=False)
-            if unexpected or set(missing) - {"hyper_scale", "hyper_mean"}:
-                raise CodecError(f"{card.id}: the weights are not those of this version's ladder")
+            load: Callable[..., Coder] = _load_ladder if card.system == "ladder" else _load_grids
+            system = load(card, tensors, torch.device(device))
         except (
             safetensors.SafetensorError,
             KeyError,
@@ -97,21 +115,49 @@ class Codec:
             RuntimeError,
         ) as error:
             raise CodecError(f"{card.id}: the weights cannot be used: {error}") from error
-        tables = hyper.numpy().astype(np.uint32), classes.numpy().astype(np.uint32)
-        return cls(card, LadderCodec(model, units, *tables, torch.device(device)))
+        return cls(card, system)
 
-    def rate_point(self, bits: float) -> RatePoint:
-        """The rate point nearest to N of ``Nbit``. Raises RateError outside of the range."""
-        index = round(bits * ladder_codec.RATE_UNIT)
-        if not ladder_codec.RATE_LOW <= index <= ladder_codec.RATE_HIGH:
-            raise RateError(f"{self.card.id} offers {self.card.rates}, not {bits:g}bit")
-        return RatePoint(index)
+    def rate_index(self, rate: Rate) -> int:
+        """The rate point nearest to ``Nbit``. Raises RateError for what is not offered."""
+        try:
+            return self.system.rate_index(rate.value, rate.grid)
+        except RateError as error:
+            name = f"{rate.value:g}bit" + (f"-{rate.grid}" if rate.grid else "")
+            raise RateError(f"{self.card.id} offers {self.card.rates}, not {name}") from error
 
-    def stored_rate_point(self, header: Header) -> RatePoint:
-        """The rate point of a file. Raises FormatError where no encoder writes it."""
-        if not ladder_codec.RATE_LOW <= header.rate <= ladder_codec.RATE_HIGH:
-            raise FormatError(f"rate point {header.rate} does not exist in {self.card.id}")
-        return RatePoint(header.rate)
+
+def _load_ladder(card: Card, tensors: dict[str, torch.Tensor], device: torch.device) -> LadderCodec:
+    units, hyper, classes = (
+        tensors.pop(name) for name in ("units", "hyper_tables", "class_tables")
+    )
+    model = Ladder(LadderConfig.from_dict(card.shape))
+    state = {name: stored_weights(value) for name, value in tensors.items()}
+    state["std"] = units[0].float() / 256
+    _fill(model, state, {"hyper_scale", "hyper_mean"})
+    tables = hyper.numpy().astype(np.uint32), classes.numpy().astype(np.uint32)
+    return LadderCodec(model, units, *tables, device)
+
+
+def _load_grids(card: Card, tensors: dict[str, torch.Tensor], device: torch.device) -> GridCodec:
+    if card.system not in autoencoders.SYSTEMS:
+        raise CodecError(f"{card.id}: this version does not know the system {card.system!r}")
+    kind, config = autoencoders.system(card.system)
+    model = kind(config.from_dict(card.shape))
+    own = [name for name in tensors if not name.startswith(grid_codec.PRIOR)]
+    _fill(model, {name: stored_weights(tensors.pop(name)) for name in own})
+    priors = grid_codec.load_priors(model, {k: v.numpy() for k, v in tensors.items()})
+    if tuple(card.points) != model.rates:
+        raise ValueError("the card's rate points are not those of its shape")
+    return GridCodec(model, priors, device)
+
+
+def _fill(
+    model: torch.nn.Module, state: dict[str, torch.Tensor], absent: Set[str] = frozenset()
+) -> None:
+    """Load weights; those named in ``absent`` may be missing. Raises ValueError for others."""
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if unexpected or set(missing) - absent:
+        raise ValueError("they are not those of this version's network")
 
 
 def psnr_db(a: np.ndarray, b: np.ndarray) -> float:
@@ -175,32 +221,36 @@ def compress(
     system = codec.system
 
     def attempt(index: int) -> _Attempt:
-        point = RatePoint(index)
-        progress(rate_name(index))
-        coded = system.encode(pixels, point)
+        progress(codec.card.rate_name(index))
+        coded = system.encode(pixels, system.point(index))
         header = Header(
             codec.card.number, codec.card.hash, picture.width, picture.height, index, picture.grey
         )
         data = container.write(Container(header, tuple(coded.sections), boxes))
         quality = None
         if wanted.kind == "db":
-            decoded = system.synthesize(coded.latent, picture.height, picture.width, point)
+            decoded = system.synthesize(
+                coded.latent, picture.height, picture.width, system.point(index)
+            )
             quality = psnr_db(picture.pixels, _grey(decoded) if picture.grey else decoded)
         return _Attempt(index, data, [len(s) for s in coded.sections], coded.ideal_bits, quality)
 
     notes: tuple[str, ...] = ()
+    if system.grey_only and not picture.grey:
+        notes = (f"{codec.card.id} is for grey pictures: the colours are lost",)
     if wanted.kind == "bit":
-        best = attempt(codec.rate_point(wanted.value).index)
+        best = attempt(codec.rate_index(wanted))
     elif wanted.kind == "db":
-        best = _least_with_psnr(attempt, wanted.value, codec.card.id)
+        best = _least_with_psnr(attempt, wanted.value, codec)
     else:
         scale = picture.width * picture.height / 8 if wanted.kind == "bpp" else 1
-        best = _largest_within(attempt, wanted.value * scale, codec.card.id)
-        if best.index == ladder_codec.RATE_HIGH:
-            notes = (f"{codec.card.id} has no higher quality than {rate_name(best.index)}",)
+        best = _largest_within(attempt, wanted.value * scale, codec)
+        if best.index == system.highest:
+            name = codec.card.rate_name(best.index)
+            notes += (f"{codec.card.id} has no higher quality than {name}",)
     return Compressed(
         best.data,
-        rate_name(best.index),
+        codec.card.rate_name(best.index),
         picture.width,
         picture.height,
         best.section_bytes,
@@ -210,19 +260,19 @@ def compress(
     )
 
 
-def _largest_within(attempt: Callable[[int], _Attempt], n_bytes: float, codec: str) -> _Attempt:
+def _largest_within(attempt: Callable[[int], _Attempt], n_bytes: float, codec: Codec) -> _Attempt:
     """The best quality whose finished file has at most ``n_bytes``."""
 
     def log_size(made: _Attempt) -> float:
         return math.log(len(made.data))
 
-    low = attempt(ladder_codec.RATE_LOW)
+    low = attempt(codec.system.lowest)
     if len(low.data) > n_bytes:
         raise RateError(
             f"at most {n_bytes:.0f} bytes cannot be reached: "
-            f"the smallest file of {codec} has {len(low.data)}"
+            f"the smallest file of {codec.card.id} has {len(low.data)}"
         )
-    high = attempt(ladder_codec.RATE_HIGH)
+    high = attempt(codec.system.highest)
     if len(high.data) <= n_bytes:
         return high
     tolerance = -math.log(CLOSE_ENOUGH)
@@ -230,19 +280,19 @@ def _largest_within(attempt: Callable[[int], _Attempt], n_bytes: float, codec: s
     return low
 
 
-def _least_with_psnr(attempt: Callable[[int], _Attempt], target: float, codec: str) -> _Attempt:
+def _least_with_psnr(attempt: Callable[[int], _Attempt], target: float, codec: Codec) -> _Attempt:
     """The smallest file with a PSNR of at least ``target`` dB."""
 
     def quality(made: _Attempt) -> float:
         return -math.inf if made.psnr_db is None else made.psnr_db
 
-    high = attempt(ladder_codec.RATE_HIGH)
+    high = attempt(codec.system.highest)
     if quality(high) < target:
         raise RateError(
             f"{target:g} dB cannot be reached on this picture: "
-            f"the highest quality of {codec} has {quality(high):.2f} dB"
+            f"the highest quality of {codec.card.id} has {quality(high):.2f} dB"
         )
-    low = attempt(ladder_codec.RATE_LOW)
+    low = attempt(codec.system.lowest)
     if quality(low) >= target:
         return low
     _, high = _bracket(attempt, quality, low, high, target, CLOSE_DB)
@@ -314,20 +364,18 @@ def ideal_bits(codec: Codec, data: bytes) -> list[float]:
     return bits
 
 
-def _parse(codec: Codec, data: bytes, levels: int | None) -> tuple[Container, RatePoint]:
+def _parse(codec: Codec, data: bytes, levels: int | None) -> tuple[Container, Any]:
     parsed = container.read(data, levels)
     header = parsed.header
     if (header.codec, header.weights_hash) != (codec.card.number, codec.card.hash):
         raise CodecError(f"the file was not made with these weights of {codec.card.id}")
-    point = codec.stored_rate_point(header)
+    point = codec.system.point(header.rate)
     given, whole = len(parsed.sections), codec.system.levels(point)
     if given > whole or not (levels or given == whole):
-        raise FormatError(
-            f"{given} levels; {codec.card.id} has {whole} at {rate_name(point.index)}"
-        )
+        name = codec.card.rate_name(header.rate)
+        raise FormatError(f"{given} levels; {codec.card.id} has {whole} at {name}")
     n_bytes = len(parsed.sections[0])
-    h, w = -(-header.height // 16), -(-header.width // 16)
-    if n_bytes < codec.system.least_bytes(h, w, point):
+    if n_bytes < codec.system.least_bytes(header.height, header.width, point):
         raise SizeError(
             f"a first level of {n_bytes} bytes cannot hold {header.width} x {header.height} pixels"
         )

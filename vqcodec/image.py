@@ -151,6 +151,11 @@ def read_rgb(path: Path) -> np.ndarray:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
+def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pixels (h, w, 3) uint8 at another size, by Lanczos's filter."""
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
 def from_pillow(im: Image.Image) -> Picture:
     """The same as ``read`` for an image of Pillow's (its current frame). Raises ImageError."""
     try:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vqcodec.codec import Codec
 
 DEFAULT = "photo-2"
+RATE_UNIT = 256  # on a scale of N bits, a rate point is stored as N times this
 _HERE = Path(__file__).parent
 
 
@@ -44,11 +45,18 @@ class Card:
     table: list[dict[str, Any]]  # measured points: rate, bpp, psnr_db
     shape: dict[str, Any]  # sizes of the networks that differ from the system's defaults
     path: Path  # the folder
+    points: list[str]  # names of the rate points, where there is no scale of N bits
 
     @property
     def hash(self) -> bytes:
         """The 4 bytes that files carry."""
         return bytes.fromhex(self.sha256[:8])
+
+    def rate_name(self, index: int) -> str:
+        """The name of a stored rate point: of the scale of N bits, 1920 -> '7.5bit'."""
+        if not self.points:
+            return f"{index / RATE_UNIT:.4g}bit"
+        return self.points[index] if index < len(self.points) else f"rate point {index}"
 
 
 def _folders() -> list[Path]:
@@ -62,7 +70,9 @@ def read_card(folder: Path) -> Card:
     """Raises CodecError for a folder that is not a model."""
     try:
         values = tomllib.loads((folder / "card.toml").read_text(encoding="utf-8"))
-        card = Card(**{name: _field(values, name) for name in _FIELDS}, path=folder)
+        card = Card(
+            **{name: _field(values, name) for name in (*_REQUIRED, *_OPTIONAL)}, path=folder
+        )
     except OSError as error:
         raise CodecError(f"{folder}: not a model: {reason(error)}") from error
     except (ValueError, RecursionError) as error:  # the first also of TOML and UTF-8
@@ -70,12 +80,13 @@ def read_card(folder: Path) -> Card:
     return card
 
 
-_FIELDS = ("id", "number", "system", "title", "licence", "rates", "sha256", "table", "shape")
+_REQUIRED = ("id", "number", "system", "title", "licence", "rates", "sha256")
+_OPTIONAL: dict[str, Any] = {"table": [], "shape": {}, "points": []}
 
 
 def _field(card: dict[str, Any], name: str) -> Any:
     """A field of a card. Raises ValueError where it is missing or cannot be what it should."""
-    value = card.get(name, {"table": [], "shape": {}}.get(name))
+    value = card.get(name, _OPTIONAL.get(name))
     if value is None:
         raise ValueError(f"{name} is missing")
     match name:
@@ -83,6 +94,8 @@ def _field(card: dict[str, Any], name: str) -> Any:
             good = type(value) is int and 0 <= value <= MAX_CODEC
         case "table":
             good = isinstance(value, list) and all(isinstance(row, dict) for row in value)
+        case "points":
+            good = isinstance(value, list) and all(isinstance(point, str) for point in value)
         case "shape":
             good = isinstance(value, dict)
         case "sha256":

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 import vqcodec
 from vqcodec import archive, container, image
-from vqcodec.codec import Codec, RatePoint, compress
+from vqcodec.codec import Codec, compress
 
 HERE = Path(__file__).parent
 PHOTO = HERE.parent / "data" / "photo.png"
@@ -70,7 +70,7 @@ def codes_hash(codec: Codec, data: bytes) -> str:
     parsed = container.read(data)
     header = parsed.header
     latent = codec.system.decode(
-        list(parsed.sections), header.height, header.width, RatePoint(header.rate)
+        list(parsed.sections), header.height, header.width, codec.system.point(header.rate)
     )
     return hashlib.sha256(latent.cpu().numpy().astype("<f4").tobytes()).hexdigest()
 

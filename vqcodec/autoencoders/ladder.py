@@ -15,7 +15,7 @@ division by ``step(n)`` one unit is the distance of two codewords. At ``Nbit`` a
 codewords covers a range of 10240 units, so step(N) = 10240 / 2**N.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import pi, sqrt
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from vqcodec.fixedpoint import log2_magnitude
 from vqcodec.priors.network import CellNet, Film, start_small
 from vqcodec.quantizers.depthwise import straight_through
+from vqcodec.settings import Settings
 
 RANGE = 10240.0  # units of the latent that a codebook covers
 RESIDUAL_UNIT = 32.0  # of the residual networks' outputs; one unit for all channels keeps DC calm
@@ -39,7 +40,7 @@ MAX_LOG2_SCALE = 7.5
 
 
 @dataclass(frozen=True)
-class LadderConfig:
+class LadderConfig(Settings):
     """Sizes of a ladder. Channel counts are those of the latent y, by frequency."""
 
     luma: int = 176
@@ -48,7 +49,7 @@ class LadderConfig:
     more_chroma: int = 0
     slices: tuple[int, ...] = (8, 24, 64, 160)
     checkerboard: tuple[bool, ...] = (True, True, True, False)
-    coded_from: tuple[float, ...] = (0, 0, 0, 0)  # N from which a slice is coded; below it is zero
+    coded_from: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # N from which a slice is coded
     fine: int = 96  # channels at /8
     coarse: int = 192  # channels at /16
     hyper: int = 48  # channels of the hyper grid
@@ -71,19 +72,6 @@ class LadderConfig:
 
     def coded_channels(self, bits: float) -> int:
         return sum(self.slices[: self.coded_slices(bits)])
-
-    def to_dict(self) -> dict[str, Any]:
-        """What differs from the defaults, with lists for tuples, as TOML and JSON have them."""
-        changed = {k: v for k, v in asdict(self).items() if v != getattr(LadderConfig, k)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "LadderConfig":
-        """Raises TypeError for a name that is not a field."""
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**plain)
 
     def check(self) -> None:
         """Raises ValueError where the sizes contradict each other."""

@@ -26,11 +26,12 @@ from vqcodec.autoencoders.ladder import (
     anchors,
     mean_unit,
 )
+from vqcodec.errors import FormatError, RateError
 from vqcodec.priors.classes import ClassTables, classify
 from vqcodec.priors.network import FixedCellNet, FixedFilm, apply_film, fixed_conv, fixed_linear
 from vqcodec.rangecoder import TABLE_BITS, RangeDecoder, RangeEncoder, ideal_bits
+from vqcodec.zoo import RATE_UNIT
 
-RATE_UNIT = 256  # a rate point is stored as an integer: N of ``Nbit`` times 256
 RATE_LOW, RATE_HIGH = 5 * RATE_UNIT, 10 * RATE_UNIT
 HYPER_BANDS = 6  # hyper tables, one for each whole N from 5 to 10
 RDO = 0.08  # squared steps that one bit is worth in the encoder's choice of codes
@@ -107,6 +108,9 @@ def unit_tables(std: Tensor) -> Tensor:
 class LadderCodec:
     """A trained ladder with its tables, on one device."""
 
+    lowest, highest = RATE_LOW, RATE_HIGH
+    grey_only = False
+
     def __init__(
         self,
         model: Ladder,
@@ -138,6 +142,19 @@ class LadderCodec:
         ]
 
     # --- pixels and latents: floating point, in tiles -------------------------------------------
+
+    def point(self, index: int) -> RatePoint:
+        """A stored rate point. Raises FormatError for one that no encoder writes."""
+        if not RATE_LOW <= index <= RATE_HIGH:
+            raise FormatError(f"rate point {index} does not exist in this codec")
+        return RatePoint(index)
+
+    def rate_index(self, bits: float, grid: str | None) -> int:
+        """The rate point nearest to N of ``Nbit``. Raises RateError outside of the range."""
+        index = round(bits * RATE_UNIT)
+        if grid or not RATE_LOW <= index <= RATE_HIGH:
+            raise RateError("there is one scale of rates, from 5bit to 10bit")
+        return index
 
     def levels(self, rate: RatePoint) -> int:
         """How many sections a file has."""
@@ -184,13 +201,13 @@ class LadderCodec:
         z, y, (h, w) = self.latents(pixels, rate)
         return self.encode_latent(y, z, h, w, rate)
 
-    def least_bytes(self, h: int, w: int, rate: RatePoint) -> int:
-        """Of the first section for (h, w) cells: a shorter one is refused before memory is taken.
+    def least_bytes(self, height: int, width: int, rate: RatePoint) -> int:
+        """Of the first section of a picture: a shorter one is refused before memory is taken.
 
         The range coder cannot beat the ideal bits but by the luck of a short number in its last
         interval: 8 bytes of it have a chance of 2**-64, and then the encoder pads with zeros.
         """
-        cells = -(-h // 4) * -(-w // 4)
+        cells = -(-height // 64) * -(-width // 64)
         return max(0, cells * self._cell_cost[rate.band] // 128 - 8)
 
     @torch.inference_mode()
@@ -223,7 +240,7 @@ class LadderCodec:
         for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
             coder.encode(row, table)
             bits += ideal_bits(row, table)
-        payload = coder.finish().ljust(self.least_bytes(h, w, rate), b"\0")
+        payload = coder.finish().ljust(self.least_bytes(16 * h, 16 * w, rate), b"\0")
         sections, ideal = [payload], [bits]
 
         tables = ClassTables(self.class_tables, rate.size)

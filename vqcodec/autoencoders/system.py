@@ -5,16 +5,16 @@ codec meets only what it was trained on. Each of its rate points names the level
 file holds. How codes become bytes is the business of ``grid_codec`` and the priors.
 """
 
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vqcodec.settings import Settings
+
 if TYPE_CHECKING:
     from vqcodec.priors.embedding import Network
-
-C = TypeVar("C", bound="Config")
 
 
 class Level(NamedTuple):
@@ -26,35 +26,11 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Sizes of a system. Subclasses add fields, all with defaults."""
 
     side: int = 32  # pixels of a square
     channels: int = 3  # 1: grey
-
-    def to_dict(self) -> dict[str, Any]:
-        """What differs from the defaults, with lists for tuples, as TOML and JSON have them."""
-        default = type(self)()
-        changed = {k: v for k, v in asdict(self).items() if v != getattr(default, k)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
-
-    @classmethod
-    def from_dict(cls: type[C], values: dict[str, Any]) -> C:
-        """Raises TypeError for a name that is not a field or a value unlike its default."""
-        kinds = {f.name: type(f.default) for f in fields(cls)}
-        plain: dict[str, Any] = {}
-        for name, value in values.items():
-            kind = kinds.get(name, object)
-            value = tuple(value) if kind is tuple and isinstance(value, list) else value
-            if not isinstance(value, (float, int) if kind is float else kind):
-                raise TypeError(f"{name} is not a {kind.__name__}")
-            plain[name] = value
-        made = cls(**plain)
-        made.check()
-        return made
-
-    def check(self) -> None:
-        """Raises ValueError where the sizes contradict each other."""
 
 
 class System(nn.Module):

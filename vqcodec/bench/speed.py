@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from vqcodec import container, image, zoo
-from vqcodec.autoencoders.ladder_codec import Group, RatePoint
+from vqcodec.autoencoders.ladder_codec import Group, LadderCodec, RatePoint
 from vqcodec.bench.measure import Plan
 from vqcodec.bench.references import Reference
 from vqcodec.codec import Codec, compress, decompress
@@ -49,15 +49,19 @@ def own(codec_id: str, rate: str, pixels: np.ndarray, device: str) -> dict[str, 
     data = compress(codec, picture, rate).data
     encode = seconds(lambda: compress(codec, picture, rate))
     decode = seconds(lambda: decompress(codec, data))
-    parts = _parts(codec, pixels, data)
-    network_in, network_out, entropy_in, entropy_out, read, write = parts
+    encode_ms = decode_ms = None
+    if isinstance(codec.system, LadderCodec):
+        parts = _parts(codec, codec.system, pixels, data)
+        network_in, network_out, entropy_in, entropy_out, read, write = parts
+        encode_ms = _split(encode, network_in, entropy_in, read)
+        decode_ms = _split(decode, network_out, entropy_out, write)
     return {
         "codec": codec_id,
         "setting": rate,
         "encode_mps": round(megapixels / encode, 3),
         "decode_mps": round(megapixels / decode, 3),
-        "encode_ms": _split(encode, network_in, entropy_in, read),
-        "decode_ms": _split(decode, network_out, entropy_out, write),
+        "encode_ms": encode_ms,
+        "decode_ms": decode_ms,
         "load_s": round(load, 3),
     }
 
@@ -83,7 +87,7 @@ def all_of(plan: Plan, pixels: np.ndarray, advance: Callable[[], None]) -> dict[
     """
     rows = []
     for codec_id in plan.codecs:
-        for rate in ("7bit", "9bit"):
+        for rate in zoo.find(codec_id).points[-1:] or ["7bit", "9bit"]:
             rows.append(own(codec_id, rate, pixels, plan.device))
             advance()
     for ref in plan.found.values():
@@ -107,11 +111,10 @@ def _split(total: float, network: float, entropy: float, io: float) -> dict[str,
     return {name: round(1e3 * value, 1) for name, value in parts.items()}
 
 
-def _parts(codec: Codec, pixels: np.ndarray, data: bytes) -> tuple[float, ...]:
+def _parts(codec: Codec, system: LadderCodec, pixels: np.ndarray, data: bytes) -> tuple[float, ...]:
     """Seconds of analysis, synthesis, range encoding, range decoding, input and output."""
-    system, header = codec.system, container.read(data).header
     height, width = pixels.shape[:2]
-    point = RatePoint(header.rate)
+    point = RatePoint(container.read(data).header.rate)
     z, y, (h, w) = system.latents(pixels, point)
     groups: list[tuple[int, np.ndarray, np.ndarray]] = []
 

@@ -123,7 +123,7 @@ def decode(
         seconds = time.perf_counter() - begun
 
         width, height = picture.width, picture.height
-        rate = text.rate(content.header.rate, card.system)
+        rate = card.rate_name(content.header.rate)
         section_bytes = [len(section) for section in content.sections]
         return report.Done(
             summary=f"{width}x{height}  {rate}  {text.speed(width, height, seconds)}",

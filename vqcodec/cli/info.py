@@ -117,7 +117,7 @@ def _picture(
         "width": header.width,
         "height": header.height,
         "grey": header.grey,
-        "rate": text.rate(header.rate, card.system if card else None),
+        "rate": card.rate_name(header.rate) if card else str(header.rate),
         "sections": [len(section) for section in content.sections],
         "boxes": [{"type": box.type, "bytes": len(box.payload)} for box in content.boxes],
         "overhead": n_bytes - sum(map(len, content.sections)),

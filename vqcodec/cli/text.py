@@ -16,14 +16,6 @@ def bpp(n_bytes: int, width: int, height: int) -> float:
     return 8 * n_bytes / (width * height)
 
 
-def rate(header_rate: int, system: str | None) -> str:
-    """The rate point of a file: ``8bit``, ``7.5bit``; the bare number where it is unknown.
-
-    As ``codec.rate_name``, which cannot be had without torch.
-    """
-    return f"{header_rate / 256:.4g}bit" if system == "ladder" else str(header_rate)
-
-
 def rounding(asked: str, used: str) -> tuple[str, ...]:
     """A note where a rate in bits is not that of the rate point, to all the digits given.
 

@@ -1,5 +1,6 @@
 """``vqcodec train``: a codec from a folder of pictures."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -14,6 +15,15 @@ from vqcodec.cli import options
     metavar="FILE",
     type=options.PATH,
     help="recipes/*.toml: all settings.",
+)
+@click.option("--system", metavar="NAME", help="ladder, hqa, dqae, ...; as card.system=NAME.")
+@click.option("--quantizer", metavar="NAME", help="ste, diveq, ...; as shape.quantizer=NAME.")
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A setting in place of the recipe's, such as training.lr=1e-4; may be repeated.",
 )
 @click.option(
     "--out",
@@ -35,6 +45,9 @@ from vqcodec.cli import options
 def train(
     data: Path,
     recipe: Path | None,
+    system: str | None,
+    quantizer: str | None,
+    settings: tuple[str, ...],
     out: Path,
     smoke: bool,
     resume: bool,
@@ -46,8 +59,15 @@ def train(
 
     Ctrl-C is safe: the same command goes on from the last checkpoint.
     """
-    if recipe is None and not smoke:
-        raise click.UsageError("--recipe FILE (or --smoke) is needed")
-    from vqcodec.training.run import train_command
+    if recipe is None and system is None and not smoke:
+        raise click.UsageError("--recipe FILE, --system NAME or --smoke is needed")
+    from vqcodec.training.run import read_recipe, train_command
 
-    train_command(data, recipe, out, smoke, resume, threads, device, quiet)
+    named = {"card.system": system, "shape.quantizer": quantizer}
+    changes = [f"{key}={value}" for key, value in named.items() if value] + list(settings)
+    words = ["vqcodec", "train", data.resolve().name, "--out", out.resolve().name]
+    words += ["--recipe", str(recipe)] if recipe else []
+    words += [word for change in changes for word in ("--set", change)]
+    words += ["--smoke"] if smoke else []
+    chosen = read_recipe(recipe, changes)
+    train_command(data, chosen, shlex.join(words), out, smoke, resume, threads, device, quiet)

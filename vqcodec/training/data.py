@@ -1,5 +1,6 @@
 """Training images: a folder of pictures in memory, split by name, cropped at random."""
 
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -25,9 +26,14 @@ def find(folder: Path) -> list[Path]:
     return paths
 
 
+def is_held_out(content: bytes) -> bool:
+    """Whether the SHA-256 starts with 0, as of about 1 in 16."""
+    return sha256(content).hexdigest()[0] == "0"
+
+
 def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """(training, held out): held out are the names whose SHA-256 starts with 0, about 1 in 16."""
-    held_out = [p for p in paths if sha256(p.name.encode()).hexdigest()[0] == "0"]
+    held_out = [p for p in paths if is_held_out(p.name.encode())]
     chosen = set(held_out)
     return [p for p in paths if p not in chosen], held_out
 
@@ -44,11 +50,64 @@ def load(paths: Sequence[Path], advance: Callable[[], None] = lambda: None) -> l
         return list(pool.map(one, paths))
 
 
+def load_arrays(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Pictures of an .npz file, (training, held out), each (h, w, 3) uint8.
+
+    Arrays (n, h, w) or (n, h, w, 3) of uint8: 'x_train' and 'x_test', or 'x', of which those are
+    held out whose bytes have a SHA-256 that starts with 0. Raises InputError.
+    """
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in ("x_train", "x_test", "x") if name in file}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read as an .npz file of arrays: {error}") from error
+    for name, array in arrays.items():
+        if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[3:] not in ((), (3,)):
+            raise InputError(f"{path}: {name} is not an array (n, h, w[, 3]) of uint8")
+
+    def pictures(array: np.ndarray) -> list[np.ndarray]:
+        colour = array if array.ndim == 4 else array[..., None]
+        return list(np.broadcast_to(colour, (*array.shape[:3], 3)))
+
+    if "x_train" in arrays and "x_test" in arrays:
+        return pictures(arrays["x_train"]), pictures(arrays["x_test"])
+    if "x" not in arrays:
+        raise InputError(f"{path}: has neither x_train and x_test nor x")
+    held_out = [is_held_out(picture.tobytes()) for picture in arrays["x"]]
+    both = list(zip(pictures(arrays["x"]), held_out, strict=True))
+    return [x for x, held in both if not held], [x for x, held in both if held]
+
+
+def scaled(pixels: np.ndarray, short_side: int) -> np.ndarray:
+    """A picture (h, w, 3) uint8 with its short side made so many pixels; 0 leaves it as it is.
+
+    It is never made larger.
+    """
+    h, w = pixels.shape[:2]
+    factor = short_side / min(h, w)
+    if not 0 < factor < 1:
+        return pixels
+    return image.resize(pixels, max(1, round(h * factor)), max(1, round(w * factor)))
+
+
+def at_least(pixels: np.ndarray, side: int) -> np.ndarray:
+    """A picture padded with its edge, alike on both sides, where it is smaller than ``side``."""
+    pad = [(n // 2, n - n // 2) for n in (max(0, side - length) for length in pixels.shape[:2])]
+    return np.pad(pixels, [*pad, (0, 0)], mode="edge") if any(map(any, pad)) else pixels
+
+
+def centre(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The middle (side, side, 3) of a picture, edge-padded where it is smaller."""
+    pixels = at_least(pixels, side)
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
+
+
 class Crops:
     """Random square crops, flipped left to right half of the time."""
 
-    def __init__(self, images: Sequence[np.ndarray]) -> None:
-        self.images = images
+    def __init__(self, images: Sequence[np.ndarray], flip: bool = True) -> None:
+        self.images, self.flip = images, flip
 
     def batch(self, count: int, size: int, generator: torch.Generator) -> Tensor:
         """(count, 3, size, size) float32 0..255, channels last. Small images are edge-padded."""
@@ -66,5 +125,5 @@ class Crops:
                 h, w = pixels.shape[:2]
             top, left = below(h - size + 1), below(w - size + 1)
             crop = pixels[top : top + size, left : left + size]
-            crops[i] = crop[:, ::-1] if below(2) else crop
+            crops[i] = crop[:, ::-1] if self.flip and below(2) else crop
         return torch.from_numpy(crops).permute(0, 3, 1, 2).float()

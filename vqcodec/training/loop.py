@@ -4,48 +4,94 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vqcodec import zoo
-from vqcodec.autoencoders.ladder import Ladder, LadderConfig
+from vqcodec.errors import InputError
+from vqcodec.settings import Settings
 from vqcodec.training.data import Crops
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """What a recipe sets. Steps are optimizer steps."""
+class TrainConfig(Settings):
+    """What a recipe sets for any system. Steps are optimizer steps."""
 
     start: str = ""  # a codec, by id or folder, whose weights to start from; "" for none
-    steps: int = 18000
-    warmup_steps: int = 200
-    decay_steps: int = 7000  # the last steps, on a cosine from lr to lr * lr_end
+    steps: int = 18000  # of each stage; most systems have one
+    stage_steps: tuple[int, ...] = ()  # where the stages differ
+    warmup_steps: int = 200  # of each stage
+    decay_steps: int = 7000  # the last steps of a stage, on a cosine from lr to lr * lr_end
     lr: float = 1e-3
     lr_end: float = 0.02
-    linear_lr: float = 0.02  # factor for the linear transforms
+    weight_decay: float = 0.0
     batch: int = 8
-    crop: int = 128  # pixels, a multiple of 64
+    crop: int = 128  # pixels
     late_batch: int = 4
     late_crop: int = 192
     late_steps: int = 5000  # the last steps use the late crops
-    rdo: float = 0.08  # squared steps that a bit is worth in the choice of codes
     clip: float = 0.5  # of the gradient's norm
     skip: float = 4.0  # skip a step whose gradient norm is over this many running medians
     ema: float = 0.999
-    bits_low: float = 4.9
-    bits_high: float = 10.1
-    bits_often_low: float = 5.5
-    bits_often_high: float = 9.0
-    often: float = 0.75  # of the samples lie in the narrower interval
     seed: int = 1
-    bf16: bool = False  # residual networks in bfloat16: faster where the processor has it
     checkpoint_seconds: float = 180.0
     evaluate_steps: int = 1000
+    flip: bool = True  # left to right, half of the time
+    held_out: int = 40  # pictures to measure on, at most
+    fitting: int = 40  # pictures, or squares, whose codes make the tables of the priors
+
+
+class Task(Protocol):
+    """A model and what its system has to say in training; ``config`` is the recipe's."""
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    def sizes(self) -> dict[str, Any]:
+        """Of the model, for the log and the card."""
+
+    def rates(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """For the card: in words, the names of all rate points if they have, those to measure."""
+
+    def held_out_side(self) -> int:
+        """Of the middles of held-out pictures that ``evaluate`` gets, in pixels."""
+
+    def new_model(self) -> nn.Module:
+        """Another model of the same sizes."""
+
+    def stages(self) -> list[list[dict[str, Any]]]:
+        """Of each stage the optimizer's groups: 'params', and 'factor' of the learning rate."""
+
+    def begin(self, stage: int, crops: Crops, generator: torch.Generator) -> None:
+        """Called before the first step of each stage."""
+
+    def objective(
+        self, x: Tensor, progress: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """x (B, 3, h, w) 0..255 -> 'loss', and parts of it for the log, of which 'mse' is one."""
+
+    def after_step(
+        self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Called after each optimizer step."""
+
+    def evaluate(self, model: nn.Module, held_out: Tensor) -> dict[str, dict[str, float]]:
+        """held_out (n, 3, h, w) 0..255 -> by rate, what was measured."""
+
+    def fitting_steps(self, pictures: int) -> int:
+        """How often ``export`` calls ``advance`` for so many pictures."""
+
+    def export(
+        self, model: nn.Module, pictures: Sequence[np.ndarray], advance: Callable[[], None]
+    ) -> dict[str, Tensor]:
+        """The tensors of the codec's weights file, with tables fitted to training pictures."""
 
 
 @dataclass(frozen=True)
@@ -54,44 +100,20 @@ class Progress:
 
     step: int
     steps: int
-    loss: float
-    bpp: float
+    stage: int
+    stages: int
+    values: dict[str, float]  # 'loss', and the parts of it
     psnr_db: float
-    perplexity: float
     images_per_second: float
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    warm = min(1.0, (step + 1) / config.warmup_steps)
-    into = max(0.0, (step - (config.steps - config.decay_steps)) / max(1, config.decay_steps))
+def learning_rate(config: TrainConfig, step: int, steps: int | None = None) -> float:
+    """At a step of a stage that has ``steps`` of them."""
+    warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    before = (config.steps if steps is None else steps) - config.decay_steps
+    into = max(0.0, (step - before) / max(1, config.decay_steps))
     cosine = config.lr_end + (1 - config.lr_end) * 0.5 * (1 + math.cos(math.pi * min(1.0, into)))
     return config.lr * warm * cosine
-
-
-def sample_bits(config: TrainConfig, count: int, generator: torch.Generator) -> Tensor:
-    """Rate points (count,), float32."""
-    u = torch.rand(count, generator=generator)
-    wide = config.bits_low + u * (config.bits_high - config.bits_low)
-    narrow = config.bits_often_low + u * (config.bits_often_high - config.bits_often_low)
-    often = torch.rand(count, generator=generator) < config.often
-    return torch.where(often, narrow, wide)
-
-
-@torch.no_grad()
-def evaluate(model: Ladder, crops: Tensor, rdo: float) -> dict[str, dict[str, float]]:
-    """Held-out crops (n, 3, H, W) at whole bits: mean bpp and PSNR, estimated without files."""
-    generator = torch.Generator().manual_seed(0)
-    result = {}
-    for bits in (6.0, 7.0, 8.0, 9.0):
-        parts = [
-            model.loss(part, torch.full((len(part),), bits), generator, rdo)
-            for part in crops.split(8)
-        ]
-        mse, bpp, cost = (torch.cat([p[key] for p in parts]) for key in ("mse", "bpp", "rd"))
-        psnr = (10 * torch.log10(255**2 / mse)).mean()
-        values = {"psnr_db": psnr, "bpp": bpp.mean(), "rd": cost.mean()}
-        result[f"{bits:g}bit"] = {key: round(value.item(), 4) for key, value in values.items()}
-    return result
 
 
 @torch.no_grad()
@@ -117,26 +139,52 @@ class Run:
     """A model in training, with all that resuming it exactly takes."""
 
     def __init__(
-        self, config: TrainConfig, shape: LadderConfig, crops: Crops, folder: Path
+        self,
+        config: TrainConfig,
+        make: Callable[[Crops, torch.Generator], Task],
+        crops: Crops,
+        folder: Path,
     ) -> None:
+        """``make`` gets the pictures and the generator of all that is random from then on."""
         self.config, self.crops, self.folder = config, crops, folder
         folder.mkdir(parents=True, exist_ok=True)
         self.generator = torch.Generator().manual_seed(config.seed)
         torch.manual_seed(config.seed)  # of the initial weights, which nn.Module draws
-        self.model = Ladder(shape)
-        self.model.set_std(crops.batch(256, config.crop, self.generator))
+        self.task = make(crops, self.generator)
+        self.model = self.task.model
         if config.start:
             trained = zoo.load(zoo.find(config.start), "cpu").system.model
             transplant(trained.state_dict(), self.model)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stages = self.task.stages()
+        self.stage_steps = config.stage_steps or (config.steps,) * len(self.stages)
+        if len(self.stage_steps) != len(self.stages):
+            raise InputError(
+                f"stage_steps names {len(self.stage_steps)} stages; there are {len(self.stages)}"
+            )
+        self.steps = sum(self.stage_steps)
+        self.trainable = {id(p) for p in self.model.parameters() if p.requires_grad}
+        self.step, self.seconds = 0, 0.0
+        self._enter(0)
+
+    def _enter(self, stage: int) -> None:
+        """Start afresh what belongs to a stage: its optimizer, its averages."""
+        self.stage, self.norms = stage, [math.inf]
         self.ema = {k: v.clone() for k, v in self.model.state_dict().items()}
-        linear = [self.model.analysis.linear, self.model.synthesis.linear]
-        rest = [p for p in self.model.parameters() if not any(p is q for q in linear)]
-        self.optimizer = torch.optim.Adam(
-            [{"params": rest, "factor": 1.0}, {"params": linear, "factor": config.linear_lr}],
-            betas=(0.9, 0.99),
+        chosen = {id(p) for group in self.stages[stage] for p in group["params"]}
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(id(parameter) in chosen & self.trainable)
+        self.optimizer = torch.optim.AdamW(
+            self.stages[stage], betas=(0.9, 0.99), weight_decay=self.config.weight_decay
         )
-        self.step, self.seconds, self.norms = 0, 0.0, [math.inf]
+
+    def _stage_at(self, step: int) -> tuple[int, int]:
+        """The stage of a step, and which step of that stage it is."""
+        for stage, steps in enumerate(self.stage_steps):
+            if step < steps:
+                return stage, step
+            step -= steps
+        raise ValueError("after the last step")
 
     def resume(self) -> bool:
         """Continue from the folder's checkpoint, if there is one."""
@@ -144,6 +192,7 @@ class Run:
         if not path.exists():
             return False
         state = torch.load(path, weights_only=True)
+        self._enter(state.get("stage", 0))
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
@@ -158,29 +207,35 @@ class Run:
             "generator": self.generator.get_state(),
             "ema": self.ema,
             "norms": self.norms,
+            "stage": self.stage,
             "step": self.step,
             "seconds": self.seconds,
         }
         torch.save(state, self.folder / "last.tmp")
         os.replace(self.folder / "last.tmp", self.folder / "last.pt")
 
-    def averaged(self) -> Ladder:
+    def averaged(self) -> nn.Module:
         """The model with the moving average of the weights, which is what ships."""
-        model = Ladder(self.model.config).eval()
+        model = self.task.new_model().eval()
         model.load_state_dict(self.ema)
         return model
 
     def advance(self) -> dict[str, Tensor]:
         """One optimizer step. Returns the parts of the loss, 'norm' and 'skipped' with them."""
-        config, step = self.config, self.step
-        lr = learning_rate(config, step)
+        config = self.config
+        stage, step = self._stage_at(self.step)
+        if step == 0:
+            if stage:  # what a finished stage leaves to the next is its averages
+                self.model.load_state_dict(self.ema)
+            self.task.begin(stage, self.crops, self.generator)
+            self._enter(stage)
+        steps = self.stage_steps[stage]
+        lr = learning_rate(config, step, steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["factor"]
-        late = step >= config.steps - config.late_steps
-        count, size = (config.late_batch, config.late_crop) if late else (config.batch, config.crop)
+        count, size = self.batch_shape()
         x = self.crops.batch(count, size, self.generator)
-        bits = sample_bits(config, count, self.generator)
-        out = self.model.loss(x, bits, self.generator, config.rdo, config.bf16)
+        out = self.task.objective(x, step / steps, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         out["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip).item()
@@ -191,15 +246,30 @@ class Run:
             self.norms = [n for n in self.norms[-199:] if math.isfinite(n)] + [norm]
         if not skipped:
             self.optimizer.step()
+            self.task.after_step((step + 1) / steps, self.generator, self.optimizer)
         with torch.no_grad():
             decay = min(config.ema, (step + 1) / (step + 10))
             own = self.model.state_dict()
-            torch._foreach_lerp_(list(self.ema.values()), [own[k] for k in self.ema], 1 - decay)
+            _average(self.ema, own, decay)
         self.step += 1
         return out | {"norm": torch.tensor(norm), "skipped": torch.tensor(float(skipped))}
 
+    def batch_shape(self) -> tuple[int, int]:
+        """(crops, their side in pixels) of this step."""
+        late = self.step >= self.steps - self.config.late_steps
+        config = self.config
+        return (config.late_batch, config.late_crop) if late else (config.batch, config.crop)
 
-def train(run: Run, held_out: Tensor, display: Callable[[Progress], None]) -> Ladder:
+
+def _average(ema: dict[str, Tensor], own: dict[str, Tensor], decay: float) -> None:
+    """Move the averages towards the model's tensors, in place; integers are copied."""
+    floating = [k for k, v in ema.items() if v.is_floating_point()]
+    torch._foreach_lerp_([ema[k] for k in floating], [own[k] for k in floating], 1 - decay)
+    for name in ema.keys() - set(floating):
+        ema[name].copy_(own[name])
+
+
+def train(run: Run, held_out: Tensor, display: Callable[[Progress], None]) -> nn.Module:
     """Run to the last step, with a log in ``log.jsonl``; returns the averaged model.
 
     An interrupt saves a checkpoint first.
@@ -210,36 +280,36 @@ def train(run: Run, held_out: Tensor, display: Callable[[Progress], None]) -> La
     def write(**values: object) -> None:
         log.write(json.dumps({"step": run.step, "seconds": round(run.seconds), **values}) + "\n")
 
-    write(config=asdict(config), model=run.model.config.to_dict())
-    window: list[list[float]] = []
+    write(config=asdict(config), model=run.task.sizes())
+    window: list[dict[str, float]] = []
     saved = clock = time.monotonic()
-    keys = ("loss", "rd", "bpp", "mse", "perplexity", "norm", "skipped")
+
+    def means(rows: list[dict[str, float]]) -> dict[str, float]:
+        return {key: sum(row[key] for row in rows) / len(rows) for key in rows[-1]}
+
     try:
-        while run.step < config.steps:
+        while run.step < run.steps:
+            count, _ = run.batch_shape()
+            before = run.stage
             out = run.advance()
             now = time.monotonic()
             run.seconds, elapsed, clock = run.seconds + now - clock, now - clock, now
-            window.append([out[key].mean().item() for key in keys] + [elapsed])
-            if run.step % 10 == 0:
-                mean = [sum(c) / len(c) for c in zip(*window[-50:], strict=True)]
-                size = (
-                    config.batch
-                    if run.step < config.steps - config.late_steps
-                    else config.late_batch
-                )
-                psnr = 10 * math.log10(255**2 / mean[3])
-                display(
-                    Progress(
-                        run.step, config.steps, mean[0], mean[2], psnr, mean[4], size / mean[-1]
-                    )
-                )
-            if run.step % 100 == 0:
-                means = [round(sum(c) / len(c), 4) for c in zip(*window, strict=True)]
-                write(lr=learning_rate(config, run.step), **dict(zip(keys, means, strict=False)))
+            if run.stage != before:
                 window = []
-            if run.step % config.evaluate_steps == 0 or run.step == config.steps:
-                write(held_out=evaluate(run.averaged(), held_out, config.rdo))
-            if now - saved > config.checkpoint_seconds or run.step == config.steps:
+            window.append({k: v.mean().item() for k, v in out.items()} | {"elapsed": elapsed})
+            if run.step % 10 == 0:
+                mean = means(window[-50:])
+                speed = count / mean.pop("elapsed")
+                psnr = 10 * math.log10(255**2 / max(mean["mse"], 1e-9))
+                stages = len(run.stages)
+                display(Progress(run.step, run.steps, run.stage + 1, stages, mean, psnr, speed))
+            if run.step % 100 == 0:
+                rounded = {key: round(value, 4) for key, value in means(window).items()}
+                write(stage=run.stage, lr=run.optimizer.param_groups[0]["lr"], **rounded)
+                window = []
+            if run.step % config.evaluate_steps == 0 or run.step == run.steps:
+                write(held_out=run.task.evaluate(run.averaged(), held_out))
+            if now - saved > config.checkpoint_seconds or run.step == run.steps:
                 run.save()
                 saved = now
     except KeyboardInterrupt:

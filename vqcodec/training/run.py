@@ -1,8 +1,8 @@
 """``vqcodec train``: a recipe and a folder of pictures to a codec."""
 
-import shlex
 import sys
-from dataclasses import fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from vqcodec import codec, image, zoo
+from vqcodec import autoencoders, codec, image, zoo
 from vqcodec.autoencoders.ladder import LadderConfig
+from vqcodec.autoencoders.system import Config
 from vqcodec.errors import InputError, OutputError, UsageError, reason
 from vqcodec.files import make_folder
+from vqcodec.settings import Settings
+from vqcodec.training import data as pictures_of
 from vqcodec.training import export
-from vqcodec.training.data import Crops, find, load, split
-from vqcodec.training.loop import Progress, Run, TrainConfig, train
+from vqcodec.training.data import Crops
+from vqcodec.training.ladder import LadderTask, LadderTraining
+from vqcodec.training.loop import Progress, Run, Task, TrainConfig, train
+from vqcodec.training.systems import SystemTask, SystemTraining
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,67 +31,130 @@ else:
     import tomli as tomllib
 
 SMOKE_SHAPE = LadderConfig(fine=16, coarse=32, hyper=8, features=16, hidden=(16, 16, 16, 16))
-CARD = {"id": "untitled", "number": 0, "title": "", "licence": ""}
-TABLE_RATES = ("5bit", "6bit", "7bit", "8bit", "9bit", "10bit")
+TABLES = ("card", "training", "shape")
+CARD = {"id": "untitled", "number": 0, "system": "ladder", "title": "", "licence": ""}
 
 
 def smoke_config(config: TrainConfig) -> TrainConfig:
     """A run of seconds that goes through all that a long one does."""
-    return replace(
-        config,
-        steps=60,
-        decay_steps=30,
-        late_steps=10,
-        batch=4,
-        crop=64,
-        late_batch=2,
-        late_crop=128,
-        evaluate_steps=60,
-        bf16=False,
+    short = replace(
+        config, steps=60, stage_steps=(), warmup_steps=10, decay_steps=30, evaluate_steps=60
     )
+    if isinstance(short, LadderTraining):
+        return replace(
+            short, batch=4, crop=64, late_steps=10, late_batch=2, late_crop=128, bf16=False,
+            fitting=2,
+        )  # fmt: skip
+    return replace(short, batch=8, fitting=256)
 
 
-def read_recipe(path: Path | None) -> tuple[dict[str, Any], TrainConfig, LadderConfig]:
-    """(card fields, training configuration, network sizes). Raises InputError."""
-    if path is None:
-        return dict(CARD), TrainConfig(), LadderConfig()
+@dataclass(frozen=True)
+class Recipe:
+    """All that training a codec takes, but the pictures."""
+
+    card: dict[str, Any]
+    config: TrainConfig
+    shape: Settings
+
+    def task(self, crops: Crops, generator: torch.Generator) -> Task:
+        if isinstance(self.shape, LadderConfig):
+            assert isinstance(self.config, LadderTraining)
+            return LadderTask(self.config, self.shape, crops, generator)
+        assert isinstance(self.config, SystemTraining) and isinstance(self.shape, Config)
+        return SystemTask(self.config, self.card["system"], self.shape)
+
+    def smoke(self) -> "Recipe":
+        """The same for an attempt of seconds."""
+        shape = SMOKE_SHAPE if isinstance(self.shape, LadderConfig) else self.shape
+        return replace(self, config=smoke_config(self.config), shape=shape)
+
+
+def read_recipe(path: Path | None, changes: Sequence[str] = ()) -> Recipe:
+    """A recipe's file, or the defaults, with changes such as 'training.lr=1e-4'.
+
+    Raises InputError, of one line.
+    """
+    tables: dict[str, Any] = {}
     try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path is not None:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        _check_tables(tables)
+        recipe = _recipe(tables)  # so that what is wrong with it is said of the file
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a recipe: {error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a recipe: {error}") from error
+    for change in changes:
+        try:
+            _apply(change, tables)
+            recipe = _recipe(tables)
+        except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+            raise InputError(f"{change}: {error}") from error
+    return recipe
+
+
+def _apply(change: str, tables: dict[str, Any]) -> None:
+    """Set 'table.key=value', the value as TOML has it or a bare word."""
+    key, equals, text = change.partition("=")
+    table, dot, name = key.strip().partition(".")
+    if not equals or not dot or table not in TABLES:
+        raise ValueError(f"a setting is written TABLE.KEY=VALUE; tables: {', '.join(TABLES)}")
     try:
-        card, values, sizes = (_table(recipe, name) for name in ("card", "training", "shape"))
-        _check_kinds(values, TrainConfig)
-        _check_kinds(sizes, LadderConfig)
-        shape = LadderConfig.from_dict(sizes)
-        shape.check()
-        return CARD | card, TrainConfig(**values), shape
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    tables.setdefault(table, {})[name] = value
 
 
-def _table(recipe: dict[str, Any], name: str) -> dict[str, Any]:
-    table = recipe.get(name, {})
-    if not isinstance(table, dict):
-        raise TypeError(f"{name} is not a table")
-    return table
+def _check_tables(tables: dict[str, Any]) -> None:
+    for name, table in tables.items():
+        if name not in TABLES:
+            raise TypeError(f"there is no table {name!r}, but {', '.join(TABLES)}")
+        if not isinstance(table, dict):
+            raise TypeError(f"{name} is not a table")
 
 
-def _check_kinds(values: dict[str, Any], config: type) -> None:
-    """Raises TypeError for a value unlike its default; unknown names are left to the class."""
-    kinds = {f.name: type(f.default) for f in fields(config)}
-    for name, value in values.items():
-        kind = kinds.get(name, object)
-        accepted = {float: (float, int), tuple: (list,)}.get(kind, (kind,))
-        if not isinstance(value, accepted):
-            raise TypeError(f"{name} is not a {accepted[0].__name__}")
+def _recipe(tables: dict[str, Any]) -> Recipe:
+    card = CARD | tables.get("card", {})
+    training, shape = tables.get("training", {}), tables.get("shape", {})
+    if card["system"] == "ladder":
+        return Recipe(card, LadderTraining.from_dict(training), LadderConfig.from_dict(shape))
+    if card["system"] not in autoencoders.SYSTEMS:
+        known = ", ".join(["ladder", *autoencoders.SYSTEMS])
+        raise ValueError(f"there is no system {card['system']!r}, but {known}")
+    sizes = autoencoders.system(card["system"])[1].from_dict(shape)
+    return Recipe(card, replace(SystemTraining.from_dict(training), crop=sizes.side), sizes)
+
+
+def read_pictures(
+    data: Path, config: TrainConfig, smoke: bool, bar: Bar
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(training, held out) pictures (h, w, 3) uint8, at the sizes that the system trains on."""
+    task = bar.add_task("reading", total=None, state="")
+    if data.suffix == ".npz":
+        training, held_out = pictures_of.load_arrays(data)
+        held_out = held_out[: config.held_out]
+    else:
+        paths = pictures_of.find(data)
+        first, rest = pictures_of.split(paths)
+        if smoke:
+            first, rest = first[:36], rest[:4]
+        rest = rest[: config.held_out]
+        bar.update(task, total=len(first) + len(rest))
+        training = pictures_of.load(first, lambda: bar.advance(task))
+        held_out = pictures_of.load(rest, lambda: bar.advance(task))
+    if not training or not held_out:
+        raise InputError(f"{data}: too few pictures to hold some out")
+    if isinstance(config, SystemTraining):
+        training, held_out = config.pictures(training), config.squares(held_out)
+    bar.remove_task(task)
+    return training, held_out
 
 
 def train_command(
     data: Path,
-    recipe: Path | None,
+    recipe: Recipe,
+    command: str,
     out: Path,
     smoke: bool,
     resume: bool,
@@ -94,15 +162,16 @@ def train_command(
     device: str,
     quiet: bool,
 ) -> None:
-    """Train on the pictures below ``data`` and write a model to ``out``.
+    """Train on the pictures in ``data`` and write a model to ``out``.
 
     ``out`` gets card.toml and weights.safetensors, and the checkpoint and log while training.
+    ``command`` stands in the card.
     """
     if device == "cuda":
         raise UsageError("training runs on the CPU only in this version")
-    card, config, shape = read_recipe(recipe)
     if smoke:
-        config, shape = smoke_config(config), SMOKE_SHAPE
+        recipe = recipe.smoke()
+    config = recipe.config
     if threads:
         torch.set_num_threads(threads)
     checkpoint = out / "last.pt"
@@ -115,84 +184,70 @@ def train_command(
         TextColumn("{task.fields[state]}"),
     )  # fmt: skip
     with Bar(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
-        paths = find(data)
-        training, held_out = split(paths)
-        if smoke:
-            training, held_out = training[:36], held_out[:4]
-        if not training or not held_out:
-            raise InputError(f"{data}: {len(paths)} pictures are too few to hold some out")
-        task = bar.add_task("reading", total=len(training) + len(held_out[:40]), state="")
-        pictures = load(training, lambda: bar.advance(task))
-        held = load(held_out[:40], lambda: bar.advance(task))
-        bar.remove_task(task)
-
-        run = Run(config, shape, Crops(pictures), out)
+        pictures, held = read_pictures(data, config, smoke, bar)
+        run = Run(config, recipe.task, Crops(pictures, config.flip), out)
         if resume and run.resume():
             console.print(f"resumed at step {run.step}")
-        task = bar.add_task("training", total=config.steps, completed=run.step, state="")
-
-        def display(now: Progress) -> None:
-            state = (
-                f"loss {now.loss:.3f}  {now.bpp:.3f} bpp  {now.psnr_db:.2f} dB  "
-                f"perplexity {now.perplexity:.1f}  {now.images_per_second:.1f} images/s"
-            )
-            bar.update(task, completed=now.step, state=state)
-
-        crops = [_centre(pixels, 256 if not smoke else 64) for pixels in held]
-        model = train(run, torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float(), display)
-
-        model = export.rounded(model)
-        some = pictures[:: max(1, len(pictures) // (2 if smoke else 40))]
-        passes = 1 if smoke else 2
-        fitting = bar.add_task("tables", total=passes * len(some), state="")
-        tables = export.fit_tables(
-            model, some, torch.device("cpu"), passes=passes, advance=lambda: bar.advance(fitting)
+        shown = bar.add_task("training", total=run.steps, completed=run.step, state="")
+        crops = np.stack([pictures_of.centre(x, run.task.held_out_side()) for x in held])
+        model = train(
+            run,
+            torch.from_numpy(crops).permute(0, 3, 1, 2).float(),
+            lambda now: bar.update(shown, completed=now.step, state=_state(now)),
         )
-        sha256 = export.write_weights(out, model, *tables)
-        described = {"system": "ladder", "rates": "5bit to 10bit"}
+
+        total = run.task.fitting_steps(len(pictures))
+        fitting = bar.add_task("tables", total=total, state="")
+        tensors = run.task.export(model, pictures, lambda: bar.advance(fitting))
+        rates, points, measured = run.task.rates()
+        fields = recipe.card | {
+            "rates": rates,
+            **({"points": points} if points else {}),
+            "sha256": export.write_weights(out, tensors),
+        }
         how: dict[str, Any] = {"start": config.start} if config.start else {}
-        words = ["vqcodec", "train", data.resolve().name, "--out", out.resolve().name]
-        words += ["--recipe", str(recipe)] if recipe else []
-        words += ["--smoke"] if smoke else []
         how |= {
-            "pictures": len(training),
-            "held_out": len(held_out),
+            "pictures": len(pictures),
+            "held_out": len(held),
             "steps": run.step,
             "seconds": round(run.seconds),
-            "command": shlex.join(words),
+            "command": command,
         }
-        export.write_card(out, card | described | {"sha256": sha256}, how, [], shape.to_dict())
+        export.write_card(out, fields, how, [], run.task.sizes())
 
+        if smoke:
+            held, measured = held[:2], measured[1:4:2] or measured
         trained = zoo.load(zoo.read_card(out), "cpu")
-        some = held[:2] if smoke else held
-        rates = TABLE_RATES[1:4:2] if smoke else TABLE_RATES
-        measuring = bar.add_task("measuring", total=len(some) * len(rates), state="")
-        table = []
-        for rate in rates:
-            points = []
-            for pixels in some:
-                points.append(measure(trained, pixels, rate))
-                bar.advance(measuring)
-            bpp, psnr = np.mean(points, 0)
-            table.append(
-                {"rate": rate, "bpp": round(float(bpp), 4), "psnr_db": round(float(psnr), 3)}
-            )
-        export.write_card(out, card | described | {"sha256": sha256}, how, table, shape.to_dict())
+        task = bar.add_task("measuring", total=len(held) * len(measured), state="")
+        table = [
+            {"rate": rate} | measure(trained, held, rate, lambda: bar.advance(task))
+            for rate in measured
+        ]
+        export.write_card(out, fields, how, table, run.task.sizes())
     for row in table:
         console.print(f"held out  {row['rate']:>6}  {row['bpp']:.3f} bpp  {row['psnr_db']:.2f} dB")
 
 
-def measure(trained: codec.Codec, pixels: np.ndarray, rate: str) -> tuple[float, float]:
-    """(bpp, PSNR in dB) of a finished file, decoded from its bytes."""
-    made = codec.compress(trained, image.Picture(pixels), rate)
-    decoded = codec.decompress(trained, made.data).pixels
-    return 8 * len(made.data) / (pixels.shape[0] * pixels.shape[1]), codec.psnr_db(pixels, decoded)
+def _state(now: Progress) -> str:
+    """One line for the display."""
+    stage = f"stage {now.stage} of {now.stages}  " if now.stages > 1 else ""
+    bits = f"{now.values['bpp']:.3f} bpp  " if "bpp" in now.values else ""
+    return (
+        f"{stage}loss {now.values['loss']:.3f}  {bits}{now.psnr_db:.2f} dB  "
+        f"perplexity {now.values['perplexity']:.1f}  {now.images_per_second:.1f} images/s"
+    )
 
 
-def _centre(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The middle (size, size, 3) of a picture, edge-padded where it is smaller."""
-    h, w = pixels.shape[:2]
-    pad = ((0, max(0, size - h)), (0, max(0, size - w)), (0, 0))
-    pixels = np.pad(pixels, pad, mode="edge")
-    top, left = max(0, h - size) // 2, max(0, w - size) // 2
-    return pixels[top : top + size, left : left + size]
+def measure(
+    trained: codec.Codec, pictures: list[np.ndarray], rate: str, advance: Callable[[], None]
+) -> dict[str, float]:
+    """Means over finished files, decoded from their bytes: bpp and PSNR in dB."""
+    points = []
+    for pixels in pictures:
+        made = codec.compress(trained, image.Picture(pixels), rate)
+        decoded = codec.decompress(trained, made.data).pixels
+        bpp = 8 * len(made.data) / (pixels.shape[0] * pixels.shape[1])
+        points.append((bpp, codec.psnr_db(pixels, decoded)))
+        advance()
+    bpp, psnr = np.mean(points, 0).tolist()
+    return {"bpp": round(bpp, 4), "psnr_db": round(psnr, 3)}

@@ -1,0 +1,200 @@
+"""What the ladder brings to training: rate points, its loss, and its export to a codec."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vqcodec.autoencoders.ladder import HYPER_SIZE, Ladder, LadderConfig
+from vqcodec.autoencoders.ladder_codec import (
+    HYPER_BANDS,
+    RATE_HIGH,
+    RATE_LOW,
+    RDO,
+    Group,
+    LadderCodec,
+    RatePoint,
+    unit_tables,
+)
+from vqcodec.fixedpoint import stored_weights
+from vqcodec.priors import classes
+from vqcodec.priors.histogram import Histogram, integer_rows
+from vqcodec.training.data import Crops
+from vqcodec.training.export import pack_weights
+from vqcodec.training.loop import TrainConfig
+
+EXACT = ("hyper_synthesis.", "anchor_nets.", "other_nets.")  # evaluated in fixed point
+TABLE_RATES = ("5bit", "6bit", "7bit", "8bit", "9bit", "10bit")
+_SKIPPED = ("std", "hyper_scale", "hyper_mean")  # training only, or replaced by integers
+
+
+@dataclass(frozen=True)
+class LadderTraining(TrainConfig):
+    """What a recipe sets for a ladder."""
+
+    linear_lr: float = 0.02  # factor for the linear transforms
+    rdo: float = 0.08  # squared steps that a bit is worth in the choice of codes
+    bits_low: float = 4.9
+    bits_high: float = 10.1
+    bits_often_low: float = 5.5
+    bits_often_high: float = 9.0
+    often: float = 0.75  # of the samples lie in the narrower interval
+    bf16: bool = False  # residual networks in bfloat16: faster where the processor has it
+
+
+def sample_bits(config: LadderTraining, count: int, generator: torch.Generator) -> Tensor:
+    """Rate points (count,), float32."""
+    u = torch.rand(count, generator=generator)
+    wide = config.bits_low + u * (config.bits_high - config.bits_low)
+    narrow = config.bits_often_low + u * (config.bits_often_high - config.bits_often_low)
+    often = torch.rand(count, generator=generator) < config.often
+    return torch.where(often, narrow, wide)
+
+
+class LadderTask:
+    """A ladder in training: see ``loop.Task``."""
+
+    model: Ladder
+
+    def __init__(
+        self,
+        config: LadderTraining,
+        shape: LadderConfig,
+        crops: Crops,
+        generator: torch.Generator,
+    ) -> None:
+        self.config, self.shape = config, shape
+        self.model = Ladder(shape)
+        self.model.set_std(crops.batch(256, config.crop, generator))
+
+    def sizes(self) -> dict[str, Any]:
+        return self.shape.to_dict()
+
+    def rates(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        return "5bit to 10bit", (), TABLE_RATES
+
+    def held_out_side(self) -> int:
+        return 256 if self.config.crop >= 128 else 64
+
+    def new_model(self) -> nn.Module:
+        return Ladder(self.shape)
+
+    def stages(self) -> list[list[dict[str, Any]]]:
+        linear = [self.model.analysis.linear, self.model.synthesis.linear]
+        rest = [p for p in self.model.parameters() if not any(p is q for q in linear)]
+        groups = [
+            {"params": rest, "factor": 1.0},
+            {"params": linear, "factor": self.config.linear_lr},
+        ]
+        return [groups]
+
+    def begin(self, stage: int, crops: Crops, generator: torch.Generator) -> None:
+        pass
+
+    def objective(
+        self, x: Tensor, progress: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        bits = sample_bits(self.config, len(x), generator)
+        return self.model.loss(x, bits, generator, self.config.rdo, self.config.bf16)
+
+    def after_step(
+        self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
+    ) -> None:
+        pass
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, held_out: Tensor) -> dict[str, dict[str, float]]:
+        """Mean bpp and PSNR at whole bits, estimated without files."""
+        assert isinstance(model, Ladder)
+        generator = torch.Generator().manual_seed(0)
+        result = {}
+        for bits in (6.0, 7.0, 8.0, 9.0):
+            parts = [
+                model.loss(part, torch.full((len(part),), bits), generator, self.config.rdo)
+                for part in held_out.split(8)
+            ]
+            mse, bpp, cost = (torch.cat([p[key] for p in parts]) for key in ("mse", "bpp", "rd"))
+            psnr = (10 * torch.log10(255**2 / mse)).mean()
+            values = {"psnr_db": psnr, "bpp": bpp.mean(), "rd": cost.mean()}
+            result[f"{bits:g}bit"] = {key: round(value.item(), 4) for key, value in values.items()}
+        return result
+
+    def fitting_steps(self, pictures: int) -> int:
+        return 2 * len(range(pictures)[:: max(1, pictures // self.config.fitting)])
+
+    def export(
+        self, model: nn.Module, pictures: Sequence[np.ndarray], advance: Callable[[], None]
+    ) -> dict[str, Tensor]:
+        assert isinstance(model, Ladder)
+        model = rounded(model)
+        some = pictures[:: max(1, len(pictures) // self.config.fitting)]
+        tables = fit_tables(model, some, torch.device("cpu"), advance=advance)
+        return tensors(model, *tables)
+
+
+def fit_tables(
+    model: Ladder,
+    images: Sequence[np.ndarray],
+    device: torch.device,
+    rdo: float = RDO,
+    passes: int = 2,
+    advance: Callable[[], None] = lambda: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tables (6, hyper, 64) and (64, 1024) from what the encoder makes of training images.
+
+    Every image is encoded at one random rate point in each band. The choice of codes depends on
+    the tables, so the counts are taken ``passes`` times, ``advance`` being called per image.
+    """
+    hyper = model.config.hyper
+    hyper_tables = integer_rows(np.ones((HYPER_BANDS, hyper, HYPER_SIZE)))
+    class_tables = integer_rows(classes.logistic_weights())
+    for turn in range(passes):
+        rng = np.random.default_rng(turn)
+        hyper_counts = np.zeros((HYPER_BANDS, hyper, HYPER_SIZE))
+        class_counts = np.zeros((classes.CLASSES, classes.LARGEST))
+        codec = LadderCodec(model, unit_tables(model.std), hyper_tables, class_tables, device, rdo)
+        for pixels in images:
+            for band in range(HYPER_BANDS):
+                middle = RATE_LOW + 256 * band
+                low, high = max(RATE_LOW, middle - 128), min(RATE_HIGH, middle + 127)
+                rate = RatePoint(int(rng.integers(low, high + 1)))
+
+                def count(group: Group, values: np.ndarray) -> None:
+                    centred = values + classes.LARGEST // 2 - rate.size // 2  # noqa: B023
+                    index = group.classes.flatten().cpu().numpy().astype(np.int64)
+                    flat = index * classes.LARGEST + centred
+                    class_counts.reshape(-1)[:] += np.bincount(flat, minlength=class_counts.size)  # noqa: B023
+
+                z, y, (h, w) = codec.latents(pixels, rate)
+                codec.encode_latent(y, z, h, w, rate, count)
+                symbols = (z + HYPER_SIZE // 2).flatten(1).long().cpu().numpy()
+                for row, column in zip(hyper_counts[rate.band], symbols, strict=True):
+                    row += np.bincount(column, minlength=HYPER_SIZE)
+            advance()
+        # Neighbouring bands are alike, and each has few cells: share a part of the counts.
+        shared = hyper_counts.sum(0, keepdims=True) / HYPER_BANDS
+        hyper_tables = Histogram.fit(hyper_counts + 0.1 * shared, 0.2).tables
+        class_tables = classes.fit(class_counts)
+    return hyper_tables, class_tables
+
+
+def rounded(model: Ladder) -> Ladder:
+    """A copy with the weights as they ship, so that tables are fitted to what will run."""
+    copy = Ladder(model.config).eval()
+    state = dict(model.state_dict())
+    for name, value in pack_weights(model, EXACT, _SKIPPED).items():
+        state[name] = stored_weights(value)
+    copy.load_state_dict(state)
+    return copy
+
+
+def tensors(model: Ladder, hyper_tables: np.ndarray, class_tables: np.ndarray) -> dict[str, Tensor]:
+    """What a weights file holds."""
+    return pack_weights(model, EXACT, _SKIPPED) | {
+        "units": unit_tables(model.std),
+        "hyper_tables": torch.from_numpy(hyper_tables.astype(np.int32)),
+        "class_tables": torch.from_numpy(class_tables.astype(np.int32)),
+    }

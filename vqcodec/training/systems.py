@@ -1,0 +1,165 @@
+"""What the systems of the papers bring to training: squares of pictures, and export to a codec."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vqcodec import autoencoders
+from vqcodec.autoencoders.grid_codec import GridCodec, prior_tensors, to_input
+from vqcodec.autoencoders.system import Config, System
+from vqcodec.fixedpoint import stored_weights
+from vqcodec.priors import embedding
+from vqcodec.priors.grid import LevelPrior
+from vqcodec.priors.grid_fit import fit
+from vqcodec.rangecoder import RangeEncoder
+from vqcodec.training.data import Crops, at_least, centre, scaled
+from vqcodec.training.export import pack_weights
+from vqcodec.training.loop import TrainConfig
+
+BEGINNING = 1024  # squares that a system sees before a stage
+
+
+@dataclass(frozen=True)
+class SystemTraining(TrainConfig):
+    """What a recipe sets for a system of the papers. Crops have the side of its squares."""
+
+    steps: int = 2000
+    warmup_steps: int = 100
+    decay_steps: int = 1000
+    lr_end: float = 0.05
+    batch: int = 64
+    late_steps: int = 0
+    clip: float = 1.0
+    evaluate_steps: int = 500
+    scales: tuple[int, ...] = (0,)  # short sides, in pixels, to which pictures are made; 0: none
+    held_out: int = 256
+    fitting: int = 8192
+
+    def pictures(self, originals: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Pictures to cut squares from, at all scales."""
+        return [at_least(scaled(x, s), self.crop) for s in self.scales for x in originals]
+
+    def squares(self, originals: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The middles of pictures at the first scale, to measure on."""
+        return [centre(scaled(x, self.scales[0]), self.crop) for x in originals]
+
+
+class SystemTask:
+    """A system in training: see ``loop.Task``."""
+
+    model: System
+
+    def __init__(self, config: SystemTraining, name: str, shape: Config) -> None:
+        self.config, self.shape = config, shape
+        self.kind = autoencoders.system(name)[0]
+        self.model = self.kind(shape)
+
+    def sizes(self) -> dict[str, Any]:
+        return self.shape.to_dict()
+
+    def rates(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        return ", ".join(self.model.rates), self.model.rates, self.model.rates
+
+    def held_out_side(self) -> int:
+        return self.shape.side
+
+    def new_model(self) -> nn.Module:
+        return self.kind(self.shape)
+
+    def stages(self) -> list[list[dict[str, Any]]]:
+        return [[{"params": stage, "factor": 1.0}] for stage in self.model.stages()]
+
+    def begin(self, stage: int, crops: Crops, generator: torch.Generator) -> None:
+        x = crops.batch(BEGINNING, self.shape.side, generator)
+        self.model.begin(stage, to_input(x, self.model), generator)
+
+    def objective(
+        self, x: Tensor, progress: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        out = self.model.loss(to_input(x, self.model), progress, generator)
+        return out | {"mse": 255**2 * out["mse"]}
+
+    def after_step(
+        self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.model.after_step(progress, generator, optimizer)
+
+    def evaluate(self, model: nn.Module, held_out: Tensor) -> dict[str, dict[str, float]]:
+        """PSNR of the mean squared error of all, and how many codewords are in use."""
+        assert isinstance(model, System)
+        squares = held_out.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+        codec, result = GridCodec(model, {}, torch.device("cpu")), {}
+        for index, rate in enumerate(model.rates):
+            codes = codec.codes(squares, index)
+            error = codec.squares(codes, index).astype(np.float64) - grey(squares, model)
+            psnr = 10 * np.log10(255**2 / max(np.square(error).mean(), 1e-9))
+            used = sum(len(np.unique(column)) for c in codes for column in c.swapaxes(0, 1))
+            result[rate] = {"psnr_db": round(float(psnr), 4), "used": used}
+        return result
+
+    def fitting_steps(self, pictures: int) -> int:
+        return len(self.model.rates)
+
+    def export(
+        self, model: nn.Module, pictures: Sequence[np.ndarray], advance: Callable[[], None]
+    ) -> dict[str, Tensor]:
+        assert isinstance(model, System)
+        packed = pack_weights(model, model.exact)
+        shipped = self.kind(self.shape)
+        shipped.load_state_dict({name: stored_weights(value) for name, value in packed.items()})
+        generator = torch.Generator().manual_seed(self.config.seed)
+        crops = Crops(pictures, self.config.flip)
+        x = crops.batch(self.config.fitting, self.shape.side, generator)
+        squares = x.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+        priors = fit_priors(shipped, squares, advance)
+        tables = {k: torch.from_numpy(v.copy()) for k, v in prior_tensors(priors).items()}
+        return packed | tables
+
+
+def grey(squares: np.ndarray, model: System) -> np.ndarray:
+    """Squares (n, side, side, 3) as a system sees them."""
+    if model.config.channels == 3:
+        return squares
+    return squares.mean(-1, keepdims=True).round().astype(np.uint8)
+
+
+def fit_priors(
+    model: System, squares: np.ndarray, advance: Callable[[], None] = lambda: None
+) -> dict[str, LevelPrior]:
+    """The prior of each level with the fewest bytes, from squares (n, side, side, 3) uint8."""
+    codec = GridCodec(model, {}, torch.device("cpu"))
+    priors: dict[str, LevelPrior] = {}
+    for index in reversed(range(len(model.rates))):  # the most columns first
+        levels = model.levels(model.rates[index])
+        names = [level.name for level in levels]
+        if not set(names) <= set(priors):
+            codes = dict(zip(names, codec.codes(squares, index), strict=True))
+            sizes = {level.name: level.sizes for level in levels}
+            new = [name for name in names if name not in priors]
+            priors |= {name: fit(name, codes, sizes) for name in new}
+            network = model.network()
+            if network is not None:
+                own = embedding.fit(network, codes)
+                priors |= {name: own[name] for name in new if _is_better(own, priors, name, codes)}
+        advance()
+    return priors
+
+
+def _is_better(
+    own: Mapping[str, LevelPrior],
+    other: Mapping[str, LevelPrior],
+    level: str,
+    codes: Mapping[str, np.ndarray],
+) -> bool:
+    """Whether a level takes fewer bytes with the first of two priors. Both have seen the codes."""
+
+    def n_bytes(prior: LevelPrior) -> int:
+        coder = RangeEncoder()
+        prior.encode(coder, codes[level], codes)
+        return len(coder.finish())
+
+    return n_bytes(own[level]) < n_bytes(other[level])
