@@ -268,8 +268,7 @@ def test_a_missing_recipe_is_an_input_error(tmp_path: Path) -> None:
 
 
 def train(pictures: Path, out: Path, resume: bool = False) -> None:
-    recipe = run.read_recipe(None)
-    run.train_command(pictures, recipe, "vqcodec train", out, True, resume, None, "cpu", True)
+    run.train_command(pictures, None, (), out, True, resume, None, "cpu", True)
 
 
 @pytest.fixture

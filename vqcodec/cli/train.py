@@ -1,6 +1,5 @@
 """``vqcodec train``: a codec from a folder of pictures."""
 
-import shlex
 from pathlib import Path
 
 import click
@@ -61,13 +60,8 @@ def train(
     """
     if recipe is None and system is None and not smoke:
         raise click.UsageError("--recipe FILE, --system NAME or --smoke is needed")
-    from vqcodec.training.run import read_recipe, train_command
+    from vqcodec.training.run import train_command
 
     named = {"card.system": system, "shape.quantizer": quantizer}
     changes = [f"{key}={value}" for key, value in named.items() if value] + list(settings)
-    words = ["vqcodec", "train", data.resolve().name, "--out", out.resolve().name]
-    words += ["--recipe", str(recipe)] if recipe else []
-    words += [word for change in changes for word in ("--set", change)]
-    words += ["--smoke"] if smoke else []
-    chosen = read_recipe(recipe, changes)
-    train_command(data, chosen, shlex.join(words), out, smoke, resume, threads, device, quiet)
+    train_command(data, recipe, changes, out, smoke, resume, threads, device, quiet)

@@ -1,5 +1,6 @@
 """``vqcodec train``: a recipe and a folder of pictures to a codec."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -153,8 +154,8 @@ def read_pictures(
 
 def train_command(
     data: Path,
-    recipe: Recipe,
-    command: str,
+    path: Path | None,
+    changes: Sequence[str],
     out: Path,
     smoke: bool,
     resume: bool,
@@ -165,10 +166,11 @@ def train_command(
     """Train on the pictures in ``data`` and write a model to ``out``.
 
     ``out`` gets card.toml and weights.safetensors, and the checkpoint and log while training.
-    ``command`` stands in the card.
+    path, changes: see ``read_recipe``.
     """
     if device == "cuda":
         raise UsageError("training runs on the CPU only in this version")
+    recipe = read_recipe(path, changes)
     if smoke:
         recipe = recipe.smoke()
     config = recipe.config
@@ -206,12 +208,16 @@ def train_command(
             "sha256": export.write_weights(out, tensors),
         }
         how: dict[str, Any] = {"start": config.start} if config.start else {}
+        words = ["vqcodec", "train", data.resolve().name, "--out", out.resolve().name]
+        words += ["--recipe", str(path)] if path else []
+        words += [word for change in changes for word in ("--set", change)]
+        words += ["--smoke"] if smoke else []
         how |= {
             "pictures": len(pictures),
             "held_out": len(held),
             "steps": run.step,
             "seconds": round(run.seconds),
-            "command": command,
+            "command": shlex.join(words),
         }
         export.write_card(out, fields, how, [], run.task.sizes())
 
