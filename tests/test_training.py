@@ -325,14 +325,15 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_work(
 
 def test_a_device_that_cannot_train_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="CPU only"):
-        run.train_command(tmp_path, None, tmp_path, True, True, None, "cuda", True)
+        run.train_command(tmp_path, None, (), tmp_path, True, True, None, "cuda", True)
 
 
 def test_nothing_is_drawn_where_stderr_is_no_terminal(
     tmp_path: Path, few_steps: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_photos(tmp_path / "photos", 4, 1)
-    run.train_command(tmp_path / "photos", None, tmp_path / "model", True, True, None, "cpu", False)
+    out = tmp_path / "model"
+    run.train_command(tmp_path / "photos", None, (), out, True, True, None, "cpu", False)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and all(line.startswith("held out") for line in lines)
 
