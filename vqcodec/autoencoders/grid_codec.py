@@ -222,8 +222,8 @@ def load_priors(model: System, tensors: dict[str, np.ndarray]) -> dict[str, Leve
     priors: dict[str, LevelPrior] = {}
     for name, part in parts.items():
         if network is not None and "centroids" in part:
-            level = network.names.index(name)
-            priors[name] = EmbeddingPrior.from_tensors(network, level, part)
+            number = network.names.index(name)
+            priors[name] = EmbeddingPrior.from_tensors(network, number, part)
         else:
             priors[name] = GridPrior.from_tensors(part)
     return priors

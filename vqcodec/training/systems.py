@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,11 @@ def grey(squares: np.ndarray, model: System) -> np.ndarray:
 def fit_priors(
     model: System, squares: np.ndarray, advance: Callable[[], None] = lambda: None
 ) -> dict[str, LevelPrior]:
-    """The prior of each level with the fewest bytes, from squares (n, side, side, 3) uint8."""
+    """The prior of each level with the fewest bytes, from squares (n, side, side, 3) uint8.
+
+    A system's own prior competes with those of the grid on an eighth of the squares that neither
+    has seen.
+    """
     codec = GridCodec(model, {}, torch.device("cpu"))
     priors: dict[str, LevelPrior] = {}
     for index in reversed(range(len(model.rates))):  # the most columns first
@@ -140,26 +145,21 @@ def fit_priors(
             codes = dict(zip(names, codec.codes(squares, index), strict=True))
             sizes = {level.name: level.sizes for level in levels}
             new = [name for name in names if name not in priors]
-            priors |= {name: fit(name, codes, sizes) for name in new}
             network = model.network()
-            if network is not None:
-                own = embedding.fit(network, codes)
-                priors |= {name: own[name] for name in new if _is_better(own, priors, name, codes)}
+            if network is None:
+                priors |= {name: fit(name, codes, sizes) for name in new}
+            else:
+                seen = {name: grid[: -(len(squares) // 8)] for name, grid in codes.items()}
+                fresh = {name: grid[-(len(squares) // 8) :] for name, grid in codes.items()}
+                own = embedding.fit(network, seen)
+                for name in new:
+                    both: tuple[LevelPrior, ...] = (own[name], fit(name, seen, sizes))
+                    priors[name] = min(both, key=partial(_n_bytes, level=name, codes=fresh))
         advance()
     return priors
 
 
-def _is_better(
-    own: Mapping[str, LevelPrior],
-    other: Mapping[str, LevelPrior],
-    level: str,
-    codes: Mapping[str, np.ndarray],
-) -> bool:
-    """Whether a level takes fewer bytes with the first of two priors. Both have seen the codes."""
-
-    def n_bytes(prior: LevelPrior) -> int:
-        coder = RangeEncoder()
-        prior.encode(coder, codes[level], codes)
-        return len(coder.finish())
-
-    return n_bytes(own[level]) < n_bytes(other[level])
+def _n_bytes(prior: LevelPrior, level: str, codes: Mapping[str, np.ndarray]) -> int:
+    coder = RangeEncoder()
+    prior.encode(coder, codes[level], codes)
+    return len(coder.finish())
