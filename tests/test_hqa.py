@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqcodec.autoencoders import system
+from vqcodec.autoencoders import classes
 from vqcodec.autoencoders.hqa import HAM, HQA, HAMConfig, HQAConfig, Layer
 from vqcodec.quantizers.vq import distances, rows_of
 
@@ -91,7 +91,7 @@ def test_rates_are_layers_the_top_one_first() -> None:
 
 
 def test_the_systems_are_found_by_name() -> None:
-    assert system("hqa") == (HQA, HQAConfig) and system("ham") == (HAM, HAMConfig)
+    assert classes("hqa") == (HQA, HQAConfig) and classes("ham") == (HAM, HAMConfig)
 
 
 # --- Codes and pictures

@@ -141,7 +141,7 @@ def _load_ladder(card: Card, tensors: dict[str, torch.Tensor], device: torch.dev
 def _load_grids(card: Card, tensors: dict[str, torch.Tensor], device: torch.device) -> GridCodec:
     if card.system not in autoencoders.SYSTEMS:
         raise CodecError(f"{card.id}: this version does not know the system {card.system!r}")
-    kind, config = autoencoders.system(card.system)
+    kind, config = autoencoders.classes(card.system)
     model = kind(config.from_dict(card.shape))
     own = [name for name in tensors if not name.startswith(grid_codec.PRIOR)]
     _fill(model, {name: stored_weights(tensors.pop(name)) for name in own})

@@ -15,7 +15,7 @@ SYSTEMS: dict[str, tuple[str, str, str]] = {
 }
 
 
-def system(name: str) -> "tuple[type[System], type[Config]]":
+def classes(name: str) -> "tuple[type[System], type[Config]]":
     """The class of a system of the papers and that of its sizes. Raises KeyError."""
     module, model, config = SYSTEMS[name]
     found = import_module(f"vqcodec.autoencoders.{module}")

@@ -123,7 +123,7 @@ def _recipe(tables: dict[str, Any]) -> Recipe:
     if card["system"] not in autoencoders.SYSTEMS:
         known = ", ".join(["ladder", *autoencoders.SYSTEMS])
         raise ValueError(f"there is no system {card['system']!r}, but {known}")
-    sizes = autoencoders.system(card["system"])[1].from_dict(shape)
+    sizes = autoencoders.classes(card["system"])[1].from_dict(shape)
     return Recipe(card, replace(SystemTraining.from_dict(training), crop=sizes.side), sizes)
 
 

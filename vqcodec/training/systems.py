@@ -14,7 +14,7 @@ from vqcodec.autoencoders.grid_codec import GridCodec, prior_tensors, to_input
 from vqcodec.autoencoders.system import Config, System
 from vqcodec.fixedpoint import stored_weights
 from vqcodec.priors import embedding
-from vqcodec.priors.grid import LevelPrior
+from vqcodec.priors.grid import GridPrior, LevelPrior, uniform
 from vqcodec.priors.grid_fit import fit
 from vqcodec.rangecoder import RangeEncoder
 from vqcodec.training.data import Crops, at_least, centre, scaled
@@ -56,7 +56,7 @@ class SystemTask:
 
     def __init__(self, config: SystemTraining, name: str, shape: Config) -> None:
         self.config, self.shape = config, shape
-        self.kind = autoencoders.system(name)[0]
+        self.kind = autoencoders.classes(name)[0]
         self.model = self.kind(shape)
 
     def sizes(self) -> dict[str, Any]:
@@ -146,7 +146,11 @@ def fit_priors(
             sizes = {level.name: level.sizes for level in levels}
             new = [name for name in names if name not in priors]
             network = model.network()
-            if network is None:
+            if len(levels) == 1 and levels[0].grid == (1, 1) and len(levels[0].sizes) == 1:
+                # A file of one square is what such a rate point is for: with 256 codewords, all
+                # as likely, it has one byte; with any other prior often two.
+                priors[names[0]] = GridPrior([uniform(levels[0].sizes[0])])
+            elif network is None:
                 priors |= {name: fit(name, codes, sizes) for name in new}
             else:
                 seen = {name: grid[: -(len(squares) // 8)] for name, grid in codes.items()}

@@ -1,0 +1,193 @@
+"""Systems of the papers as codecs: mosaics, sections, files, rate points."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vqcodec import codec as codec_module
+from vqcodec import container, zoo
+from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
+from vqcodec.autoencoders.hqa import HQAConfig
+from vqcodec.codec import Codec, compress, decompress
+from vqcodec.errors import CodecError, FormatError, RateError, SizeError
+from vqcodec.image import Picture
+from vqcodec.training import export, run, systems
+
+TINY = HQAConfig(
+    side=16, channels=3, codebook=16, dim=4, encoder=(4, 4, 4), decoder=(4, 4, 4), places=4096
+)
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
+    return coarse.repeat(8, 0).repeat(8, 1)[:height, :width]
+
+
+def made(folder: Path, shape: HQAConfig = TINY) -> Codec:
+    """An untrained codec, from its files."""
+    torch.manual_seed(0)
+    task = systems.SystemTask(systems.SystemTraining(fitting=200), "hqa", shape)
+    x = torch.rand(64, shape.channels, shape.side, shape.side)
+    for stage in range(len(task.model.stages())):
+        task.model.begin(stage, x, torch.Generator().manual_seed(stage))
+    tensors = task.export(task.model, [photo(64, 64, seed) for seed in range(9)], lambda: None)
+    rates, points, _ = task.rates()
+    card = run.CARD | {"system": "hqa", "id": "tiny", "number": 9, "rates": rates}
+    card |= {"points": points, "sha256": export.write_weights(folder, tensors)}
+    export.write_card(folder, card, {}, [], task.sizes())
+    return zoo.load(zoo.read_card(folder), "cpu")
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    return made(tmp_path_factory.mktemp("tiny"))
+
+
+# --- mosaics --------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([8, 16, 32]))
+def test_a_mosaic_gives_the_picture_back(height: int, width: int, side: int) -> None:
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+    mosaic = Mosaic.of(height, width, side)
+    squares = mosaic.cut(pixels)
+    assert squares.shape == (mosaic.size, side, side, 3)
+    assert mosaic.size == -(-height // side) * -(-width // side)
+    assert np.array_equal(mosaic.join(squares, height, width), pixels)
+
+
+def test_padding_repeats_the_edge_alike_on_both_sides() -> None:
+    pixels = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28, 1)
+    (square,) = Mosaic.of(28, 28, 32).cut(pixels)
+    assert np.array_equal(square[2:30, 2:30], pixels)
+    assert (square[:2, 2:30] == pixels[0]).all() and (square[30:, 2:30] == pixels[-1]).all()
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=12)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), rate=st.integers(0, 2))
+def test_files_of_any_size_decode_to_the_codes_of_the_encoder(
+    codec: Codec, height: int, width: int, rate: int
+) -> None:
+    pixels = photo(height, width, 3)
+    coded = codec.system.encode(pixels, rate)
+    decoded = codec.system.decode(coded.sections, height, width, rate)
+    assert all(np.array_equal(a, b) for a, b in zip(decoded, coded.latent, strict=True))
+    name = codec.card.rate_name(rate)
+    data = compress(codec, Picture(pixels), name).data
+    out = decompress(codec, data).pixels
+    assert out.shape == pixels.shape
+    assert np.array_equal(out, codec.system.synthesize(coded.latent, height, width, rate))
+
+
+def test_the_batch_does_not_change_the_codes(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    squares = Mosaic.of(80, 80, 16).cut(photo(80, 80))
+    together = codec.system.codes(squares, 2)  # type: ignore[attr-defined]
+    monkeypatch.setattr("vqcodec.autoencoders.grid_codec.BATCH_PIXELS", 16 * 16 * 3)
+    apart = codec.system.codes(squares, 2)  # type: ignore[attr-defined]
+    assert all(np.array_equal(a, b) for a, b in zip(together, apart, strict=True))
+
+
+def test_each_rate_point_needs_about_four_times_the_bits_of_the_one_below(codec: Codec) -> None:
+    pixels = photo(160, 160)
+    sizes = [
+        sum(compress(codec, Picture(pixels), codec.card.rate_name(rate)).section_bytes)
+        for rate in range(3)
+    ]
+    assert 2 < sizes[1] / sizes[0] < 6 and 2 < sizes[2] / sizes[1] < 6
+
+
+def test_a_square_at_the_coarsest_rate_is_a_file_of_at_most_16_bytes(codec: Codec) -> None:
+    digits = made_at_1x1(codec)
+    for seed in range(20):
+        assert len(compress(digits, Picture(photo(16, 16, seed)[:, :, 0]), "8bit-1x1").data) <= 16
+
+
+_DIGITS: list[Codec] = []
+
+
+def made_at_1x1(codec: Codec) -> Codec:
+    if not _DIGITS:
+        folder = codec.card.path.parent / "digits"
+        folder.mkdir(exist_ok=True)
+        shape = HQAConfig(
+            side=16, channels=1, codebook=256, dim=4, encoder=(4,) * 4, decoder=(4,) * 4
+        )
+        _DIGITS.append(made(folder, shape))
+    return _DIGITS[0]
+
+
+def test_a_grey_system_says_that_the_colours_are_lost(codec: Codec) -> None:
+    digits = made_at_1x1(codec)
+    (note,) = compress(digits, Picture(photo(16, 16)), "8bit-1x1").notes
+    assert "colours are lost" in note
+    assert not compress(digits, Picture(photo(16, 16)[:, :, 0]), "8bit-1x1").notes
+
+
+# --- rate points ----------------------------------------------------------------------------------
+
+
+def test_a_rate_names_bits_and_grid_or_bits_alone_for_the_finest(codec: Codec) -> None:
+    assert codec.card.points == ["4bit-2x2", "4bit-4x4", "4bit-8x8"]
+    for index, name in enumerate(codec.card.points):
+        assert codec.rate_index(codec_module.parse_rate(name)) == index
+    assert codec.rate_index(codec_module.parse_rate("4bit")) == 2
+    for name in ("5bit", "4bit-3x3", "8bit-2x2"):
+        with pytest.raises(RateError, match=r"offers 4bit-2x2, 4bit-4x4, 4bit-8x8, not"):
+            codec.rate_index(codec_module.parse_rate(name))
+
+
+def test_sizes_and_qualities_find_their_rate_point(codec: Codec) -> None:
+    picture = Picture(photo(64, 64))
+    sizes = [len(compress(codec, picture, name).data) for name in codec.card.points]
+    assert compress(codec, picture, f"{sizes[1]}B").rate == "4bit-4x4"
+    assert compress(codec, picture, f"{sizes[2] - 1}B").rate == "4bit-4x4"
+    assert compress(codec, picture, f"{sizes[0]}B").rate == "4bit-2x2"
+    with pytest.raises(RateError, match="cannot be reached"):
+        compress(codec, picture, f"{sizes[0] - 1}B")
+    assert compress(codec, picture, "1dB").rate == "4bit-2x2"
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_a_rate_point_that_does_not_exist_is_refused(codec: Codec) -> None:
+    parsed = container.read(compress(codec, Picture(photo(16, 16)), "4bit").data)
+    header = container.Header(**{**parsed.header.__dict__, "rate": 3})
+    with pytest.raises(FormatError, match="rate point 3"):
+        decompress(codec, container.write(container.Container(header, parsed.sections)))
+
+
+def test_few_bytes_do_not_take_memory_for_a_large_picture(codec: Codec) -> None:
+    header = container.Header(9, codec.card.hash, 16000, 16000, 2)
+    with pytest.raises(SizeError):
+        decompress(codec, container.write(container.Container(header, (b"abc",))))
+
+
+def test_weights_of_another_shape_are_refused(codec: Codec, tmp_path: Path) -> None:
+    card = (codec.card.path / "card.toml").read_text()
+    weights = (codec.card.path / "weights.safetensors").read_bytes()
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    for old, new in (
+        ("dim = 4", "dim = 5"),
+        ("dim = 4", "dimension = 4"),
+        ("4bit-8x8", "4bit-9x9"),
+        ('system = "hqa"', 'system = "unheard-of"'),
+    ):
+        assert old in card
+        (tmp_path / "card.toml").write_text(card.replace(old, new))
+        with pytest.raises(CodecError):
+            zoo.load(zoo.read_card(tmp_path), "cpu")
+
+
+def test_a_codec_without_a_prior_is_refused(codec: Codec) -> None:
+    assert isinstance(codec.system, GridCodec)
+    with pytest.raises(KeyError):
+        GridCodec(codec.system.model, {}, torch.device("cpu")).encode(photo(16, 16), 0)
