@@ -213,6 +213,23 @@ def test_walking_anew_for_every_level_gives_the_same(
         assert np.array_equal(again, codes[name])
 
 
+def test_large_pictures_are_walked_in_parts_and_give_the_same(
+    priors: dict[str, EmbeddingPrior], codes: Codes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = written(priors, codes)
+    sizes: set[int] = set()
+    walk = ExactTopDown.walk
+    monkeypatch.setattr(
+        ExactTopDown, "walk", lambda self, squares: sizes.add(squares) or walk(self, squares)
+    )
+    monkeypatch.setattr(embedding, "REMEMBERED", 20)
+    assert written(priors, codes) == expected
+    assert sizes == {20, SQUARES - 40}
+    wrong = {**codes, "z4": codes["z4"][:-1]}
+    with pytest.raises(ValueError):
+        priors["z1"].encode(RangeEncoder(), codes["z1"], wrong)
+
+
 def test_a_walk_goes_on_where_it_stopped(
     priors: dict[str, EmbeddingPrior], codes: Codes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,11 +6,11 @@ every machine (see ``fixedpoint``). The class of a cell is the nearest of a few 
 integers, and each class has a table, made once from the codes of training squares.
 
 A network walks down the levels of a picture and remembers what it knows. Between two levels this
-state is kept in the picture's ``Remembering`` codes; where codes come without a memory, the walk
-starts anew, which is slower and gives the same.
+state is kept in the picture's ``Remembering`` codes; where codes come without a memory, or the
+picture is so large that it would not fit, the walk starts anew, which is slower and gives the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -23,9 +23,11 @@ from vqcodec.priors.tables import Tables
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder
 
 CLASSES = 256
-SAMPLED_CELLS = 1 << 16  # that the centroids are fitted to
+SAMPLED_SQUARES, SAMPLED_CELLS = 1 << 11, 1 << 16  # at most, that the centroids are fitted to
 ITERATIONS = 30
 STRENGTH = 16.0  # of the network's own opinion in the tables, in counts
+BATCH = 64  # squares that are walked at once in fitting
+REMEMBERED = 1 << 9  # squares whose state is kept: some 100 MB in a network of 64 channels
 MAX_DIMENSIONS = 1 << 11  # of an embedding: squared distances are integers below 2**53
 
 
@@ -118,6 +120,13 @@ class EmbeddingPrior:
             raise ValueError(f"{c} columns; a network's level has one")
         if len(self.centroids) == 1:  # as on top, where nothing is known
             return np.zeros(b * h * w, np.uint8)
+        if b > REMEMBERED:  # in parts, each walked anew, so that memory is bounded
+            parts = [slice(i, min(i + REMEMBERED, b)) for i in range(0, b, REMEMBERED)]
+            classes = [
+                self._classes((s.stop - s.start, c, h, w), {n: k[s] for n, k in known.items()})
+                for s in parts
+            ]
+            return np.concatenate(classes)
         embedding = self._walk(b, known).embedding()
         if embedding.shape[:3] != (b, h, w):
             raise ValueError(f"a grid of {h} x {w} cells does not belong to the level")
@@ -172,25 +181,40 @@ def fit(
     """
     rng = np.random.default_rng(seed)
     count = len(codes[network.names[0]])
-    embeddings: list[list[Tensor]] = [[] for _ in network.names]
-    for first in range(0, count, 64):
-        walk = network.walk(min(64, count - first))
-        for level, name in enumerate(network.names):
-            embeddings[level].append(walk.embedding().flatten(0, 2).float())
-            walk.put(codes[name][first : first + 64])
-    priors = {}
-    for level, name in enumerate(network.names):
-        rows = torch.cat(embeddings[level])
-        embeddings[level] = []
-        sample = rows[torch.from_numpy(rng.permutation(len(rows))[:SAMPLED_CELLS]).to(rows.device)]
+    drawn = rng.permutation(count)[:SAMPLED_SQUARES]
+    share = SAMPLED_CELLS / len(drawn)  # cells of each square that the centroids are fitted to
+    samples: list[list[Tensor]] = [[] for _ in network.names]
+    for level, rows, _ in _walked(network, codes, np.sort(drawn)):
+        n = round(share * BATCH)
+        chosen = torch.from_numpy(rng.permutation(len(rows))[:n])
+        samples[level].append(rows[chosen.to(rows.device)].float())
+    centroids, masses = [], []
+    for level, sample in enumerate(map(torch.cat, samples)):
+        centroids.append(cluster(sample, classes))
         opinion = network.probabilities(level, sample).double().cpu().numpy()
-        centroids = cluster(sample, classes)
-        mass = _sums(nearest(sample, centroids), opinion, len(centroids))
-        mass *= STRENGTH / mass.sum(1, keepdims=True)
-        hits = nearest(rows, centroids).astype(np.int64) * mass.shape[1] + codes[name].ravel()
-        mass += np.bincount(hits, minlength=mass.size).reshape(mass.shape)
-        priors[name] = EmbeddingPrior(network, level, centroids, pack(mass))
-    return priors
+        mass = _sums(nearest(sample, centroids[level]), opinion, len(centroids[level]))
+        masses.append(mass * STRENGTH / mass.sum(1, keepdims=True))
+    for level, rows, symbols in _walked(network, codes, np.arange(count)):
+        mass = masses[level]
+        seen = nearest(rows, centroids[level]).astype(np.int64) * mass.shape[1] + symbols
+        mass += np.bincount(seen, minlength=mass.size).reshape(mass.shape)
+    return {
+        name: EmbeddingPrior(network, level, centroids[level], pack(masses[level]))
+        for level, name in enumerate(network.names)
+    }
+
+
+def _walked(
+    network: Network, codes: Mapping[str, np.ndarray], squares: np.ndarray
+) -> Iterator[tuple[int, Tensor, np.ndarray]]:
+    """(level, embeddings (n, D), codes (n,)) of the chosen squares, in batches."""
+    for first in range(0, len(squares), BATCH):
+        batch = squares[first : first + BATCH]
+        walk = network.walk(len(batch))
+        for level, name in enumerate(network.names):
+            grid = codes[name][batch]
+            yield level, walk.embedding().flatten(0, 2), grid.ravel()
+            walk.put(grid)
 
 
 def cluster(rows: Tensor, count: int) -> np.ndarray:
