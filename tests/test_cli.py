@@ -39,6 +39,9 @@ class Card:
         {"rate": "8bit", "bpp": 0.527, "psnr_db": 32.08},
     )
 
+    def rate_name(self, index: int) -> str:
+        return f"{index / 256:.4g}bit"
+
 
 @dataclass
 class Compressed:
@@ -735,9 +738,13 @@ def test_train_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     args = ["train", "photos", "--out", "run", "--threads", "2"]
     assert run(*args, "--recipe", "r.toml").exit_code == 0
     assert run(*args, "--smoke", "--no-resume", "-q").exit_code == 0
+    named = ["--system", "hqa", "--quantizer", "diveq", "--set", "training.lr=1", "--set", "a=b"]
+    assert run(*args, *named).exit_code == 0
+    changes = ["card.system=hqa", "shape.quantizer=diveq", "training.lr=1", "a=b"]
     assert seen == [
-        (Path("photos"), Path("r.toml"), Path("run"), False, True, 2, "auto", False),
-        (Path("photos"), None, Path("run"), True, False, 2, "auto", True),
+        (Path("photos"), Path("r.toml"), [], Path("run"), False, True, 2, "auto", False),
+        (Path("photos"), None, [], Path("run"), True, False, 2, "auto", True),
+        (Path("photos"), None, changes, Path("run"), False, True, 2, "auto", False),
     ]
 
 

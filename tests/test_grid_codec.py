@@ -12,9 +12,10 @@ from vqcodec import codec as codec_module
 from vqcodec import container, zoo
 from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
 from vqcodec.autoencoders.hqa import HQAConfig
-from vqcodec.codec import Codec, compress, decompress
-from vqcodec.errors import CodecError, FormatError, RateError, SizeError
+from vqcodec.codec import Choices, Codec, compress, decompress, sample
+from vqcodec.errors import CodecError, FormatError, RateError, SizeError, UsageError
 from vqcodec.image import Picture
+from vqcodec.rangecoder import Draws
 from vqcodec.training import export, run, systems
 
 TINY = HQAConfig(
@@ -191,3 +192,45 @@ def test_a_codec_without_a_prior_is_refused(codec: Codec) -> None:
     assert isinstance(codec.system, GridCodec)
     with pytest.raises(KeyError):
         GridCodec(codec.system.model, {}, torch.device("cpu")).encode(photo(16, 16), 0)
+
+
+# --- choices of the decoder, samples --------------------------------------------------------------
+
+
+def test_a_seed_draws_the_same_picture_again_and_an_average_of_many_is_another(
+    codec: Codec,
+) -> None:
+    data = compress(codec, Picture(photo(40, 40)), "4bit-2x2").data
+    plain = decompress(codec, data).pixels
+    drawn = [decompress(codec, data, choices=Choices(seed=s)).pixels for s in (1, 1, 2)]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2]) and not np.array_equal(drawn[0], plain)
+    both = decompress(codec, data, choices=Choices(seed=1, average=2)).pixels
+    assert np.abs(both.astype(int) - drawn[0]).max() > 0
+    assert np.array_equal(decompress(codec, data).pixels, plain)
+
+
+def test_choices_that_a_codec_does_not_have_are_wrong_usage(codec: Codec) -> None:
+    data = compress(codec, Picture(photo(16, 16)), "4bit").data
+    with pytest.raises(UsageError, match="1 codes for each cell, not 2"):
+        decompress(codec, data, choices=Choices(columns=2))
+    photos = zoo.load(zoo.find(), "cpu")
+    data = compress(photos, Picture(photo(16, 16)), "6bit").data
+    with pytest.raises(UsageError, match="one way"):
+        decompress(photos, data, choices=Choices(seed=1))
+
+
+def test_samples_are_of_the_seed_and_of_the_size(codec: Codec) -> None:
+    for one in (codec, zoo.load(zoo.find(), "cpu")):
+        rate = one.card.points[-1] if one.card.points else "6bit"
+        first, again, other = (sample(one, rate, 40, 23, seed).pixels for seed in (1, 1, 2))
+        assert first.shape == (40, 23, 3)
+        assert np.array_equal(first, again) and not np.array_equal(first, other)
+    with pytest.raises(RateError):
+        sample(codec, "30dB", 16, 16, 0)
+
+
+def test_drawn_symbols_have_the_probabilities_of_their_table() -> None:
+    table = np.array([1 << 23, 1 << 22, 1, (1 << 22) - 1])
+    counts = np.bincount(Draws(0).decode(100_000, table), minlength=4) / 100_000
+    assert np.abs(counts - table / (1 << 24)).max() < 0.01

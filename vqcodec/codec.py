@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,8 +17,16 @@ from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.autoencoders.ladder_codec import LadderCodec
 from vqcodec.container import Box, Container, Header
-from vqcodec.errors import CodecError, FormatError, ImageError, RateError, SizeError
+from vqcodec.errors import (
+    CodecError,
+    FormatError,
+    ImageError,
+    RateError,
+    SizeError,
+    UsageError,
+)
 from vqcodec.fixedpoint import stored_weights
+from vqcodec.rangecoder import Draws, RangeDecoder
 from vqcodec.zoo import Card
 
 CLOSE_ENOUGH = 0.995  # of a size target: no need to search for the last bytes
@@ -85,7 +93,7 @@ class Coder(Protocol):
     def encode(self, pixels: np.ndarray, point: Any) -> Any: ...
     def decode(
         self,
-        sections: list[bytes],
+        sections: Sequence[bytes | RangeDecoder],
         height: int,
         width: int,
         point: Any,
@@ -333,15 +341,27 @@ def _bracket(
     return low, high
 
 
-def decompress(codec: Codec, data: bytes, levels: int | None = None) -> image.Picture:
+@dataclass(frozen=True)
+class Choices:
+    """How to decode where a system leaves a choice."""
+
+    columns: int | None = None  # read the first codes of each cell only: a progressive preview
+    seed: int | None = None  # draw what the decoder may choose, instead of the likeliest
+    average: int = 1  # mean of so many pictures drawn
+
+
+def decompress(
+    codec: Codec, data: bytes, levels: int | None = None, choices: Choices = Choices()
+) -> image.Picture:
     """Decode a file. With ``levels`` only the first levels are read: a preview.
 
-    Raises FormatError for a damaged file, and for one that is not of this codec.
+    Raises FormatError for a damaged file, and for one that is not of this codec; UsageError for
+    choices that the codec does not have.
     """
     parsed, point = _parse(codec, data, levels)
     header = parsed.header
     latent = codec.system.decode(list(parsed.sections), header.height, header.width, point)
-    pixels = codec.system.synthesize(latent, header.height, header.width, point)
+    pixels = _synthesize(codec, latent, header.height, header.width, point, choices)
     boxes = {box.type: box.payload for box in parsed.boxes}
     alpha = None
     if "ALPH" in boxes:
@@ -353,6 +373,44 @@ def decompress(codec: Codec, data: bytes, levels: int | None = None) -> image.Pi
         exif=boxes.get("EXIF"),
         deep="DEEP" in boxes,
     )
+
+
+def _synthesize(
+    codec: Codec, latent: Any, height: int, width: int, point: Any, choices: Choices
+) -> np.ndarray:
+    """pixels (height, width, 3) uint8."""
+    system = codec.system
+    if choices == Choices():
+        return system.synthesize(latent, height, width, point)
+    if not isinstance(system, GridCodec):
+        raise UsageError(f"{codec.card.id} has one way to decode a file")
+    if choices.columns is not None:
+        most = max(level.shape[1] for level in latent)
+        if choices.columns > most:
+            raise UsageError(f"the file has {most} codes for each cell, not {choices.columns}")
+        latent = [level[:, : choices.columns] for level in latent]
+    if choices.seed is None:
+        return system.synthesize(latent, height, width, point)
+    total = np.zeros((height, width, 3), np.float32)
+    generator = torch.Generator(system.device).manual_seed(choices.seed)
+    for _ in range(choices.average):
+        total += system.synthesize(latent, height, width, point, generator)
+    return np.rint(total / choices.average).astype(np.uint8)
+
+
+def sample(codec: Codec, rate: str, height: int, width: int, seed: int) -> image.Picture:
+    """A picture drawn from the prior, level by level, each given those before.
+
+    Raises RateError for a rate that is not a rate point.
+    """
+    wanted = parse_rate(rate)
+    if wanted.kind != "bit":
+        raise RateError(f"{rate!r} is of a file; a sample has a rate such as 8bit")
+    point = codec.system.point(codec.rate_index(wanted))
+    draws = Draws(seed)
+    sections = [draws] * codec.system.levels(point)
+    latent = codec.system.decode(sections, height, width, point)
+    return image.Picture(codec.system.synthesize(latent, height, width, point))
 
 
 def ideal_bits(codec: Codec, data: bytes) -> list[float]:

@@ -3,9 +3,10 @@
 Only this file and ``pillow``, which teaches Pillow to open and save .vqc files, import Pillow.
 """
 
+import math
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
@@ -154,6 +155,19 @@ def read_rgb(path: Path) -> np.ndarray:
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Pixels (h, w, 3) uint8 at another size, by Lanczos's filter."""
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def contact_sheet(pictures: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:
+    """Pictures (h, w, 3) of one size in rows, about as many as columns, white in between."""
+    h, w = pictures[0].shape[:2]
+    columns = -(-len(pictures) * h // math.isqrt(max(1, len(pictures) * h * w)))
+    columns = min(len(pictures), max(1, columns))
+    rows = -(-len(pictures) // columns)
+    sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
+    for index, pixels in enumerate(pictures):
+        top, left = index // columns * (h + gap), index % columns * (w + gap)
+        sheet[top : top + h, left : left + w] = pixels
+    return sheet
 
 
 def from_pillow(im: Image.Image) -> Picture:

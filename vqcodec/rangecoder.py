@@ -38,7 +38,7 @@ class Model:
     def __init__(self, table: np.ndarray) -> None:
         """table (K,) of integers. Raises ValueError where it is no table."""
         _check(table)
-        self.size, self.ready = len(table), _model(table)
+        self.size, self.ready, self.table = len(table), _model(table), table
 
 
 def _ready(table: "np.ndarray | Model") -> Model:
@@ -102,6 +102,24 @@ class RangeDecoder:
             return np.asarray(self._coder.decode(model.ready, count))
         except AssertionError as error:  # constriction's answer to a number beyond the last symbol
             raise FormatError("a payload does not fit its probability tables") from error
+
+
+class Draws(RangeDecoder):
+    """In place of a payload: each symbol is drawn with the probability of its table."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def decode(self, count: int, table: np.ndarray | Model) -> np.ndarray:
+        """See ``RangeDecoder``."""
+        ends = np.cumsum(_ready(table).table, dtype=np.int64)
+        numbers = self._random.integers(0, 1 << TABLE_BITS, count)
+        return np.searchsorted(ends, numbers, side="right").astype(np.int32)
+
+
+def open_section(section: bytes | RangeDecoder) -> RangeDecoder:
+    """The decoder of a payload, or the one that is given in its place."""
+    return section if isinstance(section, RangeDecoder) else RangeDecoder(section)
 
 
 def ideal_bits(symbols: np.ndarray, table: np.ndarray) -> float:

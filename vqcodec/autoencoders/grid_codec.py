@@ -16,7 +16,7 @@ from vqcodec.autoencoders.system import System
 from vqcodec.errors import FormatError, RateError
 from vqcodec.priors.embedding import EmbeddingPrior, Remembering
 from vqcodec.priors.grid import GridPrior, LevelPrior
-from vqcodec.rangecoder import RangeDecoder, RangeEncoder
+from vqcodec.rangecoder import RangeDecoder, RangeEncoder, open_section
 
 BATCH_PIXELS = 1 << 19  # go through the networks at once
 
@@ -165,7 +165,7 @@ class GridCodec:
 
     def decode(
         self,
-        sections: list[bytes],
+        sections: Sequence[bytes | RangeDecoder],
         height: int,
         width: int,
         index: int,
@@ -180,7 +180,7 @@ class GridCodec:
         levels = self.model.levels(self.model.rates[index])
         for level, payload in zip(levels, sections, strict=False):
             shape = (count, len(level.sizes), *level.grid)
-            coder = RangeDecoder(payload)
+            coder = open_section(payload)
             known[level.name], bits = self.priors[level.name].decode(coder, shape, known)
             if ideal is not None:
                 ideal.append(bits)

@@ -7,7 +7,7 @@ walk; they differ only in where the codes come from. Nothing that the walk sees 
 point rounding, so a file decodes to the same codes everywhere.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,7 +29,13 @@ from vqcodec.autoencoders.ladder import (
 from vqcodec.errors import FormatError, RateError
 from vqcodec.priors.classes import ClassTables, classify
 from vqcodec.priors.network import FixedCellNet, FixedFilm, apply_film, fixed_conv, fixed_linear
-from vqcodec.rangecoder import TABLE_BITS, RangeDecoder, RangeEncoder, ideal_bits
+from vqcodec.rangecoder import (
+    TABLE_BITS,
+    RangeDecoder,
+    RangeEncoder,
+    ideal_bits,
+    open_section,
+)
 from vqcodec.zoo import RATE_UNIT
 
 RATE_LOW, RATE_HIGH = 5 * RATE_UNIT, 10 * RATE_UNIT
@@ -262,7 +268,7 @@ class LadderCodec:
 
     def decode(
         self,
-        sections: list[bytes],
+        sections: Sequence[bytes | RangeDecoder],
         height: int,
         width: int,
         rate: RatePoint,
@@ -276,14 +282,14 @@ class LadderCodec:
         h, w = -(-height // 16), -(-width // 16)
         shape = (self.model.config.hyper, -(-h // 4), -(-w // 4))
         bits = [0.0] * len(sections)
-        coder = RangeDecoder(sections[0])
+        coder = open_section(sections[0])
         symbols = np.empty((shape[0], shape[1] * shape[2]), np.int32)
         for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
             row[:] = coder.decode(len(row), table)
             bits[0] += ideal_bits(row, table) if ideal is not None else 0.0
         z = torch.from_numpy(symbols).reshape(shape) - HYPER_SIZE // 2
         tables = ClassTables(self.class_tables, rate.size)
-        coders = [RangeDecoder(section) for section in sections[1:]]
+        coders = [open_section(section) for section in sections[1:]]
 
         def read(group: Group) -> Tensor:
             if group.level > len(coders):

@@ -32,6 +32,26 @@ _FORMATS = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm"]
     help="Decode the N coarsest levels only: a preview.",
 )
 @click.option(
+    "--codes",
+    "columns",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Use the first N codes of each cell only: a preview, of systems such as pqvae.",
+)
+@click.option(
+    "--sample",
+    "seed",
+    type=click.IntRange(0, 2**63 - 1),
+    metavar="SEED",
+    help="Draw what the decoder may choose, of systems such as hqa.",
+)
+@click.option(
+    "--average",
+    type=click.IntRange(1, 10000),
+    metavar="N",
+    help="The mean of N pictures drawn as by --sample.",
+)
+@click.option(
     "--index",
     "number",
     type=click.IntRange(min=1),
@@ -57,6 +77,9 @@ def decode(
     verbose: bool,
     codec_id: str | None,
     levels: int | None,
+    columns: int | None,
+    seed: int | None,
+    average: int | None,
     number: int | None,
     format_name: str | None,
 ) -> int:
@@ -109,10 +132,11 @@ def decode(
         card = zoo.for_header(content.header, codec_id)
         options.use_threads(threads)
         model = zoo.load(card, device)  # which keeps it
-        from vqcodec.codec import decompress
+        from vqcodec.codec import Choices, decompress
 
         begun = time.perf_counter()
-        picture = decompress(model, data, levels)
+        drawn = seed if average is None else seed or 0
+        picture = decompress(model, data, levels, Choices(columns, drawn, average or 1))
         if job.output == STDIO:
             stream = BytesIO()
             notes = image.write(picture, stream, format)

@@ -1,0 +1,64 @@
+"""``vqcodec sample``: pictures drawn from a codec's prior."""
+
+from pathlib import Path
+
+import click
+
+from vqcodec.cli import options
+from vqcodec.errors import OutputError
+
+
+@click.command()
+@click.argument("codec_id", metavar="CODEC")
+@click.option("--rate", metavar="RATE", help="A rate point such as 8bit.  [default: the finest]")
+@click.option(
+    "-n",
+    "--number",
+    type=click.IntRange(1, 10000),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="How many, side by side.",
+)
+@click.option(
+    "--size",
+    type=(click.IntRange(1, 4096), click.IntRange(1, 4096)),
+    metavar="W H",
+    help="Of each, in pixels.  [default: the codec's square, or 256 256]",
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("-o", "--output", metavar="OUT", type=options.PATH, required=True, help="A picture.")
+@click.option("--force", is_flag=True, help="Overwrite the output where it exists.")
+@options.device
+@options.threads
+def sample(
+    codec_id: str,
+    rate: str | None,
+    number: int,
+    size: tuple[int, int] | None,
+    seed: int,
+    output: Path,
+    force: bool,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Draw pictures from the prior of CODEC, an id or a folder, and write them side by side.
+
+    Their codes have the probabilities of the tables that the range coder uses.
+    """
+    from vqcodec import image, zoo
+
+    image.format_of(output)  # before the work
+    if output.exists() and not force:
+        raise OutputError(f"{output}: exists; --force overwrites it")
+    card = zoo.find(codec_id)
+    options.use_threads(threads)
+    model = zoo.load(card, device)
+    from vqcodec.codec import sample
+
+    side = card.shape.get("side", 32) if card.points else 256
+    width, height = size or (side, side)
+    name = rate or (card.points[-1] if card.points else "8bit")
+    pictures = [sample(model, name, height, width, seed + i) for i in range(number)]
+    sheet = image.contact_sheet([picture.pixels for picture in pictures])
+    image.write(image.Picture(sheet), output, image.format_of(output), force=force)
