@@ -91,7 +91,18 @@ def compress(codec: Card, picture: image.Picture, rate: str, strip: bool = False
     )
 
 
-def decompress(codec: Card, data: bytes, levels: int | None = None) -> image.Picture:
+@dataclass
+class Choices:
+    columns: int | None
+    seed: int | None
+    average: int
+
+
+SEEN: list[Choices] = []
+
+
+def decompress(codec: Card, data: bytes, levels: int | None, choices: Choices) -> image.Picture:
+    SEEN.append(choices)
     content = container.read(data, levels)
     shape = (content.header.height, content.header.width, *(() if content.header.grey else (3,)))
     if levels == 1:
@@ -115,6 +126,7 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         "codec": types.SimpleNamespace(
             parse_rate=parse_rate,
             compress=compress,
+            Choices=Choices,
             decompress=decompress,
             ideal_bits=lambda codec, data: [40.5, 99.0],
         ),
@@ -729,6 +741,23 @@ def test_models_lists_the_measured_points() -> None:
         assert word in text
     record = json.loads(run("models", "--json").stdout)
     assert record["id"] == "fake-1" and record["table"][1]["bpp"] == 0.527
+
+
+@pytest.mark.parametrize(
+    ("options", "choices"),
+    [
+        ((), Choices(None, None, 1)),
+        (("--codes", "4"), Choices(4, None, 1)),
+        (("--sample", "7"), Choices(None, 7, 1)),
+        (("--average", "14"), Choices(None, 0, 14)),
+        (("--average", "14", "--sample", "3"), Choices(None, 3, 14)),
+    ],
+)
+def test_decode_hands_its_choices_on(options: tuple[str, ...], choices: Choices) -> None:
+    draw("a.png")
+    assert run("encode", "a.png").exit_code == 0
+    assert run("decode", "a.vqc", "-o", "b.png", *options).exit_code == 0
+    assert SEEN[-1] == choices
 
 
 def test_train_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,7 @@ class Run:
         chosen = {id(p) for group in self.stages[stage] for p in group["params"]}
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) in chosen & self.trainable)
+            parameter.grad = None  # a finished stage's would count in the norm
         self.optimizer = torch.optim.AdamW(
             self.stages[stage], betas=(0.9, 0.99), weight_decay=self.config.weight_decay
         )
@@ -192,8 +193,13 @@ class Run:
         if not path.exists():
             return False
         state = torch.load(path, weights_only=True)
-        self._enter(state.get("stage", 0))
+        stage = state.get("stage", 0)
+        self.task.begin(stage, self.crops, self.generator)  # which the model may have to know
+        self._enter(stage)
         self.model.load_state_dict(state["model"])
+        for name, buffer in self.model.named_buffers():  # also those that do not ship
+            if name in state.get("buffers", {}):
+                buffer.copy_(state["buffers"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.ema, self.norms = state["ema"], state["norms"]
@@ -203,6 +209,7 @@ class Run:
     def save(self) -> None:
         state = {
             "model": self.model.state_dict(),
+            "buffers": dict(self.model.named_buffers()),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "ema": self.ema,

@@ -1,0 +1,173 @@
+"""Training the systems of the papers: stages, resuming, arrays, and the codec at the end."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vqcodec import codec, zoo
+from vqcodec.autoencoders import SYSTEMS, classes
+from vqcodec.autoencoders.hqa import HQAConfig
+from vqcodec.errors import InputError
+from vqcodec.image import Picture
+from vqcodec.training import data, run
+from vqcodec.training.data import Crops
+from vqcodec.training.loop import Run, TrainConfig
+from vqcodec.training.systems import SystemTask, SystemTraining
+
+SHAPE = HQAConfig(side=16, codebook=8, dim=4, encoder=(4, 4), decoder=(4, 4), places=1024)
+SHORT = SystemTraining(stage_steps=(3, 4), decay_steps=2, warmup_steps=1, batch=8, crop=16)
+
+
+def digits(count: int, seed: int = 0) -> np.ndarray:
+    """Bright bars on black, (count, 14, 14) uint8."""
+    rng = np.random.default_rng(seed)
+    pictures = np.zeros((count, 14, 14), np.uint8)
+    for picture in pictures:
+        top, left, height, width = rng.integers(1, 7, 4)
+        picture[top : top + height, left : left + width] = rng.integers(128, 256)
+    return pictures
+
+
+def new_run(folder: Path) -> Run:
+    pictures = list(np.repeat(digits(40)[..., None], 3, -1))
+    pictures = SHORT.pictures(pictures)
+    make = partial(lambda crops, generator: SystemTask(SHORT, "hqa", SHAPE))
+    return Run(SHORT, make, Crops(pictures, False), folder)
+
+
+# --- stages ---------------------------------------------------------------------------------------
+
+
+def test_each_stage_trains_its_own_layer_alone(tmp_path: Path) -> None:
+    training = new_run(tmp_path)
+    assert training.steps == 7
+    seen = []
+    for _ in range(7):
+        before = {k: v.clone() for k, v in training.model.state_dict().items()}
+        training.advance()
+        after = training.model.state_dict()
+        seen.append({k.split(".")[1] for k, v in before.items() if not torch.equal(v, after[k])})
+    assert all(layers == {"0"} for layers in seen[:3])
+    # When a stage begins, the averages of the layer before take its place.
+    assert all(layers == {"1"} for layers in seen[4:])
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_a_run_resumed_in_any_stage_is_bit_identical(tmp_path: Path, steps: int) -> None:
+    whole = new_run(tmp_path / "whole")
+    for _ in range(7):
+        whole.advance()
+    first = new_run(tmp_path / "parts")
+    for _ in range(steps):
+        first.advance()
+    first.save()
+    second = new_run(tmp_path / "parts")
+    assert second.resume()
+    for _ in range(7 - steps):
+        second.advance()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], value), name
+        assert torch.equal(second.ema[name], whole.ema[name]), name
+
+
+def test_steps_for_other_stages_than_there_are_are_an_input_error(tmp_path: Path) -> None:
+    wrong = replace(SHORT, stage_steps=(3, 4, 5))
+    with pytest.raises(InputError, match="names 3 stages; there are 2"):
+        Run(wrong, lambda c, g: SystemTask(wrong, "hqa", SHAPE), Crops([]), tmp_path)
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def test_arrays_name_what_is_held_out_or_their_bytes_do(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x_train=digits(9), x_test=digits(3, 1), y_train=np.zeros(9))
+    training, held_out = data.load_arrays(tmp_path / "a.npz")
+    assert len(training) == 9 and len(held_out) == 3
+    expected = np.repeat(digits(9)[..., None], 3, -1)
+    assert np.array_equal(np.stack(training), expected)
+    colour = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "b.npz", x=colour)
+    training, held_out = data.load_arrays(tmp_path / "b.npz")
+    assert len(training) + len(held_out) == 300 and 5 < len(held_out) < 40
+    assert all(data.is_held_out(x.tobytes()) for x in held_out)
+
+
+@pytest.mark.parametrize(
+    "arrays", [{"y": np.zeros(3)}, {"x": np.zeros((3, 8, 8))}, {"x": np.zeros((3, 8), np.uint8)}]
+)
+def test_other_arrays_are_an_input_error(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(InputError, match=r"a\.npz"):
+        data.load_arrays(tmp_path / "a.npz")
+    (tmp_path / "b.npz").write_bytes(b"no arrays")
+    with pytest.raises(InputError, match="cannot be read"):
+        data.load_arrays(tmp_path / "b.npz")
+
+
+def test_pictures_are_scaled_by_their_short_side_and_never_up() -> None:
+    pixels = np.zeros((60, 90, 3), np.uint8)
+    assert data.scaled(pixels, 20).shape == (20, 30, 3)
+    assert data.scaled(pixels, 0) is pixels and data.scaled(pixels, 61) is pixels
+    assert data.at_least(pixels[:10, :9], 16).shape == (16, 16, 3)
+    assert data.at_least(pixels, 16) is pixels
+    assert data.centre(pixels, 64).shape == (64, 64, 3)
+
+
+# --- from pictures to a codec ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_every_system_has_defaults_that_its_class_takes(name: str) -> None:
+    model, config = classes(name)
+    made = model(config())
+    assert made.rates and all(made.levels(rate) for rate in made.rates)
+    assert config.from_dict(config().to_dict()) == config()
+
+
+def test_arrays_become_a_codec_by_a_recipe_with_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fewer(config: TrainConfig) -> TrainConfig:
+        return replace(usual(config), steps=4, evaluate_steps=4)
+
+    usual = run.smoke_config
+    monkeypatch.setattr(run, "smoke_config", fewer)
+    np.savez(tmp_path / "bars.npz", x_train=digits(200), x_test=digits(9, 1))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        '[card]\nid = "bars"\nnumber = 99\nsystem = "hqa"\n[training]\nlr = 2e-3\nflip = false\n'
+        "[shape]\nside = 16\nencoder = [4, 4]\ndecoder = [4, 4]\ndim = 4\ncodebook = 8\n"
+    )
+    changes = ["shape.codebook=16", "training.seed=5", "card.title=Bars"]
+    out = tmp_path / "bars"
+    run.train_command(tmp_path / "bars.npz", recipe, changes, out, True, True, None, "cpu", True)
+    card = zoo.read_card(out)
+    assert (card.id, card.number, card.system, card.title) == ("bars", 99, "hqa", "Bars")
+    assert card.points == ["4bit-4x4", "4bit-8x8"] and card.shape["codebook"] == 16
+    assert "--set shape.codebook=16" in (out / "card.toml").read_text()
+    trained = zoo.load(card, "cpu")
+    picture = Picture(digits(1, 7)[0])
+    made = codec.compress(trained, picture, "4bit-8x8")
+    assert codec.decompress(trained, made.data).pixels.shape == (14, 14)
+    assert len(made.data) < 14 + 2 + 40
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("lr=1", "TABLE.KEY=VALUE"),
+        ("training.lr", "TABLE.KEY=VALUE"),
+        ("speed.lr=1", "TABLE.KEY=VALUE"),
+        ("training.lrr=1", "'lr' was meant"),
+        ("training.lr=fast", "lr is not a number"),
+        ("card.system=hqq", "no system 'hqq'"),
+    ],
+)
+def test_a_change_that_cannot_be_is_an_input_error(change: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        run.read_recipe(None, [change])
+    assert str(caught.value).startswith(f"{change}: ")
