@@ -9,8 +9,9 @@ start from codewords, whatever was lost above.
 HAM, after the hierarchical autoregressive models of De Fauw et al. 2019, as HQA's authors compare
 with it (appendix C.2): a layer gets the codewords of the layer below, and its decoder names them.
 
-Encoding and decoding compute in 64 bits, where no rounding error decides between two codewords: the
-same square has the same codes in any batch, and the same codes the same picture on any machine.
+Codes are chosen in 64 bits, by the decoder too, where no rounding error decides between two
+codewords: a square has the same codes in any batch, and the decoder chooses the same lower codes on
+any machine.
 """
 
 from collections.abc import Iterable
@@ -29,7 +30,7 @@ from vqcodec.quantizers.vq import VQ, distances, gumbel_softmax, planes_of, rows
 
 LAST_TEMPERATURE = 0.01
 LINES = {"sfdiveq"}  # quantizers whose codes are no codewords, from which a decoder could draw
-SHOWN = 8  # squares of a training batch whose decoded pixels are compared
+SHOWN = 4  # squares of a training batch whose decoded pixels are compared
 PLACES = 2**15  # of the finest grid, that go through the networks in 64 bits at once
 
 
@@ -261,14 +262,24 @@ class HQA(System):
             raise ValueError(f"{rate} needs one level of codes {grid}")
         return torch.cat([self._descend(p, index, generator) for p in code.split(self._at_once)])
 
-    def _descend(self, code: Tensor, index: int, generator: torch.Generator | None) -> Tensor:
-        """Codes (B, 1, h, w) of a layer -> x (B, channels, side, side)."""
+    def _descend(
+        self,
+        code: Tensor,
+        index: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> Tensor:
+        """Codes (B, 1, h, w) of a layer -> x (B, channels, side, side).
+
+        What decides about codes is computed in ``dtype``, pixels in the precision of the weights.
+        """
         while True:
             layer = self.layer(index)
-            out = run(layer.decoder, layer.quantizer.decode(code).double())
+            z = layer.quantizer.decode(code)
             if index == 0:
-                return out.to(layer.std.dtype)
-            code = self._code_below(index, out, generator)
+                x: Tensor = layer.decoder(z)
+                return x
+            code = self._code_below(index, run(layer.decoder, z.to(dtype)), generator)
             index -= 1
 
     def _code_below(self, index: int, out: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -336,18 +347,22 @@ class HQA(System):
             first = self.config.temperature
             layer.quantizer.inner.temperature = first + (LAST_TEMPERATURE - first) * progress
         y, target = self._task(x)
-        quantized = layer.quantizer(layer.encoder(y), generator)
+        z = layer.encoder(y)
+        quantized = layer.quantizer(z, generator)
         out = layer.decoder(quantized.z)
         compare = F.mse_loss if target.is_floating_point() else F.cross_entropy
         error = compare(out, target)
-        shown = x[:SHOWN] if self.training else x
         with torch.no_grad():
-            mse = F.mse_loss(self.decode(list(self.encode(shown, rate)), rate), shown)
+            if self.training:
+                x = x[:SHOWN]
+                x_hat = self._descend(layer.quantizer.encode(z[:SHOWN]), self.stage, None, x.dtype)
+            else:
+                x_hat = self.decode(list(self.encode(x, rate)), rate)
             hits = use.counts(quantized.codes, self.config.codebook)
         return {
             "loss": error + quantized.loss,
             "error": error.detach(),
-            "mse": mse,
+            "mse": F.mse_loss(x_hat, x),
             "perplexity": use.perplexity(hits)[0],
         }
 
