@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vqcodec import fixedpoint
+from vqcodec.autoencoders.grid_codec import GridCodec, load_priors, prior_tensors
 from vqcodec.autoencoders.rrvq import RRVQ, ExactTopDown, RRVQConfig
 from vqcodec.errors import FormatError
 from vqcodec.priors import embedding
@@ -342,3 +343,22 @@ def test_centroids_and_tables_have_to_fit(network: ExactTopDown) -> None:
     ):
         with pytest.raises(ValueError):
             EmbeddingPrior(network, 1, j, packed)
+
+
+# --- in files -------------------------------------------------------------------------------------
+
+
+def test_sections_decode_to_the_codes_and_any_prefix_to_a_preview(
+    model: RRVQ, priors: dict[str, EmbeddingPrior]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 40, 3), np.uint8)
+    codec = GridCodec(model, dict(priors), torch.device("cpu"))
+    coded = codec.encode(pixels, 0)
+    assert len(coded.sections) == 4 and coded.latent[0].shape == (6, 1, 1, 1)
+    tensors = prior_tensors(codec.priors)
+    again = GridCodec(model, load_priors(model, tensors), torch.device("cpu"))
+    for n in range(1, 5):
+        decoded = again.decode(coded.sections[:n], 23, 40, 0)
+        for mine, other in zip(decoded, coded.latent, strict=False):
+            assert np.array_equal(mine, other)
+        assert again.synthesize(decoded, 23, 40, 0).shape == (23, 40, 3)
