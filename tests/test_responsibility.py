@@ -225,6 +225,15 @@ def test_the_uniform_prior_charges_log_k_less_the_entropy() -> None:
     assert quantizer.eval()(e, quantizer.uniform()).bits.item() == pytest.approx(4 * math.log2(5))
 
 
+def test_the_expected_vector_is_the_mean_of_many_draws() -> None:
+    quantizer = mixture()
+    e = latents(1, 3, 1, 1)
+    draws = quantizer.decode(quantizer.sample(e.expand(4000, -1, -1, -1), seeded(0))).flatten(1)
+    error = draws.std(0) / math.sqrt(4000)
+    assert ((draws.mean(0) - quantizer.expected(e).flatten()).abs() < 4 * error).all()
+    assert error.max() > 0.005  # so that the draws do differ
+
+
 def test_without_bits_back_the_rate_is_the_cross_entropy() -> None:
     quantizer = mixture().train()
     e_q, e_p = latents(3, 3, 2, 2), latents(3, 3, 2, 2, seed=1)

@@ -34,6 +34,7 @@ from vqcodec.quantizers import usage
 from vqcodec.quantizers.responsibility import Responsibility
 from vqcodec.quantizers.vq import rows_of
 
+SHARPEN_FROM = 0.4  # of the training: before, the rate is the KL divergence of the paper
 SPREAD = 0.5  # standard deviation of each channel of an embedding at first, in those of a codeword
 
 
@@ -54,7 +55,7 @@ class RRVQConfig(Config):
     learn_variances: bool = True  # False: all are 1 (rVQ, Eq. 2)
     temperature: float = 1.0  # of the relaxed samples at first ...
     last_temperature: float = 0.5  # ... and at the end of training
-    last_bits_back: float = 0.0  # 1 at first: share of q's entropy that the rate does not count
+    last_bits_back: float = 0.0  # share of q's entropy that the rate leaves out at last; 1 at first
     free_bits: float = 0.0  # of a code: no lower rate is rewarded
 
     def check(self) -> None:
@@ -285,9 +286,10 @@ class RRVQ(System):
         self, codes: list[Tensor | None], rate: str, generator: torch.Generator | None = None
     ) -> Tensor:
         """See ``System.decode``. Codes of withheld levels come from the prior p(z_l | z_>l): with a
-        ``generator`` they are drawn, and without they are the most probable ones. A tensor
-        (B, 0, h, w) also stands for a withheld level, so that whole pictures can be drawn; where
-        all are None, one is. Raises ValueError for codes of another shape or outside of a codebook.
+        ``generator`` they are drawn, and without the mean of their codewords takes their place,
+        which shows less than a draw but is nearer to the picture. A tensor (B, 0, h, w) also stands
+        for a withheld level, so that whole pictures can be drawn; where all are None, one is.
+        Raises ValueError for codes of another shape or outside of a codebook.
         """
         levels = self.levels(rate)
         if len(codes) != len(levels):
@@ -308,7 +310,9 @@ class RRVQ(System):
         def choose(layer: int, d: Tensor, e_p: Tensor) -> Tensor:
             codebook, known = self.codebook(layer), given[layer]
             if known is None:
-                known = codebook.sample(e_p, generator) if generator else codebook.encode(e_p)
+                if generator is None:
+                    return codebook.expected(e_p)
+                known = codebook.sample(e_p, generator)
             return codebook.decode(known)
 
         return self._descend(count, choose)
@@ -320,6 +324,8 @@ class RRVQ(System):
         """
         self._check_pixels(x)
         first, last = self.config.temperature, self.config.last_temperature
+        # Not from the start: a layer whose posterior gets sharp before it is of use never will be.
+        sharpening = max(0.0, (progress - SHARPEN_FROM) / (1 - SHARPEN_FROM))
         d_bars = self.bottom_up(x)
         rates: dict[str, Tensor] = {}
         perplexities: list[Tensor] = []
@@ -328,7 +334,7 @@ class RRVQ(System):
             posterior = self._posterior(layer)
             codebook = posterior.codebook
             codebook.temperature = first + (last - first) * progress
-            codebook.bits_back = 1 + (self.config.last_bits_back - 1) * progress
+            codebook.bits_back = 1 + (self.config.last_bits_back - 1) * sharpening
             e_q = posterior(d_bars[layer], d)
             quantized = codebook(e_q, codebook.log_responsibilities(e_p), generator)
             rates[f"kl.{self._levels[layer].name}"] = quantized.bits

@@ -171,6 +171,11 @@ class Responsibility(nn.Module):
         # The largest of logits with Gumbel noise is an exact draw.
         return _relaxed(self.logits(e), 1.0, generator).argmax(-1)[:, None]
 
+    def expected(self, e: Tensor) -> Tensor:
+        """e (B, D, H, W) -> the mean of all codewords under its responsibilities, likewise."""
+        weights = self.log_responsibilities(e).exp().movedim(1, -1)  # (B, H, W, K)
+        return (weights @ self.means.to(weights.dtype)).movedim(-1, 1)
+
     def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
         """codes (B, 1, H, W) -> means (B, D, H, W); zeros with ``upto=0``."""
         z = F.embedding(codes[:, 0], self.means).movedim(-1, 1).contiguous()
