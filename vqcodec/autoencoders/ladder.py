@@ -17,7 +17,6 @@ codewords covers a range of 10240 units, so step(N) = 10240 / 2**N.
 
 from dataclasses import dataclass
 from math import pi, sqrt
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from vqcodec.fixedpoint import log2_magnitude
 from vqcodec.priors.network import CellNet, Film, start_small
 from vqcodec.quantizers.depthwise import straight_through
+from vqcodec.quantizers.gradients import clamp
 from vqcodec.settings import Settings
 
 RANGE = 10240.0  # units of the latent that a codebook covers
@@ -231,7 +231,7 @@ class HyperAnalysis(nn.Module):
         x = context_inputs(y, std[: self.channels], step[:, None, None, None], linear=False)
         x = F.leaky_relu(self.film(self.enter(x), t), 1 / 8)
         x = F.leaky_relu(self.second(F.leaky_relu(self.first(x), 1 / 8)), 1 / 8)
-        return _Clamp.apply(self.leave(x), -HYPER_SIZE / 2 + 0.5, HYPER_SIZE / 2 - 1.5)
+        return clamp(self.leave(x), -HYPER_SIZE / 2 + 0.5, HYPER_SIZE / 2 - 1.5)
 
 
 class HyperSynthesis(nn.Module):
@@ -278,24 +278,9 @@ def context_inputs(y: Tensor, std: Tensor, step: Tensor, linear: bool) -> Tensor
     return torch.cat((values, magnitude), 1)
 
 
-class _Clamp(torch.autograd.Function):
-    """clamp whose gradient passes where it leads back into the interval, and only there."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
-        ctx.save_for_backward(x < low, x > high)
-        return x.clamp(low, high)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        below, above = ctx.saved_tensors
-        outward = (below & (grad > 0)) | (above & (grad < 0))
-        return grad.masked_fill(outward, 0.0), None, None
-
-
 def clamp_scale(log2_scale: Tensor) -> Tensor:
     """Into the range of the scale classes."""
-    return _Clamp.apply(log2_scale, MIN_LOG2_SCALE, MAX_LOG2_SCALE)
+    return clamp(log2_scale, MIN_LOG2_SCALE, MAX_LOG2_SCALE)
 
 
 def anchors(h: int, w: int, device: torch.device) -> Tensor:

@@ -13,31 +13,16 @@ all variances 1 this is the relaxed VQ of Eq. 2, ``learn_variances=False``.
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.quantizers import Quantized
+from vqcodec.quantizers.gradients import clamp
 from vqcodec.quantizers.vq import gumbel_softmax, rows_of
 
 MAX_LOG_VARIANCE = 6.0  # nats: standard deviations from 1/20 to 20 times that of a latent
-
-
-class _Clamp(torch.autograd.Function):
-    """clamp whose gradient passes where it leads back into the interval, and only there."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
-        ctx.save_for_backward(x < low, x > high)
-        return x.clamp(low, high)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        below, above = ctx.saved_tensors
-        outward = (below & (grad > 0)) | (above & (grad < 0))
-        return grad.masked_fill(outward, 0.0), None, None
 
 
 def kl(log_q: Tensor, log_p: Tensor) -> Tensor:
@@ -99,10 +84,7 @@ class Responsibility(nn.Module):
 
     def log_variances(self) -> Tensor:
         """(K, D) nats, within +-MAX_LOG_VARIANCE."""
-        log_variances: Tensor = _Clamp.apply(
-            self.raw_log_variances, -MAX_LOG_VARIANCE, MAX_LOG_VARIANCE
-        )
-        return log_variances
+        return clamp(self.raw_log_variances, -MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
 
     def logits(self, e: Tensor) -> Tensor:
         """e (B, D, H, W) -> Gaussian log-densities (B, K, H, W), nats; a constant is left out."""
