@@ -9,6 +9,7 @@ point rounding, so a file decodes to the same codes everywhere.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +85,7 @@ class RatePoint:
         """Rate variable of the FiLM layers, exact in binary."""
         return (self.bits - BITS_CENTRE) / 2
 
-    @property
+    @cached_property  # its square roots take 50 microseconds, and every channel asks for it
     def power(self) -> int:
         """floor(2**N * 2**32), exactly."""
         return fixedpoint.exp2_fixed(self.index, 8)
