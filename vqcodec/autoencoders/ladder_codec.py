@@ -27,6 +27,7 @@ from vqcodec.autoencoders.ladder import (
     anchors,
     mean_unit,
 )
+from vqcodec.autoencoders.synthesis import FoldedSynthesis
 from vqcodec.errors import FormatError, RateError
 from vqcodec.priors.classes import ClassTables, classify
 from vqcodec.priors.network import FixedCellNet, FixedFilm, apply_film, fixed_conv, fixed_linear
@@ -133,6 +134,7 @@ class LadderCodec:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.std, self.mean_unit, self.log2_std = units.tolist()
         self.hyper_tables, self.class_tables = hyper_tables, class_tables
+        self._folded: tuple[RatePoint, FoldedSynthesis] | None = None
         # What a hyper cell costs at least, in each band, in 1/16 bit
         cheapest = TABLE_BITS - np.log2(hyper_tables.max(-1).astype(np.float64))
         self._cell_cost = np.floor(16 * cheapest.sum(-1)).astype(int).tolist()
@@ -189,17 +191,23 @@ class LadderCodec:
         """latent (h * w, c) in steps -> pixels (height, width, 3) uint8."""
         h, w = -(-height // 16), -(-width // 16)
         pixels = np.empty((height, width, 3), np.uint8)
-        t = torch.tensor([rate.t], device=self.device)
+        synthesis = self._synthesis(rate)
         grid = latent.reshape(h, w, -1)
         for inner, outer, crop in _tiles(h, w):
-            y = grid[outer[0], outer[1]].permute(2, 0, 1)[None] * rate.step
-            x = self.model.synthesis(y, t, self.model.std)
             rows, columns = (slice(16 * c.start, 16 * c.stop) for c in crop)
-            x = x[0, :, rows, columns].round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
+            x = synthesis(grid[outer[0], outer[1]])[rows, columns]
             rows, columns = (slice(16 * s.start, 16 * s.stop) for s in inner)
             target = pixels[rows, columns]
             target[:] = x[: target.shape[0], : target.shape[1]].cpu().numpy()
         return pixels
+
+    def _synthesis(self, rate: RatePoint) -> FoldedSynthesis:
+        """That of the last call where the rate point is the same: folding takes milliseconds."""
+        if self._folded is None or self._folded[0] != rate:
+            model, channels = self.model, self.model.config.coded_channels(rate.bits)
+            folded = FoldedSynthesis(model.synthesis, model.std, rate.t, rate.step, channels)
+            self._folded = rate, folded
+        return self._folded[1]
 
     # --- codes: exact -----------------------------------------------------------------------------
 

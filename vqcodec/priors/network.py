@@ -21,11 +21,16 @@ class Film(nn.Module):
         self.linear = nn.Linear(3, 2 * channels, bias=False)
         nn.init.zeros_(self.linear.weight)
 
+    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """t (B,) -> scale and shift, each (B, C)."""
+        powers = torch.stack((t, t * t, t * t * t), 1)
+        scale, shift = self.linear(powers).chunk(2, 1)
+        return 1 + scale, shift
+
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x (B, C, h, w), t (B,) -> (B, C, h, w)."""
-        powers = torch.stack((t, t * t, t * t * t), 1)
-        scale, shift = self.linear(powers)[:, :, None, None].chunk(2, 1)
-        return x * (1 + scale) + shift
+        scale, shift = self.at(t)
+        return x * scale[:, :, None, None] + shift[:, :, None, None]
 
 
 class FixedFilm:
