@@ -37,17 +37,17 @@ def test_a_linear_map_is_exact_rational_arithmetic(
     generator = torch.Generator().manual_seed(seed)
     x, bias = integers(generator, n, inputs, bits=bits), integers(generator, 3)
     weight = integers(generator, 3, inputs, bits=15)
-    result = FixedLinear(weight / 2**12, bias / 2**10)(x / 2**10) * 2**10
+    result = FixedLinear(weight / 2**12, bias / 2**10)(x)
     for row, out in zip(x.long().tolist(), result.tolist(), strict=True):
         for w, b, value in zip(weight.long().tolist(), bias.long().tolist(), out, strict=True):
-            total = sum(p * q for p, q in zip(row, w, strict=True)) + (b << 12)  # * 2**-22
+            total = sum(p * q for p, q in zip(row, w, strict=True)) + (b << 12)  # * 2**-12
             half_up = (total + (1 << 11)) >> 12
             assert value == max(-LIMIT, min(LIMIT, half_up))
 
 
 def test_same_sums_for_any_order_threads_and_layout(two_threads: None) -> None:
     generator = torch.Generator().manual_seed(1)
-    x = integers(generator, 700, 300, bits=16) / 2**10
+    x = integers(generator, 700, 300, bits=16)
     weight, bias = torch.randn(40, 300, generator=generator), torch.randn(40, generator=generator)
     linear = FixedLinear(weight, bias)
     expected = linear(x)
@@ -60,7 +60,7 @@ def test_same_sums_for_any_order_threads_and_layout(two_threads: None) -> None:
     by_hand = torch.zeros(700, 40, dtype=torch.float64)
     for column in order.tolist():
         by_hand += x[:, column, None] * fixedpoint.round_weights(weight)[:, column]
-    by_hand += fixedpoint.round_activations(bias.double())
+    by_hand += fixedpoint.round_activations(bias.double() * 2**10)
     assert torch.equal(fixedpoint.round_activations(by_hand), expected)
     torch.set_num_threads(1)
     assert torch.equal(linear(x), expected)
@@ -76,8 +76,8 @@ def test_weights_too_large_for_53_bits_are_refused() -> None:
 
 
 def test_activations_round_half_up_and_clip() -> None:
-    units = torch.tensor([0.5, -0.5, 1.5, -1.5, 0.49, 2.0**21, -(2.0**21)], dtype=torch.float64)
-    result = fixedpoint.round_activations(units / 2**10) * 2**10
+    x = torch.tensor([0.5, -0.5, 1.5, -1.5, 0.49, 2.0**21, -(2.0**21)], dtype=torch.float64)
+    result = fixedpoint.round_activations(x)
     assert result.tolist() == [1, 0, 2, -1, 0, LIMIT, -LIMIT]
 
 
@@ -88,10 +88,19 @@ def test_weights_round_to_the_nearest_multiple() -> None:
     assert (rounded - weights).abs().max() <= 2**-13
 
 
-def test_leaky_relu_is_the_rounded_maximum() -> None:
-    x = torch.arange(-4096, 4097).double() / 2**10
-    expected = torch.where(x > 0, x * 2**10, torch.floor(x * 2**7 + 0.5)) / 2**10
-    assert torch.equal(fixedpoint.leaky_relu(x.clone()), expected)
+def test_leaky_relu_rounds_its_input_and_then_the_maximum() -> None:
+    x = torch.cat((torch.arange(-(2**16), 2**16) / 2**9, torch.arange(-20, 20) * 2.0**18)).double()
+    y = fixedpoint.round_activations(x.clone())
+    expected = torch.where(y > 0, y, torch.floor(y / 8 + 0.5))
+    assert torch.equal(fixedpoint.leaky_relu(x + 0.5), expected)
+
+
+def test_an_activated_linear_map_is_the_leaky_relu_of_the_map() -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = integers(generator, 300, 20, bits=12)
+    linear = FixedLinear(torch.randn(30, 20, generator=generator), torch.zeros(30))
+    y = linear(x)
+    assert torch.equal(linear.activated(x), torch.where(y > 0, y, torch.floor(y / 8 + 0.5)))
 
 
 @given(st.integers(-LIMIT, LIMIT))
@@ -103,6 +112,12 @@ def test_log2_magnitude_is_exact(units: int) -> None:
     expected = (exponent - 1 + u / 2**exponent) / 4
     result = fixedpoint.log2_magnitude(torch.tensor(units / 2**10, dtype=torch.float64)).item()
     assert Fraction(result) == expected
+
+
+def test_log2_magnitude_in_units_is_log2_magnitude_rounded() -> None:
+    x = torch.arange(-(2**21), 2**21 + 1) / 2**10  # all multiples of 2**-10 up to 2**11
+    expected = fixedpoint.round_activations(fixedpoint.log2_magnitude(x.double()) * 2**10)
+    assert torch.equal(fixedpoint.log2_magnitude_units(x).double(), expected)
 
 
 def test_log2_magnitude_is_monotone_continuous_and_near_the_logarithm() -> None:
@@ -138,7 +153,7 @@ def test_exp2_fixed_is_the_floor(numerator: int, k: int, bits: int) -> None:
 @given(SEEDS, st.integers(1, 7), st.integers(1, 7))
 def test_a_fixed_convolution_is_conv2d_on_the_grid(seed: int, h: int, w: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    grid = integers(generator, h, w, 5, bits=14) / 2**10
+    grid = integers(generator, h, w, 5, bits=14)
     weight = torch.randn(4, 5, 3, 3, generator=generator)
     bias = torch.randn(4, generator=generator)
     cells = torch.randperm(h * w, generator=generator)
@@ -146,7 +161,7 @@ def test_a_fixed_convolution_is_conv2d_on_the_grid(seed: int, h: int, w: int) ->
     reference = torch.nn.functional.conv2d(
         grid.permute(2, 0, 1)[None],
         fixedpoint.round_weights(weight),
-        fixedpoint.round_activations(bias.double()),
+        fixedpoint.round_activations(bias.double() * 2**10),
         padding=1,
     )[0]
     reference = fixedpoint.round_activations(reference.permute(1, 2, 0).reshape(h * w, 4).clone())
@@ -155,7 +170,7 @@ def test_a_fixed_convolution_is_conv2d_on_the_grid(seed: int, h: int, w: int) ->
 
 def test_the_chunk_size_of_a_convolution_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(3)
-    grid = (integers(generator, 9, 11, 6, bits=13) / 2**10).float()
+    grid = integers(generator, 9, 11, 6, bits=13).float()
     weight = torch.randn(3, 6, 3, 3, generator=generator)
     conv = FixedConv3x3(weight.to(memory_format=torch.channels_last), torch.zeros(3))
     cells = torch.arange(99)
@@ -168,7 +183,7 @@ def test_the_chunk_size_of_a_convolution_does_not_matter(monkeypatch: pytest.Mon
 @given(SEEDS, st.integers(1, 4), st.integers(1, 5), st.integers(1, 5))
 def test_grids_of_a_batch_do_not_see_each_other(seed: int, b: int, h: int, w: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    grids = (integers(generator, b, h, w, 4, bits=14) / 2**10).float()
+    grids = integers(generator, b, h, w, 4, bits=14).float()
     conv = FixedConv3x3(torch.randn(4, 4, 3, 3, generator=generator), torch.zeros(4))
     one_by_one = torch.stack([conv.everywhere(grid) for grid in grids])
     assert torch.equal(conv.everywhere(grids), one_by_one)
@@ -182,7 +197,7 @@ def test_grids_of_a_batch_do_not_see_each_other(seed: int, b: int, h: int, w: in
 
 
 def test_leaky_relu_is_exact_in_float32() -> None:
-    x = torch.arange(-LIMIT, LIMIT + 1, 7) / 2**10
+    x = torch.arange(-LIMIT, LIMIT + 1, 7).float()
     assert torch.equal(fixedpoint.leaky_relu(x).double(), fixedpoint.leaky_relu(x.double()))
 
 

@@ -324,7 +324,7 @@ def test_clusters_are_found() -> None:
     generator = torch.Generator().manual_seed(0)
     middles = torch.tensor([[0.0, 0.0], [8.0, 1.0], [-3.0, 9.0]])
     rows = middles.repeat(100, 1) + 0.1 * torch.randn(300, 2, generator=generator)
-    rows = fixedpoint.round_activations(rows.double())
+    rows = fixedpoint.round_activations(rows.double() * 2**10) / 2**10
     found = cluster(rows, 3) / 2**10
     assert found.shape == (3, 2)
     assert np.abs(found[:, None] - middles.numpy()).max(-1).min(0).max() < 0.1

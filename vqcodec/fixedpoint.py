@@ -2,32 +2,32 @@
 
 A network may shape the probabilities of the range coder only if its output never differs. Floating
 point sums do differ, with the order of summation, so here no sum ever rounds: weights are multiples
-of 2**-12, activations are multiples of 2**-10 of magnitude at most 2**10, both held in float64.
-Each product is then an integer times 2**-22, and as long as the magnitudes of all products of one
-output add up to less than 2**53 * 2**-22, every partial sum is representable: any order of
-summation, any number of threads, and fused multiply-adds give the same float64. ``FixedLinear``
-checks that bound when it is made. After each sum the activation is rounded to its grid again.
+of 2**-12, and activations are integers of magnitude at most 2**20, which count units of 2**-10;
+both are held in float64. Each product is then an integer times 2**-12, and as long as the
+magnitudes of all products of one output add up to less than 2**53 * 2**-12, every partial sum is
+representable: any order of summation, any number of threads, and fused multiply-adds give the same
+float64. ``FixedLinear`` checks that bound when it is made. After each sum the activation is rounded
+to an integer again.
 
 Grids are (h, w, channels) tensors, or (B, h, w, channels) for B of one size, so that a cell's
 vector is contiguous in memory. They are kept in float32, which holds any activation exactly, and
-widened to float64 a chunk of cells at a time. ``leaky_relu`` is exact in both.
+widened to float64 for one layer at a time. ``leaky_relu`` is exact in both.
 """
 
 from collections.abc import Callable, Iterator
 from math import isqrt
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 WEIGHT_BITS = 12
 ACTIVATION_BITS = 10
-ACTIVATION_LIMIT = 2.0**10
-_ACTIVATION_SCALE = 2.0**ACTIVATION_BITS
+UNITS = 2.0**ACTIVATION_BITS  # in one
+ACTIVATION_LIMIT = 2.0**20  # units
 _WEIGHT_SCALE = 2.0**WEIGHT_BITS
 _EXACT = 2.0**53
-CHUNK_CELLS = (
-    768  # cells in work at once: their patches, 768 x 9 x 256 x 8 bytes = 14 MB, stay in cache
-)
+CHUNK_CELLS = 768  # in work at once: their patches, 768 x 9 x 128 x 8 bytes = 7 MB, stay in cache
 
 
 def round_weights(weights: Tensor) -> Tensor:
@@ -41,18 +41,18 @@ def stored_weights(value: Tensor) -> Tensor:
 
 
 def round_activations(x: Tensor) -> Tensor:
-    """Round float64 ``x`` in place to multiples of 2**-10, half up, and clip it to +-2**10."""
-    x.mul_(_ACTIVATION_SCALE).add_(0.5).floor_().mul_(1 / _ACTIVATION_SCALE)
-    return x.clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+    """Round float64 ``x`` in place to integers, half up, and clip it to +-2**20."""
+    return x.add_(0.5).floor_().clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """max(x, x / 8) rounded to the grid, of ``x`` on it; the power of two makes x / 8 exact.
+    """max(y, y / 8) rounded, where ``x`` is the activation y, or a sum plus 1/2 that rounds to it.
 
-    Only what is negative needs rounding, and rounding keeps the order: so round first.
+    floor(floor(x) / 8 + 1/2) = floor(x / 8 + 1/2), so that one floor serves both roundings. The
+    power of two makes x / 8 exact.
     """
-    eighth = (x * (_ACTIVATION_SCALE / 8)).add_(0.5).floor_().mul_(1 / _ACTIVATION_SCALE)
-    return torch.maximum(x, eighth)
+    larger = torch.maximum(x, (x * (1 / 8)).add_(0.5)).floor_()
+    return larger.clamp_(-ACTIVATION_LIMIT / 8, ACTIVATION_LIMIT)
 
 
 def log2_magnitude(x: Tensor) -> Tensor:
@@ -65,6 +65,17 @@ def log2_magnitude(x: Tensor) -> Tensor:
     mantissa, exponent = torch.frexp(u.detach())  # u = mantissa * 2**exponent, 1/2 <= mantissa < 1
     power = u.detach() / (2 * mantissa)  # the power of two at or below u; the division is exact
     return (exponent - 2 + u / power) / 4
+
+
+def log2_magnitude_units(x: Tensor) -> Tensor:
+    """``log2_magnitude`` rounded to units, int32, of float32 multiples of 2**-10 up to 2**11.
+
+    The bits of a float32 are its exponent and, below, its mantissa without the leading one: read as
+    an integer they are 2**23 times its logarithm, interpolated linearly, plus the exponent's bias.
+    """
+    u = x.abs().mul_(4).add_(1).view(torch.int32)
+    bias = 127 << 23
+    return u.sub_(bias - (1 << 14)).bitwise_right_shift_(15)  # 2**23 * 4 / UNITS, half up
 
 
 def exp2_fixed(numerator: int, log2_denominator: int, bits: int = 32) -> int:
@@ -83,18 +94,26 @@ class FixedLinear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        weight, bias = round_weights(weight), round_activations(bias.double().clone())
-        largest = weight.abs().sum(1).max().item() * ACTIVATION_LIMIT + ACTIVATION_LIMIT
-        if not largest * _WEIGHT_SCALE * _ACTIVATION_SCALE < _EXACT:
+        weight, bias = round_weights(weight), round_activations(bias.double() * UNITS)
+        largest = (weight.abs().sum(1).max().item() + 1) * ACTIVATION_LIMIT
+        if not largest * _WEIGHT_SCALE < _EXACT:
             raise ValueError("weights too large for exact evaluation in 53 bits")
-        # In units of the grid of activations, a half included, so that flooring the sum rounds it
-        self._weight = (weight * _ACTIVATION_SCALE).t().contiguous()  # (in, out)
-        self._bias = bias * _ACTIVATION_SCALE + 0.5
+        self._outputs = len(weight)
+        # MKL is faster with this layout, and with columns in multiples of 24
+        more = -self._outputs % 24
+        self._weight = F.pad(weight, (0, 0, 0, more)).t()  # (in, out)
+        self._bias = F.pad(bias + 0.5, (0, more))  # so that flooring the sum rounds it
+
+    def _sum(self, rows: Tensor) -> Tensor:
+        return torch.addmm(self._bias, rows, self._weight)[:, : self._outputs]
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """rows (n, in) on the activation grid -> (n, out) on the activation grid."""
-        units = torch.addmm(self._bias, rows, self._weight).floor_()
-        return units.mul_(1 / _ACTIVATION_SCALE).clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        """rows (n, in) float64, in units -> (n, out) float64, in units."""
+        return self._sum(rows).floor_().clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+
+    def activated(self, rows: Tensor) -> Tensor:
+        """The same with a leaky ReLU."""
+        return leaky_relu(self._sum(rows))
 
 
 def each_cell(function: Callable[[Tensor], Tensor], grid: Tensor) -> Tensor:
@@ -107,44 +126,45 @@ def each_cell(function: Callable[[Tensor], Tensor], grid: Tensor) -> Tensor:
     return rows.reshape(*grid.shape[:-1], -1)
 
 
-def patches(grid: Tensor, cells: Tensor) -> Tensor:
+def patches(grid: Tensor, cells: Tensor) -> Iterator[Tensor]:
     """The 3x3 neighbourhoods of cells, zero outside the grid.
 
-    grid (h + 2, w + 2, C) or (B, h + 2, w + 2, C), padded with zeros; cells (n,) int64, flat
-    indices into the grid or grids without the padding -> (n, 9 * C) float64, tap-major.
+    grid (h, w, C) or (B, h, w, C); cells (n,) int64, flat indices into the grid or grids
+    -> (n, 9 * C) float64, tap-major, in parts of CHUNK_CELLS rows: for large pictures the whole
+    would take GiBs. All parts lie in one place, so each is gone when the next one comes.
     """
-    tall, wide = grid.shape[-3:-1]
-    row = cells // (wide - 2)
-    row = row + row // (tall - 2) * 2  # two rows of padding for each grid before
-    corner = row * wide + cells % (wide - 2)
-    taps = [dy * wide + dx for dy in range(3) for dx in range(3)]
-    index = corner[:, None] + torch.tensor(taps, device=grid.device)
-    rows = grid.reshape(-1, grid.shape[-1]).index_select(0, index.flatten())
-    return rows.reshape(len(cells), -1).double()
+    *batch, h, w, channels = grid.shape
+    padded = grid.new_zeros(*batch, h + 2, w + 2, channels, dtype=torch.float64)
+    padded[..., 1:-1, 1:-1, :] = grid
+    # Three neighbours in a row are contiguous.
+    triples = padded.as_strided((padded[..., 0].numel() - 2, 3 * channels), (channels, 1))
+    row = cells // w
+    row = row + row // h * 2  # two rows of padding for each grid before
+    corner = row * (w + 2) + cells % w
+    index = corner[:, None] + torch.arange(3, device=grid.device) * (w + 2)
+    place = padded.new_empty(3 * min(len(cells), CHUNK_CELLS), 3 * channels)
+    for part in index.split(CHUNK_CELLS):
+        rows = place[: part.numel()]
+        torch.index_select(triples, 0, part.flatten(), out=rows)
+        yield rows.view(len(part), -1)
 
 
 class FixedConv3x3:
-    """A 3x3 convolution with zero padding, as patches times a matrix."""
+    """A 3x3 convolution with zero padding, as ``patches`` times a matrix."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        out = weight.shape[0]
-        self.linear = FixedLinear(weight.permute(0, 2, 3, 1).reshape(out, -1), bias)
+        """weight (out, in, 3, 3), bias (out,)."""
+        self.linear = FixedLinear(weight.permute(0, 2, 3, 1).flatten(1), bias)
 
     def __call__(self, grid: Tensor, cells: Tensor) -> Tensor:
         """grid (..., h, w, C) float32, cells (n,) flat indices -> (n, out) float64."""
-        return torch.cat(list(self.chunks(grid, cells)))
+        return torch.cat([self.linear(rows) for rows in patches(grid, cells)])
 
     def everywhere(self, grid: Tensor) -> Tensor:
         """At all cells: grid (..., h, w, C) float32 -> (..., h, w, out) float32."""
         cells = torch.arange(grid.shape[:-1].numel(), device=grid.device)
-        rows = torch.cat([rows.float() for rows in self.chunks(grid, cells)])
+        rows = torch.cat([self.linear(rows).float() for rows in patches(grid, cells)])
         return rows.reshape(*grid.shape[:-1], -1)
-
-    def chunks(self, grid: Tensor, cells: Tensor) -> Iterator[Tensor]:
-        """The same in parts of CHUNK_CELLS rows: for large pictures the whole would take GiBs."""
-        padded = torch.nn.functional.pad(grid, (0, 0, 1, 1, 1, 1))
-        for part in cells.split(CHUNK_CELLS):
-            yield self.linear(patches(padded, part))
 
 
 def pixel_shuffle(grid: Tensor) -> Tensor:

@@ -317,20 +317,12 @@ class LadderCodec:
         return latent
 
     def _features(self, z: Tensor, h: int, w: int, t: float) -> Tensor:
-        """Hyper codes (hyper, h', w') -> features (h, w, features) float32, exact."""
-        grid = (z / 4).permute(1, 2, 0).contiguous()
-        rows, columns = grid.shape[:2]
-
-        def shuffled(x: Tensor, rows: int, columns: int) -> Tensor:
-            x = fixedpoint.pixel_shuffle(x.reshape(rows, columns, -1))
-            return fixedpoint.leaky_relu(x).float()
-
-        cells = torch.arange(rows * columns, device=self.device)
-        x = apply_film(self.conv64(grid, cells), self.film.at(t))
-        grid = shuffled(self.up64(fixedpoint.leaky_relu(x)), rows, columns)
-        cells = torch.arange(4 * rows * columns, device=self.device)
-        x = fixedpoint.leaky_relu(self.conv32(grid, cells))
-        return shuffled(self.up32(x), 2 * rows, 2 * columns)[:h, :w]
+        """Hyper codes (hyper, h', w') -> features (h, w, features) in units, exact."""
+        grid = (z * (fixedpoint.UNITS / 4)).permute(1, 2, 0)
+        x = apply_film(self.conv64.everywhere(grid).double(), self.film.at(t))
+        x = fixedpoint.pixel_shuffle(fixedpoint.each_cell(self.up64.activated, x))
+        x = fixedpoint.leaky_relu(self.conv32.everywhere(x))
+        return fixedpoint.pixel_shuffle(fixedpoint.each_cell(self.up32.activated, x))[:h, :w]
 
     def _walk(
         self, z: Tensor, h: int, w: int, rate: RatePoint, visit: Callable[[Group], Tensor]
@@ -339,65 +331,72 @@ class LadderCodec:
 
         Returns the latent (h * w, c) float32 in steps: code plus mean, a multiple of 2**-10.
         """
-        coded = self.model.config.coded_slices(rate.bits)
-        seen = self._features(z, h, w, rate.t)
+        slices = self.model.config.slices[: self.model.config.coded_slices(rate.bits)]
+        levels = list(zip(slices, self.anchor_nets, self.other_nets, strict=False))
+        known = self._features(z, h, w, rate.t)
+        # What the networks see grows by each slice, but for a last one that nothing depends on.
+        context = 2 * sum(slices if levels[-1][2] else slices[:-1])
+        seen = torch.empty(h, w, known.shape[2] + context, device=self.device)
+        inputs = known.shape[2]
+        seen[:, :, :inputs] = known
         board = anchors(h, w, self.device).flatten()
         everywhere = torch.arange(h * w, device=self.device)
-        latent = torch.empty(h * w, sum(self.model.config.slices[:coded]), device=self.device)
+        black, white = everywhere[board], everywhere[~board]
+        latent = torch.empty(h * w, sum(slices), device=self.device)
         log2_step = _LOG2_RANGE - 4 * rate.index
         start = 0
-        for level in range(1, coded + 1):
-            size = self.model.config.slices[level - 1]
-            first, second = self.anchor_nets[level - 1], self.other_nets[level - 1]
+        for level, (size, first, second) in enumerate(levels, 1):
             part = slice(start, start + size)
             start += size
             factor = self._factors(
                 unit * rate.power // (int(RANGE) << (40 - _FIXED)) for unit in self.mean_unit[part]
             )  # mean unit over step
             offset = torch.tensor(self.log2_std[part], device=self.device) - log2_step
-            offset = offset.double() / 1024
 
-            def visit_cells(net: FixedCellNet, grid: Tensor, cells: Tensor) -> None:
+            def visit_cells(net: FixedCellNet, inputs: int, cells: Tensor) -> None:
                 if not len(cells):  # the second colour of a board of one cell
                     return
                 means, classes = [], []
-                for rows in net.chunks(grid, cells, rate.t):
+                for rows in net.chunks(seen[:, :, :inputs], cells, rate.t):
                     mean, scale = rows.chunk(2, 1)
                     means.append(fixedpoint.round_activations(mean * factor).float())  # noqa: B023
                     classes.append(classify(scale + offset))  # noqa: B023
-                group = Group(level, cells, part, torch.cat(means), torch.cat(classes))  # noqa: B023
+                mean = torch.cat(means).div_(fixedpoint.UNITS)
+                group = Group(level, cells, part, mean, torch.cat(classes))  # noqa: B023
                 decoded = visit(group) + group.mean
                 if len(cells) == len(latent):
                     latent[:, part] = decoded  # noqa: B023
                 else:
                     latent[cells, part] = decoded  # noqa: B023
 
+            def look(inputs: int) -> int:
+                """Append what is known of this slice to the inputs. Returns their new number."""
+                end = inputs + 2 * size  # noqa: B023
+                y = latent[:, part].view(h, w, -1)  # noqa: B023
+                self._context(y, part, rate, seen[:, :, inputs:end])  # noqa: B023
+                return end
+
             if second is None:
-                visit_cells(first, seen, everywhere)
+                visit_cells(first, inputs, everywhere)
             else:
-                visit_cells(first, seen, everywhere[board])
-                latent[everywhere[~board], part] = 0.0
-                context = self._context(latent[:, part], part, rate).reshape(h, w, -1)
-                visit_cells(second, torch.cat((seen, context), 2), everywhere[~board])
-            if level < coded:
-                context = self._context(latent[:, part], part, rate).reshape(h, w, -1)
-                seen = torch.cat((seen, context), 2)
+                visit_cells(first, inputs, black)
+                latent[white, part] = 0.0
+                visit_cells(second, look(inputs), white)
+            if level < len(levels):
+                inputs = look(inputs)
         return latent
 
-    def _context(self, y: Tensor, part: slice, rate: RatePoint) -> Tensor:
-        """The exact form of ``ladder.context_inputs``: y (n, c) in steps -> (n, 2c) float32."""
-        factor = self._factors(
-            (int(RANGE) << (40 + _FIXED)) // (std * rate.power) for std in self.std[part]
-        )  # step over std
-
-        def rows(y: Tensor) -> Tensor:
-            y = y.double()
-            magnitude = fixedpoint.round_activations(fixedpoint.log2_magnitude(y))
-            linear = part.start == 0
-            values = fixedpoint.round_activations(y * factor) if linear else magnitude * y.sign()
-            return torch.cat((values, magnitude), 1).float()
-
-        return torch.cat([rows(chunk) for chunk in y.split(fixedpoint.CHUNK_CELLS)])
+    def _context(self, y: Tensor, part: slice, rate: RatePoint, out: Tensor) -> None:
+        """The exact form of ``ladder.context_inputs``: y (h, w, c) in steps -> out (h, w, 2c)."""
+        values, magnitude = out.chunk(2, 2)
+        magnitude.copy_(fixedpoint.log2_magnitude_units(y))
+        if part.start == 0:
+            factor = self._factors(
+                (int(RANGE) << (40 + _FIXED)) // (std * rate.power) for std in self.std[part]
+            )  # step over std
+            values.copy_(fixedpoint.round_activations(y * (factor * fixedpoint.UNITS)))
+        else:
+            torch.copysign(magnitude, y, out=values)
 
     def _factors(self, integers: Iterable[int]) -> Tensor:
         """Integers with 16 fractional bits, as float64."""

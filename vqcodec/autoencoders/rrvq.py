@@ -399,7 +399,7 @@ class ExactRung:
         self.up = None if rung.up is None else fixed_linear(rung.up.conv, device)
         self.blocks = [ExactBlock(cast(Block, block), device) for block in rung.blocks]
         self.pstrap = fixed_linear(rung.pstrap, device)
-        rows = fixedpoint.round_activations(means.detach().to(device).double())
+        rows = fixedpoint.round_activations(means.detach().to(device).double() * fixedpoint.UNITS)
         self.added = fixed_linear(rung.pladder, device)(rows).float()  # (K, width): of each code
 
     def enter(self, grid: Tensor) -> Tensor:
@@ -413,8 +413,9 @@ class ExactRung:
         return grid
 
     def embedding(self, grid: Tensor) -> Tensor:
-        """d at this layer -> e_p."""
-        return fixedpoint.each_cell(self.pstrap, fixedpoint.leaky_relu(grid))
+        """d at this layer -> e_p, in ones and not in units."""
+        e_p = fixedpoint.each_cell(self.pstrap, fixedpoint.leaky_relu(grid))
+        return e_p.div_(fixedpoint.UNITS)
 
     def leave(self, grid: Tensor, codes: np.ndarray) -> Tensor:
         """d at this layer and its codes (B, 1, h, w) -> d after it. Raises ValueError."""
@@ -434,7 +435,8 @@ class ExactTopDown:
         self.names = [level.name for level in model.levels(model.rates[0])]
         self.grid = model.config.grids[0]
         start = model.top_down.start.detach()
-        self.start = fixedpoint.round_activations(start.double()).float()  # (width,)
+        start = fixedpoint.round_activations(start.double() * fixedpoint.UNITS)
+        self.start = start.float()  # (width,)
         self.codebooks = [model.codebook(layer) for layer in range(len(self.names))]
         self.rungs = [
             ExactRung(cast(Rung, rung), codebook.means, start.device)

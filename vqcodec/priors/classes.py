@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.fixedpoint import ACTIVATION_BITS
+from vqcodec.fixedpoint import UNITS
 from vqcodec.priors.histogram import TOTAL, integer_rows
 from vqcodec.priors.tables import Tables
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder
@@ -20,15 +20,14 @@ LARGEST = 1024  # codewords of the largest codebook; tables of smaller ones are 
 
 
 def classify(log2_scale: Tensor) -> Tensor:
-    """log2 scales (float64 multiples of 2**-10 below 2**11) -> classes, uint8, 0 <= class < 64."""
-    # The sum is exact, and the quotient, correctly rounded, cannot cross an integer.
-    index = (log2_scale - LOWEST / 2**ACTIVATION_BITS).div_(WIDTH / 2**ACTIVATION_BITS).floor_()
-    return index.clamp_(0, CLASSES - 1).to(torch.uint8)
+    """log2 scales (float64 integers, in units of 2**-10) -> classes, uint8, 0 <= class < 64."""
+    # The quotient, correctly rounded, cannot cross an integer; the conversion cuts off.
+    return (log2_scale - LOWEST).div_(WIDTH).clamp_(0, CLASSES - 1).to(torch.uint8)
 
 
 def logistic_weights() -> np.ndarray:
     """Probabilities (64, 1024) of a logistic variable at the middle of each class."""
-    log2_scale = (LOWEST + WIDTH * (np.arange(CLASSES) + 0.5)) / 2**ACTIVATION_BITS
+    log2_scale = (LOWEST + WIDTH * (np.arange(CLASSES) + 0.5)) / UNITS
     rate = 2.0 ** -log2_scale[:, None]
     edges = np.arange(LARGEST + 1) - LARGEST // 2 - 0.5
     with np.errstate(over="ignore"):

@@ -47,7 +47,9 @@ class FixedFilm:
 
 
 def apply_film(x: Tensor, film: tuple[Tensor, Tensor]) -> Tensor:
-    return fixedpoint.round_activations(x * film[0] + film[1])
+    """Then the leaky ReLU. x (n, C) float64 in units, from ``FixedFilm.at``: scale and shift."""
+    scale, shift = film
+    return fixedpoint.leaky_relu(torch.addcmul(shift * fixedpoint.UNITS + 0.5, x, scale))
 
 
 def start_small(conv: nn.Conv2d, factor: float) -> None:
@@ -110,18 +112,15 @@ class FixedCellNet:
         self.mix, self.out = fixed_linear(net.mix, device), fixed_linear(net.out, device)
 
     def __call__(self, grid: Tensor, cells: Tensor, t: float) -> Tensor:
-        """grid (h, w, inputs) float32, cells (n,) flat indices -> (n, outputs) float64."""
+        """grid (h, w, inputs) float32, cells (n,) flat indices -> (n, outputs) float64: units."""
         return torch.cat(list(self.chunks(grid, cells, t)))
 
     def chunks(self, grid: Tensor, cells: Tensor, t: float) -> Iterator[Tensor]:
-        """The same in parts: see ``FixedConv3x3.chunks``."""
+        """The same in parts: see ``fixedpoint.patches``."""
         film = self.film.at(t)
-        for x in self.conv.chunks(self._narrowed(grid), cells):
-            x = fixedpoint.leaky_relu(apply_film(x, film))
-            yield self.out(fixedpoint.leaky_relu(self.mix(x)))
+        for rows in fixedpoint.patches(self._narrowed(grid), cells):
+            x = apply_film(self.conv.linear(rows), film)
+            yield self.out(self.mix.activated(x))
 
     def _narrowed(self, grid: Tensor) -> Tensor:
-        if self.narrow is None:
-            return grid
-        narrow = self.narrow
-        return fixedpoint.each_cell(lambda rows: fixedpoint.leaky_relu(narrow(rows)), grid)
+        return grid if self.narrow is None else fixedpoint.each_cell(self.narrow.activated, grid)
