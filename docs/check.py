@@ -184,7 +184,10 @@ def main() -> None:
             continue
         report[name] = step()
         print(name, json.dumps(report[name]), file=sys.stderr, flush=True)
-    report["peak_mib_of_this_process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if not options.step:
+        report["peak_mib_of_this_process"] = (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        )
     options.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
