@@ -21,35 +21,33 @@ HERE = Path(__file__).parent
 PHOTO = HERE.parent / "data" / "photo.png"
 
 
-def pictures() -> dict[str, tuple[image.Picture, str]]:
-    """Name -> picture and rate."""
+def pictures(points: list[str]) -> dict[str, tuple[image.Picture, str]]:
+    """Name -> picture and rate; ``points`` are the card's, none on a scale of N bits."""
     photo = np.array(Image.open(PHOTO))
-    rgba = image.from_array(np.ascontiguousarray(photo[200:248, 300:364]))
+    rgba = _crop(photo, 200, 300, 48, 64)
     rows, columns = np.mgrid[:48, :64]
-    crop = image.from_array(np.ascontiguousarray(photo[120:200, 200:296]))
+    crop = _crop(photo, 120, 200, 80, 96)
     exif = Image.Exif()
     exif[0x010E] = "the inside of Hagia Sophia"
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return {
-        "colour-1x1": (image.from_array(np.array([[[200, 90, 40]]], np.uint8)), "8bit"),
-        "grey-17x9": (
-            image.from_array(np.ascontiguousarray(photo[60:69, 90:107].mean(2).astype(np.uint8))),
-            "9bit",
-        ),
-        "alpha-64x48": (replace(rgba, alpha=((rows * 5 + columns) % 256).astype(np.uint8)), "8bit"),
-        "photo-5bit": (crop, "5bit"),
-        "photo-7.3bit": (crop, "7.3bit"),
-        "photo-10bit": (crop, "10bit"),
+    coarse, middle, fine = (
+        (points[0], points[-1], points[-1]) if points else ("6bit", "8bit", "9bit")
+    )
+    found = {
+        "colour-1x1": (image.from_array(np.array([[[200, 90, 40]]], np.uint8)), middle),
+        "grey-17x9": (image.from_array(photo[60:69, 90:107].mean(2).astype(np.uint8)), fine),
+        "alpha-64x48": (replace(rgba, alpha=((rows * 5 + columns) % 256).astype(np.uint8)), middle),
         "photo-icc-exif": (
             replace(crop, icc=profile, exif=exif.tobytes().removeprefix(b"Exif\0\0")),
-            "6bit",
+            coarse,
         ),
-        "tail-40x30": (_crop(photo, 150, 230, 30, 40), "5bit"),
+        "tail-40x30": (_crop(photo, 150, 230, 30, 40), points[0] if points else "5bit"),
     }
+    return found | {f"photo-{rate}": (crop, rate) for rate in points or ("5bit", "7.3bit", "10bit")}
 
 
 def archived() -> dict[str, image.Picture]:
-    """Name -> picture of the archive, which is at 5bit."""
+    """Name -> picture of the archive, which is at the lowest rate."""
     photo = np.array(Image.open(PHOTO))
     rgba = _crop(photo, 200, 300, 16, 24)
     rows, columns = np.mgrid[:16, :24]
@@ -66,12 +64,20 @@ def _crop(photo: np.ndarray, top: int, left: int, height: int, width: int) -> im
 
 
 def codes_hash(codec: Codec, data: bytes) -> str:
-    """SHA-256 of the decoded latent in steps, (h * w, C) little-endian float32."""
+    """SHA-256 of what the codes say.
+
+    That is the latent in steps, (h * w, C) little-endian float32, of a ladder, and the codes of all
+    levels as little-endian int64, of other systems.
+    """
     parsed = container.read(data)
     header = parsed.header
     latent = codec.system.decode(
         list(parsed.sections), header.height, header.width, codec.system.point(header.rate)
     )
+    if isinstance(latent, list):
+        return hashlib.sha256(
+            b"".join(codes.astype("<i8").tobytes() for codes in latent)
+        ).hexdigest()
     return hashlib.sha256(latent.cpu().numpy().astype("<f4").tobytes()).hexdigest()
 
 
@@ -86,13 +92,14 @@ def main() -> None:
         hashes[name] = codes_hash(codec, data)
         vqcodec.decode(data, device="cpu").save(folder / f"{name}.png", optimize=True)
 
-    for name, (picture, rate) in pictures().items():
+    for name, (picture, rate) in pictures(codec.card.points).items():
         if name not in hashes:
             data = compress(codec, picture, rate).data
             (folder / f"{name}.vqc").write_bytes(data)
             keep(name, data)
     if "archive@1" not in hashes:
-        files = {name: compress(codec, one, "5bit").data for name, one in archived().items()}
+        rate = codec.card.points[0] if codec.card.points else "5bit"
+        files = {name: compress(codec, one, rate).data for name, one in archived().items()}
         packed = [archive.with_name(container.read(data), name) for name, data in files.items()]
         (folder / "archive.vqc").write_bytes(container.write_archive(packed))
         for index, data in enumerate(files.values()):
