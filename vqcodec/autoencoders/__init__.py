@@ -8,10 +8,12 @@ if TYPE_CHECKING:
 
 # name -> module, class, configuration
 SYSTEMS: dict[str, tuple[str, str, str]] = {
+    "dqae": ("dqae", "DQAE", "DQAEConfig"),
     "ham": ("hqa", "HAM", "HAMConfig"),
     "hqa": ("hqa", "HQA", "HQAConfig"),
     "pqvae": ("pqvae", "PQVAE", "PQVAEConfig"),
     "rrvq": ("rrvq", "RRVQ", "RRVQConfig"),
+    "vqvae": ("vqvae", "VQVAE", "VQVAEConfig"),
 }
 
 

@@ -3,6 +3,9 @@
 The seven estimators of the DiVeQ poster and its variant without noise, so that a system takes
 ``quantizer = "diveq"`` in its configuration. What each needs besides gradients stands here alone:
 first codewords, unused codewords that move, a temperature that falls.
+
+As SF-DiVeQ does, all of them let the latents pass for a while and then make latents codewords. At
+the start all latents move together, and by the time they differ a few codewords have all of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +31,7 @@ QUANTIZERS: dict[str, Callable[..., Any]] = {
 }
 
 COLDEST = 0.1  # temperature of gumbel at the end; 1 at the start (DiVeQ's baseline)
-UNQUANTIZED = 0.05  # share of a stage that sfdiveq waits; the authors' 1000 steps are about that
+UNQUANTIZED = 0.05  # share of a stage that passes before; with SF-DiVeQ's authors 1000 steps
 SETTLED = 0.75  # share of a stage after which codewords stay where they are (HQA, C.4)
 WINDOW = 100  # steps in which a codeword must be hit (DiVeQ)
 HQA_WINDOW, HQA_SHARE = 20, 0.03  # the same, and how often compared with the most used
@@ -61,10 +64,10 @@ class Tended(nn.Module):
         self.inner = quantizer
         self.dim: int = quantizer.dim
         self.estimator = name  # by which ``Residual`` knows straight-through stages
-        self.steps = 0
+        self.steps = 0  # since the first codewords
         self.latents: Tensor | None = None  # of the last forward pass in training, (B, D, H, W)
+        self.bypassed = False  # latents pass as they are
         self.waiting = False  # for the latents that become the first codewords
-        self.bypassed = False  # training goes on without quantization
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -72,12 +75,14 @@ class Tended(nn.Module):
 
     def forward(self, z: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """What the quantizer makes of z (B, D, H, W)."""
-        if self.waiting:
-            self._start(z.detach(), generator)
         if self.training:
             self.latents = z.detach()
             if self.bypassed:
                 return Quantized(z, self.inner.encode(z), z.new_zeros(()), None)
+            if self.waiting:  # here, as what comes later depends on what this makes of z
+                self.waiting = False
+                more = {} if self.name == "sfdiveq" else {"generator": generator}
+                self.inner.start(self.latents, **more)
         result: Quantized = self.inner(z, generator)
         return result
 
@@ -89,20 +94,15 @@ class Tended(nn.Module):
         z: Tensor = self.inner.decode(codes, upto)
         return z
 
-    def _start(self, z: Tensor, generator: torch.Generator | None) -> None:
-        """First codewords from latents z; those of sfdiveq are made after it has been bypassed."""
-        self.waiting, self.bypassed = False, self.name == "sfdiveq"
-        if not self.bypassed:
-            self.inner.start(z, generator)
-
     def _after_step(
         self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
     ) -> None:
         quantizer, z, self.latents = self.inner, self.latents, None
+        if self.bypassed:
+            self.bypassed = progress < UNQUANTIZED
+            self.waiting = not self.bypassed
+            return
         self.steps += 1
-        if self.bypassed and progress >= UNQUANTIZED and z is not None:
-            quantizer.start(z)
-            self.bypassed = False
         if self.name == "gumbel":
             quantizer.temperature = COLDEST**progress
         if self.name == "sfdiveq" or progress >= SETTLED or z is None:
@@ -127,12 +127,9 @@ def tended(module: nn.Module) -> Iterator[Tended]:
 
 
 def begin(module: nn.Module) -> None:
-    """Let the quantizers in ``module`` take their first codewords from the next latents they see.
-
-    Codewords that no latent comes near would learn nothing.
-    """
+    """Let latents pass the quantizers in ``module`` until they get their first codewords."""
     for quantizer in tended(module):
-        quantizer.waiting, quantizer.steps = True, 0
+        quantizer.bypassed, quantizer.waiting, quantizer.steps = True, False, 0
 
 
 def after_step(
