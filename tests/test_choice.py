@@ -57,7 +57,8 @@ def train(
         if loss.requires_grad:
             loss.backward()
             optimizer.step()
-        choice.after_step(module, until * (number + 1) / len(batches), generator, optimizer)
+        done = (number + 1) / len(batches)
+        choice.after_step(module, until * (done if start else 1), generator, optimizer)
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)
@@ -139,12 +140,19 @@ def test_the_second_stage_of_a_chain_starts_from_what_the_first_leaves() -> None
     assert first.mean() > 4
 
 
+def test_a_resumed_training_passes_latents_on_without_begin() -> None:
+    quantizer, z = make("diveq", 3, 16), latents()
+    choice.after_step(quantizer, choice.UNQUANTIZED / 2, seeded(), optimizer_of(quantizer))
+    assert torch.equal(quantizer(z, seeded()).z, z)
+    choice.after_step(quantizer, choice.UNQUANTIZED, seeded(), optimizer_of(quantizer))
+    assert not torch.equal(quantizer(z, seeded()).z, z)
+
+
 def test_gumbel_cools_from_one_to_a_tenth() -> None:
     quantizer = make("gumbel", 3, 16)
-    optimizer = torch.optim.SGD(quantizer.parameters(), lr=0.1)
-    found = []
-    for progress in (0.0, 0.25, 0.5, 1.0):
-        choice.after_step(quantizer, progress, seeded(), optimizer)
+    found = [quantizer.inner.temperature]
+    for progress in (0.25, 0.5, 1.0):
+        choice.after_step(quantizer, progress, seeded(), optimizer_of(quantizer))
         found.append(quantizer.inner.temperature)
     assert found == pytest.approx([1.0, 0.1**0.25, 0.1**0.5, 0.1])
 
@@ -168,7 +176,7 @@ def test_lost_codewords_come_back_to_the_latents(name: str) -> None:
     quantizer = make(name, 2, 16)
     with torch.no_grad():
         quantizer.inner.codebook[1:] += 1000
-    train(quantizer, [latents(d=2)] * choice.WINDOW, lr=0.0, until=0.1, start=False)
+    train(quantizer, [latents(d=2)] * choice.WINDOW, lr=0.0, until=0.7, start=False)
     assert quantizer.inner.codebook.abs().max() < 10
     assert use.used(use.counts(quantizer.eval().encode(latents(d=2)), 16)) > 1
 
@@ -194,7 +202,7 @@ def test_gumbel_moves_one_codeword_next_to_the_most_used() -> None:
     before = quantizer.inner.codebook.detach().clone()
     for _ in range(choice.HQA_WINDOW):
         quantizer(latents(d=2), seeded())
-        choice.after_step(quantizer, 0.0, seeded(), optimizer)
+        choice.after_step(quantizer, 0.1, seeded(), optimizer)
     moved = (quantizer.inner.codebook != before).any(1)
     assert moved.sum() == 1
     assert torch.allclose(quantizer.inner.codebook[moved], before[0], atol=0.1)

@@ -22,6 +22,7 @@ SHAPES = [
     replace(SMALL, quantizer="sfdiveq", withhold=0.5),
     replace(SMALL, likelihood="ce", axis="pixel"),
     replace(SMALL, likelihood="mix", channels=1, columns=1),
+    replace(SMALL, tied=True),
 ]
 
 
@@ -169,6 +170,7 @@ def test_unfit_input_is_refused() -> None:
         {"columns": 0},
         {"axis": "pixel", "columns": 4},
         {"axis": "depth"},
+        {"axis": "pixel", "tied": True},
         {"likelihood": "lpips"},
         {"quantizer": "vq"},
         {"withhold": 1.5},

@@ -77,6 +77,17 @@ def test_each_row_of_pixels_meets_its_own_codebook() -> None:
             assert torch.equal(codes[:, m : m + 1, row : row + 1], alone)
 
 
+def test_tied_codebooks_all_code_the_same_vector() -> None:
+    quantizer = Product([make("ste", 3, 8, seed=number) for number in range(4)], tied=True).eval()
+    z = latents(2, 3, 5, 4)
+    result = quantizer(z)
+    assert quantizer.dim == 12 and result.z.shape == (2, 12, 5, 4)
+    assert torch.equal(result.codes, quantizer.encode(z))
+    assert torch.equal(result.z, quantizer.decode(result.codes))
+    for m, part in enumerate(quantizer.parts):
+        assert torch.equal(result.codes[:, m : m + 1], part.encode(z))
+
+
 @pytest.mark.parametrize("axis", AXES)
 @pytest.mark.parametrize("name", ["ste", "sfdiveq"])
 def test_left_out_columns_leave_their_vectors_zero(name: str, axis: str) -> None:
@@ -116,6 +127,8 @@ def test_slices_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             Product(parts, axis=axis)
+    with pytest.raises(ValueError, match="tied"):
+        Product([VQ(2, 4)], axis="pixel", tied=True)
     assert Product([VQ(2, 4), VQ(2, 5)]).sizes == (4, 5)
     with pytest.raises(ValueError, match="cannot be cut"):
         product(3)(latents(1, 8, 4, 4))

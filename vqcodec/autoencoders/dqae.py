@@ -47,6 +47,7 @@ class DQAEConfig(Config):
     sizes: tuple[int, ...] = (256, 128)  # K: codewords of each slice by level, top to bottom
     quantizer: str = "ema"  # a name that ``quantizers.choice`` knows
     axis: str = "channel"  # along which the slices have codebooks; or pixel
+    tied: bool = False  # all codebooks code one vector of ``dim`` numbers: the paper's VQ
     beta: float = 0.25  # weight of the commitment loss
     likelihood: str = "mse"  # or ce, mix
     skip: bool = True  # the sum d = D(q) + d'
@@ -67,6 +68,8 @@ class DQAEConfig(Config):
                 raise ValueError(f"{value!r} is none of {', '.join(known)}")
         if self.axis == "pixel" and self.side // coarsest < self.columns:
             raise ValueError(f"{self.columns} slices of {self.side // coarsest} rows")
+        if self.axis == "pixel" and self.tied:
+            raise ValueError("slices along the pixels cannot be tied")
         if not 0 <= self.withhold <= 1:
             raise ValueError(f"withhold is a probability, not {self.withhold}")
 
@@ -154,7 +157,8 @@ class DQAE(System):
         )
         # All others are coarse to fine.
         self.projections: Any = nn.ModuleList(
-            nn.Conv2d(2 * width if number else width, latent, 1) for number in range(count)
+            nn.Conv2d(2 * width if number else width, config.dim if config.tied else latent, 1)
+            for number in range(count)
         )
         self.quantizers: Any = nn.ModuleList(
             Product(
@@ -169,6 +173,7 @@ class DQAE(System):
                     for column in range(config.columns)
                 ],
                 axis=config.axis,
+                tied=config.tied,
             )
             for number, size in enumerate(config.sizes)
         )

@@ -98,8 +98,8 @@ class Tended(nn.Module):
         self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
     ) -> None:
         quantizer, z, self.latents = self.inner, self.latents, None
-        if self.bypassed:
-            self.bypassed = progress < UNQUANTIZED
+        before, self.bypassed = self.bypassed, progress < UNQUANTIZED
+        if self.bypassed or before:
             self.waiting = not self.bypassed
             return
         self.steps += 1
@@ -127,7 +127,7 @@ def tended(module: nn.Module) -> Iterator[Tended]:
 
 
 def begin(module: nn.Module) -> None:
-    """Let latents pass the quantizers in ``module`` until they get their first codewords."""
+    """Let latents pass the quantizers in ``module`` from the first step on."""
     for quantizer in tended(module):
         quantizer.bypassed, quantizer.waiting, quantizer.steps = True, False, 0
 

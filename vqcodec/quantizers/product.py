@@ -28,11 +28,16 @@ class Product(nn.Module):
 
     The loss is the sum of theirs (eq. 4); with one quantizer this is that quantizer.
 
+    tied: the paper's comparison "VQ" with M codebooks (figure 2, middle). The latent has D channels
+    only, and all quantizers code the same vector.
+
     Raises ValueError for no quantizers, quantizers of different ``dim``, an unknown axis, or sizes
-    that differ along the pixels, where a column has codes of all quantizers.
+    that differ along the pixels, where a column has codes of all quantizers, or if these are tied.
     """
 
-    def __init__(self, parts: Iterable[nn.Module], *, axis: str = "channel") -> None:
+    def __init__(
+        self, parts: Iterable[nn.Module], *, axis: str = "channel", tied: bool = False
+    ) -> None:
         super().__init__()
         slices: list[Any] = list(parts)
         if not slices:
@@ -41,11 +46,13 @@ class Product(nn.Module):
             raise ValueError(f"slices of different dim: {[part.dim for part in slices]}")
         if axis not in AXES:
             raise ValueError(f"axis {axis!r} is none of {', '.join(AXES)}")
+        if axis == "pixel" and tied:
+            raise ValueError("slices along the pixels cannot be tied")
         if axis == "pixel" and len({part.sizes for part in slices}) > 1:
             raise ValueError(f"rows with different sizes: {[part.sizes for part in slices]}")
         self.parts: Any = nn.ModuleList(slices)
-        self.axis = axis
-        self.dim: int = len(slices) * slices[0].dim
+        self.axis, self.tied = axis, tied
+        self.dim: int = len(slices) * slices[0].dim  # of what is decoded
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -54,6 +61,8 @@ class Product(nn.Module):
     def _split(self, z: Tensor) -> tuple[Tensor, ...]:
         """(B, M * C, H, W) -> for each quantizer (B, C, H, W), or (B * M, C, rows, W)."""
         m = len(self.parts)
+        if self.tied:
+            return (z,) * m
         if z.shape[1] % m or (self.axis == "pixel" and z.shape[2] < m):
             raise ValueError(f"{m} slices cannot be cut from {tuple(z.shape)}")
         if self.axis == "channel":
@@ -61,13 +70,13 @@ class Product(nn.Module):
         return z.unflatten(1, (m, -1)).flatten(0, 1).tensor_split(m, 2)
 
     def _join(self, slices: list[Tensor]) -> Tensor:
-        """The inverse of ``_split``."""
+        """The inverse of ``_split``, where nothing is tied."""
         if self.axis == "channel":
             return torch.cat(slices, 1)
         return torch.cat(slices, 2).unflatten(0, (-1, len(self.parts))).flatten(1, 2)
 
     def forward(self, z: Tensor, generator: torch.Generator | None = None) -> Quantized:
-        """z (B, M * D, H, W) -> its slices quantized, all codes, the sum of the losses.
+        """z (B, M * D, H, W), tied (B, D, H, W) -> slices quantized, all codes, the sum of losses.
 
         ValueError: another number of channels, or fewer rows than there are slices along them.
         """
@@ -78,7 +87,7 @@ class Product(nn.Module):
         return Quantized(self._join([q.z for q in made]), codes, loss, None)
 
     def encode(self, z: Tensor) -> Tensor:
-        """z (B, M * D, H, W) -> codes (B, M * C, H, W) int64, C columns of each vector."""
+        """z as for ``forward`` -> codes (B, M * C, H, W) int64, C columns of each vector."""
         slices = zip(self.parts, self._split(z), strict=True)
         return self._join([part.encode(x) for part, x in slices])
 
