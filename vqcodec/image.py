@@ -157,11 +157,14 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def contact_sheet(pictures: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:
-    """Pictures (h, w, 3) of one size in rows, about as many as columns, white in between."""
+def contact_sheet(
+    pictures: Sequence[np.ndarray], gap: int = 2, columns: int | None = None
+) -> np.ndarray:
+    """Pictures (h, w, 3) of one size in rows, white in between; by default about a square."""
     h, w = pictures[0].shape[:2]
-    columns = -(-len(pictures) * h // math.isqrt(max(1, len(pictures) * h * w)))
-    columns = min(len(pictures), max(1, columns))
+    if columns is None:
+        columns = -(-len(pictures) * h // math.isqrt(max(1, len(pictures) * h * w)))
+        columns = min(len(pictures), max(1, columns))
     rows = -(-len(pictures) // columns)
     sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
     for index, pixels in enumerate(pictures):

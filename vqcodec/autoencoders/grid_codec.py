@@ -140,9 +140,7 @@ class GridCodec:
                 None if level is None else torch.from_numpy(level[rows]).to(self.device)
                 for level in codes
             ]
-            x = self.model.decode(part, rate, generator)
-            x = (x * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-            parts.append(x.expand(*x.shape[:3], 3).cpu().numpy())
+            parts.append(to_pixels(self.model.decode(part, rate, generator)))
         return np.concatenate(parts)
 
     def _batches(self, count: int) -> int:
@@ -204,6 +202,12 @@ def to_input(x: Tensor, model: System) -> Tensor:
     """x (B, 3, h, w) 0..255 -> (B, channels, h, w) in [0, 1]."""
     x = x.float() / 255
     return x.mean(1, keepdim=True) if model.config.channels == 1 else x
+
+
+def to_pixels(x: Tensor) -> np.ndarray:
+    """x (B, channels, h, w), about in [0, 1] -> (B, h, w, 3) uint8."""
+    x = (x * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    return x.expand(*x.shape[:3], 3).cpu().numpy()
 
 
 PRIOR = "prior."  # tensors of a weights file are named prior.LEVEL.NAME

@@ -232,8 +232,8 @@ class HQA(System):
         return z
 
     @torch.no_grad()
-    def encode(self, x: Tensor, rate: str) -> list[Tensor]:
-        """x (B, channels, side, side) -> [codes (B, 1, h, w)] of the nearest codewords.
+    def latent(self, x: Tensor, rate: str) -> Tensor:
+        """x (B, channels, side, side) -> what is quantized, (B, dim, h, w) float64.
 
         Raises ValueError for another shape or rate point.
         """
@@ -241,8 +241,20 @@ class HQA(System):
         square = (self.config.channels, self.config.side, self.config.side)
         if x.ndim != 4 or x.shape[1:] != square:
             raise ValueError(f"squares are {square}, not {tuple(x.shape[1:])}")
-        quantizer, parts = self.layer(index).quantizer, x.split(self._at_once)
-        return [torch.cat([quantizer.encode(self._climb(p.double(), index)) for p in parts])]
+        return self._climb(x.double(), index)
+
+    @torch.no_grad()
+    def quantize(self, z: Tensor, rate: str) -> Tensor:
+        """A latent (B, dim, h, w) -> codes (B, 1, h, w) of the nearest codewords."""
+        return self.layer(self.layer_of(rate)).quantizer.encode(z)
+
+    def encode(self, x: Tensor, rate: str) -> list[Tensor]:
+        """x (B, channels, side, side) -> [codes (B, 1, h, w)] of the nearest codewords.
+
+        Raises ValueError for another shape or rate point.
+        """
+        parts = x.split(self._at_once)  # bounds what latents and distances take
+        return [torch.cat([self.quantize(self.latent(part, rate), rate) for part in parts])]
 
     # --- Down
 

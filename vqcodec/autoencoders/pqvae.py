@@ -164,6 +164,13 @@ class PQVAE(System):
         x: Tensor = self.decoder(self.quantizer.decode(given))
         return x
 
+    def decode_without(self, codes: Tensor, column: int) -> Tensor:
+        """Codes (B, columns, h, w) -> squares as ``decode``, less what one column adds."""
+        quantizer = self.quantizer
+        own = quantizer.decode(codes, column + 1) - quantizer.decode(codes, column)
+        x: Tensor = self.decoder(quantizer.decode(codes) - own)
+        return x
+
     def loss(self, x: Tensor, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
         """See System. The temperature of the relaxed samples falls exponentially with ``progress``.
 

@@ -31,7 +31,7 @@ from vqcodec import fixedpoint
 from vqcodec.autoencoders.system import Config, Level, System
 from vqcodec.priors.network import fixed_conv, fixed_linear, start_small
 from vqcodec.quantizers import usage
-from vqcodec.quantizers.responsibility import Responsibility
+from vqcodec.quantizers.responsibility import Responsibility, kl
 from vqcodec.quantizers.vq import rows_of
 
 SHARPEN_FROM = 0.4  # of the training: before, the rate is the KL divergence of the paper
@@ -345,14 +345,31 @@ class RRVQ(System):
 
         mean = self._descend(len(x), choose)
         pixels = logistic_nats(x, mean, self.log_scale).mean() / math.log(2)
-        kl = torch.stack(list(rates.values())).sum()
+        rate = torch.stack(list(rates.values())).sum()
         return {
-            "loss": pixels + kl / x[0].numel(),
+            "loss": pixels + rate / x[0].numel(),
             "mse": F.mse_loss(mean, x).detach(),
             "perplexity": torch.stack(perplexities).mean(),
             "bits": pixels.detach(),
             **{name: value.detach() for name, value in rates.items()},
         }
+
+    @torch.no_grad()
+    def divergences(self, x: Tensor) -> dict[str, Tensor]:
+        """KL(q || p) of each level, given the codes of ``encode`` above it: bits a square, (B,)."""
+        self._check_pixels(x)
+        d_bars = self.bottom_up(x)
+        found: dict[str, Tensor] = {}
+
+        def choose(layer: int, d: Tensor, e_p: Tensor) -> Tensor:
+            posterior = self._posterior(layer)
+            codebook, e_q = posterior.codebook, posterior(d_bars[layer], d)
+            log_q, log_p = codebook.log_responsibilities(e_q), codebook.log_responsibilities(e_p)
+            found[self._levels[layer].name] = kl(log_q, log_p).sum((1, 2)) / math.log(2)
+            return codebook.decode(codebook.encode(e_q))
+
+        self._descend(len(x), choose)
+        return found
 
     @torch.no_grad()
     def begin(self, stage: int, x: Tensor, generator: torch.Generator) -> None:

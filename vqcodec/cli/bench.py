@@ -89,7 +89,7 @@ def bench(
     paths = pictures_in(inputs, recursive)[:limit]
     _check_outputs([path for path in (html, json_, csv_, plot) if path], paths, force)
     if plot:
-        _matplotlib()
+        options.need_matplotlib("--plot")
     options.use_threads(threads)
 
     import torch
@@ -205,13 +205,6 @@ def _plan(
     )
     _ = plan.found
     return plan
-
-
-def _matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise click.UsageError("--plot needs matplotlib: pip install 'vqcodec[bench]'") from None
 
 
 def _bar(disable: bool) -> Any:

@@ -81,3 +81,11 @@ def use_threads(threads: int | None) -> None:
 
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def need_matplotlib(what: str) -> None:
+    """Refuses wrong usage, before the work, where matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise click.UsageError(f"{what} needs matplotlib: pip install 'vqcodec[bench]'") from None

@@ -22,6 +22,7 @@ that it prints beside it, +E log p, has to be -E log p in a loss.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from vqcodec.quantizers import Quantized
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.residual import prefix_lengths
-from vqcodec.quantizers.vq import gumbel_softmax, nearest
+from vqcodec.quantizers.vq import distances, gumbel_softmax, nearest
 
 
 def mutual_information(logits: Tensor) -> Tensor:
@@ -222,13 +223,24 @@ class Progressive(nn.Module):
         """
         h, w = self.grid(*z.shape[2:])
         with torch.autocast(z.device.type, enabled=False):
-            inverses = self.inverses()
-            rest = self.partition(z.to(self.codebook.dtype))
-            columns = []
-            for step in range(len(self.sizes))[:upto]:
-                columns.append(nearest(self.project(step, rest).T, self.codebook))
-                rest = self.subtract(rest, step, self.codebook[columns[-1]].T, inverses)
-        return _columns(columns, h, w)
+            return _columns([codes for _, codes in self._steps(z, upto)], h, w)
+
+    @torch.no_grad()
+    def entropies(self, z: Tensor) -> Tensor:
+        """H(q(z_l | x, z_<l)) of z (B, D, H, W), along the codes of ``encode``, (L, B*h*w) nats."""
+        with torch.autocast(z.device.type, enabled=False):
+            logits = (-distances(e, self.codebook) for e, _ in self._steps(z))
+            return torch.stack([torch.special.entr(x.softmax(1)).sum(1) for x in logits])
+
+    def _steps(self, z: Tensor, upto: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each step its vectors (N, r*s) and the codes (N,) nearest to them."""
+        inverses = self.inverses()
+        rest = self.partition(z.to(self.codebook.dtype))
+        for step in range(len(self.sizes))[:upto]:
+            e = self.project(step, rest).T
+            codes = nearest(e, self.codebook)
+            yield e, codes
+            rest = self.subtract(rest, step, self.codebook[codes].T, inverses)
 
     def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
         """codes (B, L, h, w) -> (B, D, h*side, w*side), from the first ``upto`` steps."""

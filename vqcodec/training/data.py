@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -50,32 +51,54 @@ def load(paths: Sequence[Path], advance: Callable[[], None] = lambda: None) -> l
         return list(pool.map(one, paths))
 
 
+class Labelled(NamedTuple):
+    """Pictures (h, w, 3) uint8 with their classes (n,), where these are known."""
+
+    pictures: list[np.ndarray]
+    labels: np.ndarray | None
+
+
 def load_arrays(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Pictures of an .npz file, (training, held out): see ``load_labelled``."""
+    training, held_out = load_labelled(path)
+    return training.pictures, held_out.pictures
+
+
+def load_labelled(path: Path) -> tuple[Labelled, Labelled]:
     """Pictures of an .npz file, (training, held out), each (h, w, 3) uint8.
 
     Arrays (n, h, w) or (n, h, w, 3) of uint8: 'x_train' and 'x_test', or 'x', of which those are
-    held out whose bytes have a SHA-256 that starts with 0. Raises InputError.
+    held out whose bytes have a SHA-256 that starts with 0. There may be labels, integers (n,):
+    'y_train' and 'y_test', or 'y'. Raises InputError.
     """
     try:
         with np.load(path) as file:
-            arrays = {name: file[name] for name in ("x_train", "x_test", "x") if name in file}
+            names = ("x_train", "x_test", "x", "y_train", "y_test", "y")
+            arrays = {name: file[name] for name in names if name in file}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read as an .npz file of arrays: {error}") from error
     for name, array in arrays.items():
+        if name.startswith("y"):
+            continue
         if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[3:] not in ((), (3,)):
             raise InputError(f"{path}: {name} is not an array (n, h, w[, 3]) of uint8")
 
-    def pictures(array: np.ndarray) -> list[np.ndarray]:
-        colour = array if array.ndim == 4 else array[..., None]
-        return list(np.broadcast_to(colour, (*array.shape[:3], 3)))
+    def part(name: str, rows: np.ndarray | slice = slice(None)) -> Labelled:
+        array, labels = arrays[f"x{name}"], arrays.get(f"y{name}")
+        if labels is not None and (
+            labels.shape != array.shape[:1] or labels.dtype.kind not in "iu"
+        ):
+            raise InputError(f"{path}: y{name} is not one integer for each picture of x{name}")
+        array = (array if array.ndim == 4 else array[..., None])[rows]
+        pictures = list(np.broadcast_to(array, (*array.shape[:3], 3)))
+        return Labelled(pictures, labels)
 
     if "x_train" in arrays and "x_test" in arrays:
-        return pictures(arrays["x_train"]), pictures(arrays["x_test"])
+        return part("_train"), part("_test")
     if "x" not in arrays:
         raise InputError(f"{path}: has neither x_train and x_test nor x")
-    held_out = [is_held_out(picture.tobytes()) for picture in arrays["x"]]
-    both = list(zip(pictures(arrays["x"]), held_out, strict=True))
-    return [x for x, held in both if not held], [x for x, held in both if held]
+    held_out = np.array([is_held_out(picture.tobytes()) for picture in arrays["x"]], bool)
+    return part("", ~held_out), part("", held_out)
 
 
 def scaled(pixels: np.ndarray, short_side: int) -> np.ndarray:

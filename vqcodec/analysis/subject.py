@@ -1,0 +1,154 @@
+"""What is analysed: a codec, squares that it was not trained on, and their codes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
+from vqcodec.autoencoders.system import Level
+from vqcodec.errors import InputError
+from vqcodec.training import data as pictures_of
+from vqcodec.training.data import Labelled, at_least, scaled
+
+PART = 128  # squares that are coded between two steps of the progress bar
+
+Track = Callable[[Sequence[Any], str], Iterable[Any]]  # what is worked through, and its name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of the data is looked at."""
+
+    number: int = 1000  # squares that are analysed
+    learned: int = 10000  # labelled training squares that classification learns from
+    short_side: int = 0  # pixels to which pictures are made; 0: as they are
+    seed: int = 0  # of the choice of squares, of shuffling, of decodes
+
+
+@dataclass(frozen=True)
+class Squares:
+    """pixels (n, side, side, 3) uint8; labels (n,) where each picture is one square and has one."""
+
+    pixels: np.ndarray
+    labels: np.ndarray | None
+
+
+Codes = dict[str, np.ndarray]  # by level, (n, columns, h, w)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A codec with the squares to look at and all their codes."""
+
+    codec: GridCodec
+    squares: Squares
+    learned: Squares | None  # training squares, where there are labels
+    settings: Settings
+    levels: dict[str, Level]  # of all rate points, coarse first, with all their columns
+    whole: list[int]  # rate points which between them have all levels, each level once
+    codes: Codes
+    learned_codes: Codes
+    track: Track
+
+    @property
+    def rates(self) -> tuple[str, ...]:
+        return self.codec.model.rates
+
+    def at(self, index: int, count: int | None = None) -> list[np.ndarray]:
+        """The codes of the first squares at a rate point."""
+        levels = self.codec.model.levels(self.rates[index])
+        return [self.codes[level.name][:count, : len(level.sizes)] for level in levels]
+
+
+def subject(codec: GridCodec, data: Path, settings: Settings, track: Track) -> Subject:
+    """Reads and encodes the squares. Raises InputError where nothing is held out."""
+    side = codec.model.config.side
+    training, held_out = read(data, track)
+    rng = np.random.default_rng(settings.seed)
+    squares = draw(held_out, side, settings.short_side, settings.number, rng)
+    learned = None
+    if squares.labels is not None and training.labels is not None:
+        learned = draw(training, side, settings.short_side, settings.learned, rng)
+    levels, whole = parts(codec)
+    return Subject(
+        codec,
+        squares,
+        learned,
+        settings,
+        levels,
+        whole,
+        encode(codec, squares.pixels, whole, track),
+        {} if learned is None else encode(codec, learned.pixels, whole, track),
+        track,
+    )
+
+
+def read(data: Path, track: Track) -> tuple[Labelled, Labelled]:
+    """(training, held out) pictures; of a folder only those held out. Raises InputError."""
+    if data.suffix == ".npz":
+        training, held_out = pictures_of.load_labelled(data)
+    else:
+        paths = pictures_of.split(pictures_of.find(data))[1]
+        training = Labelled([], None)
+        pictures = [x for path in track(paths, "reading") for x in pictures_of.load([path])]
+        held_out = Labelled(pictures, None)
+    if not held_out.pictures:
+        raise InputError(f"{data}: too few pictures to hold some out")
+    return training, held_out
+
+
+def draw(
+    labelled: Labelled, side: int, short_side: int, number: int, rng: np.random.Generator
+) -> Squares:
+    """At most ``number`` of the squares that cover the middles of pictures, without margins.
+
+    Smaller pictures are padded with their edge. The order is that of the pictures.
+    """
+    pictures = [at_least(scaled(x, short_side), side) for x in labelled.pictures]
+    counts = np.array([(x.shape[0] // side) * (x.shape[1] // side) for x in pictures])
+    chosen = np.sort(rng.permutation(counts.sum())[:number])
+    ends = counts.cumsum()
+    owners = np.searchsorted(ends, chosen, side="right")
+    pixels = np.empty((len(chosen), side, side, 3), np.uint8)
+    for row, (owner, index) in enumerate(zip(owners, chosen, strict=True)):
+        pixels[row] = tiles(pictures[owner], side)[index - ends[owner]]
+    whole = labelled.labels is not None and bool((counts == 1).all())
+    return Squares(
+        pixels, labelled.labels[owners] if whole and labelled.labels is not None else None
+    )
+
+
+def tiles(pixels: np.ndarray, side: int) -> np.ndarray:
+    """A picture of at least (side, side, 3) -> the whole squares in its middle."""
+    h, w = (length // side * side for length in pixels.shape[:2])
+    top, left = (pixels.shape[0] - h) // 2, (pixels.shape[1] - w) // 2
+    return Mosaic.of(h, w, side).cut(pixels[top : top + h, left : left + w])
+
+
+def parts(codec: GridCodec) -> tuple[dict[str, Level], list[int]]:
+    """All levels, coarse first, and the finest rate points that have them."""
+    found: dict[str, Level] = {}
+    whole: list[int] = []
+    for index in reversed(range(len(codec.model.rates))):  # the most columns first
+        levels = codec.model.levels(codec.model.rates[index])
+        if not {level.name for level in levels} <= set(found):
+            whole.insert(0, index)
+            found = {level.name: level for level in levels} | found
+    return found, whole
+
+
+def encode(codec: GridCodec, squares: np.ndarray, whole: Sequence[int], track: Track) -> Codes:
+    """Codes of all levels; a level is coded alike at all rate points, but for its last columns."""
+    found: Codes = {}
+    for index in whole:
+        rate = codec.model.rates[index]
+        made = [
+            codec.codes(squares[first : first + PART], index)
+            for first in track(range(0, len(squares), PART), f"encoding at {rate}")
+        ]
+        names = [level.name for level in codec.model.levels(rate)]
+        found |= zip(names, map(np.concatenate, zip(*made, strict=True)), strict=True)
+    return found

@@ -1,0 +1,106 @@
+"""``vqcodec analyse``: what the papers show, of a codec of their systems."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vqcodec.cli import options
+from vqcodec.cli.failure import one_line
+
+
+@click.command()
+@click.argument("codec_id", metavar="CODEC")
+@click.argument("data", type=options.PATH)
+@click.option(
+    "-o", "--output", metavar="DIR", type=options.PATH, required=True, help="Folder for the files."
+)
+@click.option(
+    "-n",
+    "--number",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Squares that are looked at.",
+)
+@click.option(
+    "--learn",
+    type=click.IntRange(min=1),
+    default=10000,
+    show_default=True,
+    metavar="N",
+    help="Labelled training squares that classification learns from.",
+)
+@click.option(
+    "--scale",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="PIXELS",
+    help="Short side to which pictures are made, as in training.  [default: as they are]",
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print analysis.json too.")
+@options.device
+@options.threads
+@options.quiet
+def analyse(
+    codec_id: str,
+    data: Path,
+    output: Path,
+    number: int,
+    learn: int,
+    scale: int,
+    seed: int,
+    force: bool,
+    as_json: bool,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Plot codebook usage, mutual information, partial decodes and more of CODEC.
+
+    DATA is a folder of pictures or an .npz file, as for `vqcodec train`; what that holds out is
+    looked at. CODEC, an id or a folder, is one of the systems of the papers. What does not apply to
+    it is left out, and analysis.json says why.
+    """
+    options.need_matplotlib("analyse")
+    from vqcodec import zoo
+    from vqcodec.analysis import run
+    from vqcodec.analysis.subject import Settings
+
+    card = zoo.find(codec_id)
+    run.check_folder(output, force)
+    options.use_threads(threads)
+    codec = zoo.load(card, device)
+    with _bar(quiet or not sys.stderr.isatty()) as bar:
+        report = run.analyse(
+            codec, data, Settings(number, learn, scale, seed), partial(_track, bar)
+        )
+    run.write(report, output, force)
+    if as_json:
+        click.echo(report.json())
+    elif not quiet:
+        click.echo(one_line(f"{output}: {run.JSON}, {', '.join(report.figures)}"))
+        for name, why in report.numbers["left_out"].items():
+            click.echo(f"no {name}: {why}")
+
+
+def _bar(disable: bool) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=disable)
+
+
+def _track(bar: Any, items: Sequence[Any], name: str) -> Iterator[Any]:
+    task = bar.add_task(name, total=len(items))
+    for item in items:
+        yield item
+        bar.advance(task)
+    bar.remove_task(task)
