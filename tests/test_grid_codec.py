@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_codec import made, photo
 
 from vqcodec import codec as codec_module
 from vqcodec import container, zoo
@@ -16,37 +17,15 @@ from vqcodec.codec import Choices, Codec, compress, decompress, sample
 from vqcodec.errors import CodecError, FormatError, RateError, SizeError, UsageError
 from vqcodec.image import Picture
 from vqcodec.rangecoder import Draws
-from vqcodec.training import export, run, systems
 
 TINY = HQAConfig(
     side=16, channels=3, codebook=16, dim=4, encoder=(4, 4, 4), decoder=(4, 4, 4), places=4096
 )
 
 
-def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
-    return coarse.repeat(8, 0).repeat(8, 1)[:height, :width]
-
-
-def made(folder: Path, shape: HQAConfig = TINY) -> Codec:
-    """An untrained codec, from its files."""
-    torch.manual_seed(0)
-    task = systems.SystemTask(systems.SystemTraining(fitting=200), "hqa", shape)
-    x = torch.rand(64, shape.channels, shape.side, shape.side)
-    for stage in range(len(task.model.stages())):
-        task.model.begin(stage, x, torch.Generator().manual_seed(stage))
-    tensors = task.export(task.model, [photo(64, 64, seed) for seed in range(9)], lambda: None)
-    rates, points, _ = task.rates()
-    card = run.CARD | {"system": "hqa", "id": "tiny", "number": 9, "rates": rates}
-    card |= {"points": points, "sha256": export.write_weights(folder, tensors)}
-    export.write_card(folder, card, {}, [], task.sizes())
-    return zoo.load(zoo.read_card(folder), "cpu")
-
-
 @pytest.fixture(scope="module")
 def codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
-    return made(tmp_path_factory.mktemp("tiny"))
+    return made(tmp_path_factory.mktemp("tiny"), "hqa", TINY)
 
 
 # --- mosaics --------------------------------------------------------------------------------------
@@ -121,7 +100,7 @@ def made_at_1x1(codec: Codec) -> Codec:
         shape = HQAConfig(
             side=16, channels=1, codebook=256, dim=4, encoder=(4,) * 4, decoder=(4,) * 4
         )
-        _DIGITS.append(made(folder, shape))
+        _DIGITS.append(made(folder, "hqa", shape))
     return _DIGITS[0]
 
 

@@ -67,7 +67,8 @@ def heat_maps(maps: Mapping[str, np.ndarray], unit: str) -> bytes:
         figure.colorbar(shown, label=unit)
         if values.shape[0] <= 12:
             for (i, j), value in np.ndenumerate(values):
-                axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="w", fontsize=6)
+                ink = "k" if shown.norm(value) > 0.6 else "w"
+                axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=6)
     return _png(figure)
 
 

@@ -37,7 +37,7 @@ class LeftOut(Exception):
     """Why a part does not apply to a codec or its data."""
 
 
-def errors(subject: Subject, decoded: np.ndarray) -> float:
+def mse_of(subject: Subject, decoded: np.ndarray) -> float:
     """Mean squared error of the first squares, decoded (n, side, side, 3)."""
     original = grey(subject.squares.pixels[: len(decoded)], subject.codec.model)
     difference = decoded.astype(np.float32) - original
@@ -213,7 +213,7 @@ def reconstructions(subject: Subject) -> Made:
     sheet = {"original": list(grey3(subject, subject.squares.pixels[:SHOWN]))}
     for name, index, codes in subject.track(list(_withheld(subject)), "reconstructions"):
         decoded = subject.codec.squares(codes, index)
-        row = quality(errors(subject, decoded))
+        row = quality(mse_of(subject, decoded))
         numbers.append({"name": name} | row)
         psnr = "" if row["psnr_db"] is None else f" {row['psnr_db']:.1f} dB"
         sheet[name + psnr] = list(decoded[:SHOWN])
@@ -255,7 +255,7 @@ def progressive(subject: Subject) -> Made:
         parts = [few[first : first + PART] for first in range(0, len(few), PART)]
         with torch.inference_mode():
             made = [to_pixels(decode(torch.from_numpy(p).to(subject.codec.device))) for p in parts]
-        return errors(subject, np.concatenate(made))
+        return mse_of(subject, np.concatenate(made))
 
     def prefix(length: int, codes: torch.Tensor) -> torch.Tensor:
         return model.decode([codes[:, :length]], model.rates[finest])
@@ -324,11 +324,11 @@ def stochastic(subject: Subject) -> Made:
             total += pixels
             drawn.append(pixels[0])
             if count in AVERAGES:
-                mse[count] = errors(subject, np.rint(total / count))
+                mse[count] = mse_of(subject, np.rint(total / count))
         plain = codec.squares(codes, index)
         numbers[rate] = {
             "squares": len(plain),
-            "likeliest": quality(errors(subject, plain)),
+            "likeliest": quality(mse_of(subject, plain)),
             "mean_of": {str(count): quality(value) for count, value in mse.items()},
         }
         curves[rate] = (list(mse), list(mse.values()))

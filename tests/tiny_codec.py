@@ -1,0 +1,32 @@
+"""Untrained codecs of the systems of the papers, made in a second."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vqcodec import zoo
+from vqcodec.autoencoders.system import Config
+from vqcodec.codec import Codec
+from vqcodec.training import export, run, systems
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
+    return coarse.repeat(8, 0).repeat(8, 1)[:height, :width]
+
+
+def made(folder: Path, system: str, shape: Config) -> Codec:
+    """An untrained codec, from its files."""
+    torch.manual_seed(0)
+    task = systems.SystemTask(systems.SystemTraining(fitting=200), system, shape)
+    x = torch.rand(64, shape.channels, shape.side, shape.side)
+    for stage in range(len(task.model.stages())):
+        task.model.begin(stage, x, torch.Generator().manual_seed(stage))
+    tensors = task.export(task.model, [photo(64, 64, seed) for seed in range(9)], lambda: None)
+    rates, points, _ = task.rates()
+    card = run.CARD | {"system": system, "id": "tiny", "number": 9, "rates": rates}
+    card |= {"points": points, "sha256": export.write_weights(folder, tensors)}
+    export.write_card(folder, card, {}, [], task.sizes())
+    return zoo.load(zoo.read_card(folder), "cpu")
