@@ -67,7 +67,7 @@ def heat_maps(maps: Mapping[str, np.ndarray], unit: str) -> bytes:
         figure.colorbar(shown, label=unit)
         if values.shape[0] <= 12:
             for (i, j), value in np.ndenumerate(values):
-                ink = "k" if shown.norm(value) > 0.6 else "w"
+                ink = "k" if value > 0.6 * values.max() else "w"
                 axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=6)
     return _png(figure)
 
