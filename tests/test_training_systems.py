@@ -96,6 +96,19 @@ def test_arrays_name_what_is_held_out_or_their_bytes_do(tmp_path: Path) -> None:
     assert all(data.is_held_out(x.tobytes()) for x in held_out)
 
 
+def test_labels_stay_with_their_pictures(tmp_path: Path) -> None:
+    x, y = digits(200), np.arange(200)
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    parts = data.load_labelled(tmp_path / "a.npz")
+    for pictures, labels in parts:
+        assert labels is not None and len(labels) == len(pictures) > 0
+        assert np.array_equal(np.stack(pictures)[..., 0], x[labels])
+    assert sorted(np.concatenate([labels for _, labels in parts])) == y.tolist()
+    np.savez(tmp_path / "b.npz", x_train=x, x_test=x[:9], y_test=y[:9])
+    training, held_out = data.load_labelled(tmp_path / "b.npz")
+    assert training.labels is None and np.array_equal(held_out.labels, y[:9])
+
+
 @pytest.mark.parametrize(
     "arrays", [{"y": np.zeros(3)}, {"x": np.zeros((3, 8, 8))}, {"x": np.zeros((3, 8), np.uint8)}]
 )

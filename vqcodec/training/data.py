@@ -59,21 +59,27 @@ class Labelled(NamedTuple):
 
 
 def load_arrays(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Pictures of an .npz file, (training, held out): see ``load_labelled``."""
-    training, held_out = load_labelled(path)
+    """Pictures of an .npz file, (training, held out), each (h, w, 3) uint8.
+
+    Arrays (n, h, w) or (n, h, w, 3) of uint8: 'x_train' and 'x_test', or 'x', of which those are
+    held out whose bytes have a SHA-256 that starts with 0. Raises InputError.
+    """
+    training, held_out = _load(path, ("x_train", "x_test", "x"))
     return training.pictures, held_out.pictures
 
 
 def load_labelled(path: Path) -> tuple[Labelled, Labelled]:
-    """Pictures of an .npz file, (training, held out), each (h, w, 3) uint8.
+    """As ``load_arrays``, with labels where there are any: 'y_train' and 'y_test', or 'y'.
 
-    Arrays (n, h, w) or (n, h, w, 3) of uint8: 'x_train' and 'x_test', or 'x', of which those are
-    held out whose bytes have a SHA-256 that starts with 0. There may be labels, integers (n,):
-    'y_train' and 'y_test', or 'y'. Raises InputError.
+    They are integers (n,). Raises InputError.
     """
+    return _load(path, ("x_train", "x_test", "x", "y_train", "y_test", "y"))
+
+
+def _load(path: Path, names: Sequence[str]) -> tuple[Labelled, Labelled]:
+    """(training, held out) from the arrays ``names``."""
     try:
         with np.load(path) as file:
-            names = ("x_train", "x_test", "x", "y_train", "y_test", "y")
             arrays = {name: file[name] for name in names if name in file}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read as an .npz file of arrays: {error}") from error
@@ -85,10 +91,10 @@ def load_labelled(path: Path) -> tuple[Labelled, Labelled]:
 
     def part(name: str, rows: np.ndarray | slice = slice(None)) -> Labelled:
         array, labels = arrays[f"x{name}"], arrays.get(f"y{name}")
-        if labels is not None and (
-            labels.shape != array.shape[:1] or labels.dtype.kind not in "iu"
-        ):
-            raise InputError(f"{path}: y{name} is not one integer for each picture of x{name}")
+        if labels is not None:
+            if labels.shape != array.shape[:1] or labels.dtype.kind not in "iu":
+                raise InputError(f"{path}: y{name} is not one integer for each picture of x{name}")
+            labels = labels[rows]
         array = (array if array.ndim == 4 else array[..., None])[rows]
         pictures = list(np.broadcast_to(array, (*array.shape[:3], 3)))
         return Labelled(pictures, labels)
