@@ -16,6 +16,7 @@ from tiny_codec import made, photo
 from vqcodec.analysis import bayes, information, sections
 from vqcodec.analysis import subject as subjects
 from vqcodec.analysis.subject import Settings, Subject, draw, subject, tiles
+from vqcodec.autoencoders.dqae import DQAEConfig
 from vqcodec.autoencoders.hqa import HQAConfig
 from vqcodec.autoencoders.pqvae import PQVAE, PQVAEConfig
 from vqcodec.autoencoders.rrvq import RRVQ, RRVQConfig
@@ -27,6 +28,9 @@ from vqcodec.training.data import Labelled
 
 HQA_1X1 = HQAConfig(side=16, codebook=16, dim=4, encoder=(4,) * 4, decoder=(4,) * 4, places=4096)
 PROGRESSIVE = PQVAEConfig(side=32, channels=1, hidden=8, dim=8, rank=(4, 2), size=16, steps=8)
+DEPTHWISE = DQAEConfig(
+    side=16, width=8, blocks=0, dim=2, columns=3, sizes=(8, 4), quantizer="diveq", withhold=0.5
+)
 RESPONSIBLE = RRVQConfig(side=16, grids=(1, 2, 4), sizes=(4, 6, 8), embedding=6, width=12, fine=8)
 
 
@@ -200,7 +204,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-SHAPES: dict[str, Config] = {"hqa": HQA_1X1, "pqvae": PROGRESSIVE, "rrvq": RESPONSIBLE}
+SHAPES: dict[str, Config] = {
+    "dqae": DEPTHWISE,
+    "hqa": HQA_1X1,
+    "pqvae": PROGRESSIVE,
+    "rrvq": RESPONSIBLE,
+}
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +236,7 @@ def test_the_codes_are_those_of_files_at_each_rate_point(seen: dict[str, Subject
             assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
     assert list(seen["hqa"].levels) == ["layer4", "layer3", "layer2", "layer1"]
     assert seen["hqa"].whole == [0, 1, 2, 3] and seen["pqvae"].whole == [3]
+    assert seen["dqae"].whole == [1] and list(seen["dqae"].levels) == ["2x2", "4x4"]
 
 
 def test_the_squared_error_of_a_rate_point_is_that_of_its_pictures(
@@ -252,6 +262,21 @@ def test_several_levels_are_decoded_one_by_one(seen: dict[str, Subject]) -> None
         f"{level} alone" for level in ("z3", "z2", "z1")
     ]
     assert rows[1]["mse"] == rows[3]["mse"]  # the same codes
+    rows, _ = sections.reconstructions(seen["dqae"])
+    assert len(rows) == 5 and rows[0]["mse"] == rows[2]["mse"] == rows[3]["mse"]
+
+
+def test_the_matrix_of_a_level_is_that_of_its_columns(seen: dict[str, Subject]) -> None:
+    numbers, _ = sections.dependence(seen["dqae"])
+    assert {name: row["samples"] for name, row in numbers.items()} == {"2x2": 160, "4x4": 640}
+    for name, row in numbers.items():
+        nats = np.array(row["nats"])
+        first, last = seen["dqae"].codes[name][:, [0, 2]].swapaxes(0, 1).reshape(2, -1)
+        assert nats.shape == (3, 3)
+        assert nats[0, 2] == pytest.approx(information.mutual_information(first, last))
+        entropies = sections.usage(seen["dqae"])[0][name]["columns"]
+        assert nats.diagonal() == pytest.approx([c["entropy"]["nats"] for c in entropies])
+        assert row["mean"]["bits"] == pytest.approx(row["mean"]["nats"] / math.log(2))
 
 
 @torch.no_grad()
@@ -397,6 +422,7 @@ def analyse(*arguments: object) -> Result:
 
 
 FIGURES = {
+    "dqae": {"dependence-2x2", "dependence-4x4"},
     "hqa": {"decodes", "means-of-decodes", "codewords", "interpolation"},
     "pqvae": {"dependence-codes", "prefixes", "without-a-code", "conditional-entropy", "codewords"},
     "rrvq": {"codewords"},
