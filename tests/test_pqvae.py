@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqcodec.autoencoders import system
+from vqcodec.autoencoders import classes
 from vqcodec.autoencoders.pqvae import PQVAE, PQVAEConfig
 
 TINY = {
@@ -59,7 +59,7 @@ def mse(model: PQVAE, x: Tensor, rate: str) -> float:
 
 
 def test_the_papers_numbers_of_codes() -> None:
-    assert system("pqvae") == (PQVAE, PQVAEConfig)
+    assert classes("pqvae") == (PQVAE, PQVAEConfig)
     model = PQVAE(PQVAEConfig())
     assert model.rates == tuple(f"8bit-{n}" for n in (1, 2, 4, 8, 16, 32, 64))
     (level,) = model.levels("8bit-64")
@@ -224,7 +224,7 @@ def test_mistakes_are_named() -> None:
     ):
         with pytest.raises(ValueError, match=match):
             PQVAE(PQVAEConfig.from_dict(changes))
-    with pytest.raises(TypeError, match="rank is not a tuple"):
+    with pytest.raises(TypeError, match="rank is not a list"):
         PQVAEConfig.from_dict({"rank": 4})
     config = PQVAEConfig(**TINY)
     assert PQVAEConfig.from_dict(config.to_dict()) == config

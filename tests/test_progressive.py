@@ -303,12 +303,12 @@ def test_cold_samples_are_codewords_and_dropout_leaves_prefixes_of_them() -> Non
 
 
 def test_the_regulariser_keeps_more_codewords_in_use() -> None:
-    # Four pictures and four codewords, from six starts each.
+    # Four pictures and four codewords, from four starts each.
     pictures = latents(4, 2, 2, 2).float() * 2
     z = pictures.repeat(8, 1, 1, 1)
     used = {0.0: 0, 3.0: 0}
     for weight in used:
-        for seed in range(6):
+        for seed in range(4):
             quantizer = Progressive(2, 4, 1, side=2, rank=(4, 2), weight=weight, seed=seed).train()
             optimizer = torch.optim.Adam(quantizer.parameters(), 0.05)
             for _ in range(150):

@@ -187,14 +187,17 @@ class Progressive(nn.Module):
                 columns.append(index)
                 vectors.append(chosen)
                 nats.append(mutual_information(logits))
-            kept = torch.stack(vectors)  # (L, r*s, N)
-            if self.training:
-                self.hits += torch.bincount(torch.cat(columns), minlength=self.sizes[0])
-                if self.dropout > 0:
-                    kept = kept * self._prefixes(len(z), draw).repeat_interleave(h * w, -1).to(kept)
-            total = self.lift(kept, inverses)
             loss = -self.weight * torch.stack(nats).sum()
-        return Quantized(self.join(total, h, w).to(z.dtype), _columns(columns, h, w), loss, None)
+            codes = _columns(columns, h, w)
+            if not self.training:
+                return Quantized(self.decode(codes).to(z.dtype), codes, loss, None)
+            self.hits += torch.bincount(torch.cat(columns), minlength=self.sizes[0])
+            mixed = torch.stack(vectors)  # (L, r*s, N)
+            if self.dropout > 0:
+                kept = self._prefixes(len(z), draw).repeat_interleave(h * w, -1)
+                mixed = mixed * kept.to(mixed)
+            total = self.lift(mixed, inverses)
+        return Quantized(self.join(total, h, w).to(z.dtype), codes, loss, None)
 
     def _prefixes(self, batch: int, generator: torch.Generator) -> Tensor:
         """(L, 1, batch) bool: which codes of each image are in the prefix drawn for it."""
