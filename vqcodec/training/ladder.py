@@ -28,6 +28,7 @@ from vqcodec.training.loop import TrainConfig
 
 EXACT = ("hyper_synthesis.", "anchor_nets.", "other_nets.")  # evaluated in fixed point
 TABLE_RATES = ("5bit", "6bit", "7bit", "8bit", "9bit", "10bit")
+LARGEST_FITTING = 1024  # pixels a side of pictures that tables are fitted to
 _SKIPPED = ("std", "hyper_scale", "hyper_mean")  # training only, or replaced by integers
 
 
@@ -117,15 +118,15 @@ class LadderTask:
         return result
 
     def fitting_steps(self, pictures: int) -> int:
-        return 2 * len(range(pictures)[:: max(1, pictures // self.config.fitting)])
+        return 2 * min(pictures, self.config.fitting)
 
     def export(
-        self, model: nn.Module, pictures: Sequence[np.ndarray], advance: Callable[[], None]
+        self, model: nn.Module, crops: Crops, advance: Callable[[], None]
     ) -> dict[str, Tensor]:
         assert isinstance(model, Ladder)
         model = rounded(model)
-        some = pictures[:: max(1, len(pictures) // self.config.fitting)]
-        tables = fit_tables(model, some, torch.device("cpu"), advance=advance)
+        pictures = crops.whole(self.config.fitting, LARGEST_FITTING)
+        tables = fit_tables(model, pictures, torch.device("cpu"), advance=advance)
         return tensors(model, *tables)
 
 

@@ -4,13 +4,12 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from vqcodec import zoo
 from vqcodec.errors import InputError
 from vqcodec.settings import Settings
 from vqcodec.training.batches import Batches, Crops
+from vqcodec.training.sources import SPLITS
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class TrainConfig(Settings):
     lr: float = 1e-3
     lr_end: float = 0.02
     weight_decay: float = 0.0
+    split: str = "content"  # or "name": by whose hash pictures are held out
+    scales: tuple[int, ...] = (0,)  # short sides, in pixels, to which pictures are made; 0: none
+    smallest: int = 0  # short side of the pictures that are used; 0: that of the largest crop
+    memory_mb: int = 4000  # for decoded pictures; the others are decoded again each time
     batch: int = 8
     crop: int = 128  # pixels
     late_batch: int = 4
@@ -47,6 +51,14 @@ class TrainConfig(Settings):
     held_out: int = 40  # pictures to measure on, at most
     workers: int = -1  # processes that make batches; -1: one per core, at most 8
     fitting: int = 40  # pictures, or squares, whose codes make the tables of the priors
+
+    def check(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split is one of {', '.join(SPLITS)}")
+
+    def needed_side(self) -> int:
+        """Of the pictures that are used, in pixels."""
+        return self.smallest or max(self.crop, self.late_crop if self.late_steps else 0)
 
 
 class Task(Protocol):
@@ -90,7 +102,7 @@ class Task(Protocol):
         """How often ``export`` calls ``advance`` for so many pictures."""
 
     def export(
-        self, model: nn.Module, pictures: Sequence[np.ndarray], advance: Callable[[], None]
+        self, model: nn.Module, crops: Crops, advance: Callable[[], None]
     ) -> dict[str, Tensor]:
         """The tensors of the codec's weights file, with tables fitted to training pictures."""
 

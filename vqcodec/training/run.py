@@ -2,8 +2,9 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from vqcodec.errors import InputError, OutputError, UsageError, reason
 from vqcodec.files import make_folder
 from vqcodec.settings import Settings
 from vqcodec.training import data as pictures_of
-from vqcodec.training import export
+from vqcodec.training import export, sources
 from vqcodec.training.batches import Crops
+from vqcodec.training.data import Decoded, Pictures, Skip, Skipped, Track
 from vqcodec.training.ladder import LadderTask, LadderTraining
 from vqcodec.training.loop import Progress, Run, Task, TrainConfig, train
 from vqcodec.training.systems import SystemTask, SystemTraining
@@ -32,6 +34,7 @@ else:
     import tomli as tomllib
 
 SMOKE_SHAPE = LadderConfig(fine=16, coarse=32, hyper=8, features=16, hidden=(16, 16, 16, 16))
+LARGEST_HELD_OUT = 1024  # pixels a side of pictures that are measured
 TABLES = ("card", "training", "shape")
 CARD = {"id": "untitled", "number": 0, "system": "ladder", "title": "", "licence": ""}
 
@@ -128,28 +131,39 @@ def _recipe(tables: dict[str, Any]) -> Recipe:
 
 
 def read_pictures(
-    data: Path, config: TrainConfig, smoke: bool, bar: Bar
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    data: Path, config: TrainConfig, smoke: bool, track: Track, skip: Skip
+) -> tuple[Pictures, list[np.ndarray]]:
     """(training, held out) pictures (h, w, 3) uint8, at the sizes that the system trains on."""
-    task = bar.add_task("reading", total=None, state="")
+    training: Pictures
     if data.suffix == ".npz":
-        training, held_out = pictures_of.load_arrays(data)
+        originals, held_out = pictures_of.load_arrays(data)
+        training = [pictures_of.scaled(x, scale) for scale in config.scales for x in originals]
         held_out = held_out[: config.held_out]
     else:
-        paths = pictures_of.find(data)
-        first, rest = pictures_of.split(paths)
+        source = sources.find(data)
+        most = 1000 if smoke else None
+        chosen, rest = pictures_of.split(source, config.split, track, skip, most)
         if smoke:
-            first, rest = first[:36], rest[:4]
-        rest = rest[: config.held_out]
-        bar.update(task, total=len(first) + len(rest))
-        training = pictures_of.load(first, lambda: bar.advance(task))
-        held_out = pictures_of.load(rest, lambda: bar.advance(task))
-    if not training or not held_out:
+            chosen, rest = chosen[:36], rest[:4]
+        training = Decoded(source, chosen, config.scales, config.needed_side())
+        training.keep(config.memory_mb * 10**6, track, skip)
+        others = Decoded(source, rest, config.scales[:1], config.needed_side())
+        held_out = pictures_of.usable(others, pictures_of.spread(len(rest), config.held_out), skip)
+    if not len(training) or not held_out:
         raise InputError(f"{data}: too few pictures to hold some out")
     if isinstance(config, SystemTraining):
-        training, held_out = config.pictures(training), config.squares(held_out)
-    bar.remove_task(task)
-    return training, held_out
+        return training, config.squares(held_out)
+    return training, [pictures_of.at_most(x, LARGEST_HELD_OUT) for x in held_out]
+
+
+def _track(bar: Bar, items: Sequence[Any], name: str) -> Iterator[Any]:
+    task = bar.add_task(name, total=len(items), state="")
+    try:
+        for item in items:
+            yield item
+            bar.advance(task)
+    finally:
+        bar.remove_task(task)
 
 
 def train_command(
@@ -186,21 +200,26 @@ def train_command(
         TextColumn("{task.fields[state]}"),
     )  # fmt: skip
     with Bar(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
-        pictures, held = read_pictures(data, config, smoke, bar)
-        run = Run(config, recipe.task, Crops(pictures, config.seed, config.flip), out)
+        skipped = Skipped(
+            lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+            out / "skipped.jsonl",
+        )
+        pictures, held = read_pictures(data, config, smoke, partial(_track, bar), skipped)
+        crops = Crops(pictures, config.seed, config.flip, skipped)
+        run = Run(config, recipe.task, crops, out)
         if resume and run.resume():
             console.print(f"resumed at step {run.step}")
         shown = bar.add_task("training", total=run.steps, completed=run.step, state="")
-        crops = np.stack([pictures_of.centre(x, run.task.held_out_side()) for x in held])
+        squares = np.stack([pictures_of.centre(x, run.task.held_out_side()) for x in held])
         model = train(
             run,
-            torch.from_numpy(crops).permute(0, 3, 1, 2).float(),
+            torch.from_numpy(squares).permute(0, 3, 1, 2).float(),
             lambda now: bar.update(shown, completed=now.step, state=_state(now)),
         )
 
         total = run.task.fitting_steps(len(pictures))
         fitting = bar.add_task("tables", total=total, state="")
-        tensors = run.task.export(model, pictures, lambda: bar.advance(fitting))
+        tensors = run.task.export(model, crops, lambda: bar.advance(fitting))
         rates, points, measured = run.task.rates()
         fields = recipe.card | {
             "rates": rates,
@@ -212,9 +231,12 @@ def train_command(
         words += ["--recipe", str(path)] if path else []
         words += [word for change in changes for word in ("--set", change)]
         words += ["--smoke"] if smoke else []
+        if skipped.seen:
+            how["skipped"] = len(skipped.seen)
         how |= {
             "pictures": len(pictures),
             "held_out": len(held),
+            "split": config.split,
             "steps": run.step,
             "seconds": round(run.seconds),
             "command": shlex.join(words),
