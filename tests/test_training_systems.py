@@ -14,12 +14,14 @@ from vqcodec.autoencoders.hqa import HQAConfig
 from vqcodec.errors import InputError
 from vqcodec.image import Picture
 from vqcodec.training import data, run
-from vqcodec.training.data import Crops
+from vqcodec.training.batches import Crops
 from vqcodec.training.loop import Run, TrainConfig
 from vqcodec.training.systems import SystemTask, SystemTraining
 
 SHAPE = HQAConfig(side=16, codebook=8, dim=4, encoder=(4, 4), decoder=(4, 4), places=1024)
-SHORT = SystemTraining(stage_steps=(3, 4), decay_steps=2, warmup_steps=1, batch=8, crop=16)
+SHORT = SystemTraining(
+    stage_steps=(3, 4), decay_steps=2, warmup_steps=1, batch=8, crop=16, workers=0
+)
 
 
 def digits(count: int, seed: int = 0) -> np.ndarray:
@@ -35,8 +37,8 @@ def digits(count: int, seed: int = 0) -> np.ndarray:
 def new_run(folder: Path) -> Run:
     pictures = list(np.repeat(digits(40)[..., None], 3, -1))
     pictures = SHORT.pictures(pictures)
-    make = partial(lambda crops, generator: SystemTask(SHORT, "hqa", SHAPE))
-    return Run(SHORT, make, Crops(pictures, False), folder)
+    make = partial(lambda crops: SystemTask(SHORT, "hqa", SHAPE))
+    return Run(SHORT, make, Crops(pictures, flip=False), folder)
 
 
 # --- stages ---------------------------------------------------------------------------------------
@@ -77,7 +79,7 @@ def test_a_run_resumed_in_any_stage_is_bit_identical(tmp_path: Path, steps: int)
 def test_steps_for_other_stages_than_there_are_are_an_input_error(tmp_path: Path) -> None:
     wrong = replace(SHORT, stage_steps=(3, 4, 5))
     with pytest.raises(InputError, match="names 3 stages; there are 2"):
-        Run(wrong, lambda c, g: SystemTask(wrong, "hqa", SHAPE), Crops([]), tmp_path)
+        Run(wrong, lambda crops: SystemTask(wrong, "hqa", SHAPE), Crops([]), tmp_path)
 
 
 # --- pictures -------------------------------------------------------------------------------------

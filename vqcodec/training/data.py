@@ -1,4 +1,4 @@
-"""Training images: a folder of pictures in memory, split by name, cropped at random."""
+"""Training images: a folder of pictures in memory, split by name."""
 
 import zipfile
 from collections.abc import Callable, Sequence
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vqcodec import image
 from vqcodec.errors import InputError
@@ -130,29 +128,3 @@ def centre(pixels: np.ndarray, side: int) -> np.ndarray:
     pixels = at_least(pixels, side)
     top, left = ((length - side) // 2 for length in pixels.shape[:2])
     return pixels[top : top + side, left : left + side]
-
-
-class Crops:
-    """Random square crops, flipped left to right half of the time."""
-
-    def __init__(self, images: Sequence[np.ndarray], flip: bool = True) -> None:
-        self.images, self.flip = images, flip
-
-    def batch(self, count: int, size: int, generator: torch.Generator) -> Tensor:
-        """(count, 3, size, size) float32 0..255, channels last. Small images are edge-padded."""
-
-        def below(n: int) -> int:
-            return int(torch.randint(n, (), generator=generator))
-
-        crops = np.empty((count, size, size, 3), np.uint8)
-        for i in range(count):
-            pixels = self.images[below(len(self.images))]
-            h, w = pixels.shape[:2]
-            if h < size or w < size:
-                pad = ((0, max(size - h, 0)), (0, max(size - w, 0)), (0, 0))
-                pixels = np.pad(pixels, pad, mode="edge")
-                h, w = pixels.shape[:2]
-            top, left = below(h - size + 1), below(w - size + 1)
-            crop = pixels[top : top + size, left : left + size]
-            crops[i] = crop[:, ::-1] if self.flip and below(2) else crop
-        return torch.from_numpy(crops).permute(0, 3, 1, 2).float()

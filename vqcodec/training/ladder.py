@@ -22,7 +22,7 @@ from vqcodec.autoencoders.ladder_codec import (
 from vqcodec.fixedpoint import stored_weights
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import Histogram, integer_rows
-from vqcodec.training.data import Crops
+from vqcodec.training.batches import Crops
 from vqcodec.training.export import pack_weights
 from vqcodec.training.loop import TrainConfig
 
@@ -59,16 +59,10 @@ class LadderTask:
 
     model: Ladder
 
-    def __init__(
-        self,
-        config: LadderTraining,
-        shape: LadderConfig,
-        crops: Crops,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, config: LadderTraining, shape: LadderConfig, crops: Crops) -> None:
         self.config, self.shape = config, shape
         self.model = Ladder(shape)
-        self.model.set_std(crops.batch(256, config.crop, generator))
+        self.model.set_std(crops.some(256, config.crop, "std").float())
 
     def sizes(self) -> dict[str, Any]:
         return self.shape.to_dict()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vqcodec import zoo
 from vqcodec.errors import InputError
 from vqcodec.settings import Settings
-from vqcodec.training.data import Crops
+from vqcodec.training.batches import Batches, Crops
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class TrainConfig(Settings):
     evaluate_steps: int = 1000
     flip: bool = True  # left to right, half of the time
     held_out: int = 40  # pictures to measure on, at most
+    workers: int = -1  # processes that make batches; -1: one per core, at most 8
     fitting: int = 40  # pictures, or squares, whose codes make the tables of the priors
 
 
@@ -141,16 +142,15 @@ class Run:
     def __init__(
         self,
         config: TrainConfig,
-        make: Callable[[Crops, torch.Generator], Task],
+        make: Callable[[Crops], Task],
         crops: Crops,
         folder: Path,
     ) -> None:
-        """``make`` gets the pictures and the generator of all that is random from then on."""
         self.config, self.crops, self.folder = config, crops, folder
         folder.mkdir(parents=True, exist_ok=True)
         self.generator = torch.Generator().manual_seed(config.seed)
         torch.manual_seed(config.seed)  # of the initial weights, which nn.Module draws
-        self.task = make(crops, self.generator)
+        self.task = make(crops)
         self.model = self.task.model
         if config.start:
             trained = zoo.load(zoo.find(config.start), "cpu").system.model
@@ -165,6 +165,7 @@ class Run:
         self.steps = sum(self.stage_steps)
         self.trainable = {id(p) for p in self.model.parameters() if p.requires_grad}
         self.step, self.seconds = 0, 0.0
+        self.batches = Batches(crops, self.batch_shape, config.workers)
         self._enter(0)
 
     def _enter(self, stage: int) -> None:
@@ -240,8 +241,7 @@ class Run:
         lr = learning_rate(config, step, steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["factor"]
-        count, size = self.batch_shape()
-        x = self.crops.batch(count, size, self.generator)
+        x = self.batches.batch(self.step).float()
         out = self.task.objective(x, step / steps, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         out["loss"].backward()
@@ -261,9 +261,9 @@ class Run:
         self.step += 1
         return out | {"norm": torch.tensor(norm), "skipped": torch.tensor(float(skipped))}
 
-    def batch_shape(self) -> tuple[int, int]:
-        """(crops, their side in pixels) of this step."""
-        late = self.step >= self.steps - self.config.late_steps
+    def batch_shape(self, step: int) -> tuple[int, int]:
+        """(crops, their side in pixels) of a step."""
+        late = step >= self.steps - self.config.late_steps
         config = self.config
         return (config.late_batch, config.late_crop) if late else (config.batch, config.crop)
 
@@ -296,7 +296,7 @@ def train(run: Run, held_out: Tensor, display: Callable[[Progress], None]) -> nn
 
     try:
         while run.step < run.steps:
-            count, _ = run.batch_shape()
+            count, _ = run.batch_shape(run.step)
             before = run.stage
             out = run.advance()
             now = time.monotonic()

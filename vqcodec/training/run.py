@@ -21,7 +21,7 @@ from vqcodec.files import make_folder
 from vqcodec.settings import Settings
 from vqcodec.training import data as pictures_of
 from vqcodec.training import export
-from vqcodec.training.data import Crops
+from vqcodec.training.batches import Crops
 from vqcodec.training.ladder import LadderTask, LadderTraining
 from vqcodec.training.loop import Progress, Run, Task, TrainConfig, train
 from vqcodec.training.systems import SystemTask, SystemTraining
@@ -57,10 +57,10 @@ class Recipe:
     config: TrainConfig
     shape: Settings
 
-    def task(self, crops: Crops, generator: torch.Generator) -> Task:
+    def task(self, crops: Crops) -> Task:
         if isinstance(self.shape, LadderConfig):
             assert isinstance(self.config, LadderTraining)
-            return LadderTask(self.config, self.shape, crops, generator)
+            return LadderTask(self.config, self.shape, crops)
         assert isinstance(self.config, SystemTraining) and isinstance(self.shape, Config)
         return SystemTask(self.config, self.card["system"], self.shape)
 
@@ -187,7 +187,7 @@ def train_command(
     )  # fmt: skip
     with Bar(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
         pictures, held = read_pictures(data, config, smoke, bar)
-        run = Run(config, recipe.task, Crops(pictures, config.flip), out)
+        run = Run(config, recipe.task, Crops(pictures, config.seed, config.flip), out)
         if resume and run.resume():
             console.print(f"resumed at step {run.step}")
         shown = bar.add_task("training", total=run.steps, completed=run.step, state="")

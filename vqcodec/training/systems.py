@@ -17,7 +17,8 @@ from vqcodec.priors import embedding
 from vqcodec.priors.grid import GridPrior, LevelPrior, uniform
 from vqcodec.priors.grid_fit import fit
 from vqcodec.rangecoder import RangeEncoder
-from vqcodec.training.data import Crops, at_least, centre, scaled
+from vqcodec.training.batches import Crops
+from vqcodec.training.data import at_least, centre, scaled
 from vqcodec.training.export import pack_weights
 from vqcodec.training.loop import TrainConfig
 
@@ -75,7 +76,7 @@ class SystemTask:
         return [[{"params": stage, "factor": 1.0}] for stage in self.model.stages()]
 
     def begin(self, stage: int, crops: Crops, generator: torch.Generator) -> None:
-        x = crops.batch(BEGINNING, self.shape.side, generator)
+        x = crops.some(BEGINNING, self.shape.side, f"stage {stage}")
         self.model.begin(stage, to_input(x, self.model), generator)
 
     def objective(
@@ -112,10 +113,8 @@ class SystemTask:
         packed = pack_weights(model, model.exact)
         shipped = self.kind(self.shape)
         shipped.load_state_dict({name: stored_weights(value) for name, value in packed.items()})
-        generator = torch.Generator().manual_seed(self.config.seed)
-        crops = Crops(pictures, self.config.flip)
-        x = crops.batch(self.config.fitting, self.shape.side, generator)
-        squares = x.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+        crops = Crops(pictures, self.config.seed, self.config.flip)
+        squares = crops.take("tables", range(self.config.fitting), self.shape.side)
         priors = fit_priors(shipped, squares, advance)
         tables = {k: torch.from_numpy(v.copy()) for k, v in prior_tensors(priors).items()}
         return packed | tables

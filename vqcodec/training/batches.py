@@ -1,0 +1,193 @@
+"""Random crops of training pictures, made ahead of the training by worker processes.
+
+A batch is a function of the seed and the step alone. So nothing of the data is in a checkpoint,
+any worker can make any batch, and the ranks of a parallel training share what one process has.
+"""
+
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vqcodec.errors import ImageError, InputError, VqcodecError
+from vqcodec.training.data import at_least
+
+ATTEMPTS = 100  # pictures drawn for one crop before the data is given up
+MOST_WORKERS = 8
+Shape = Callable[[int], tuple[int, int]]  # step -> (crops of all ranks, their side in pixels)
+Made = tuple[np.ndarray, dict[int, str]] | VqcodecError
+
+
+class Pictures(Protocol):
+    """Pictures (h, w, 3) uint8, as a list of arrays has them.
+
+    One that turns out to be unusable raises ImageError or InputError, and always does.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
+class Crops:
+    """Random square crops, flipped left to right half of the time. Small pictures are padded.
+
+    Unusable pictures are replaced by others; ``report`` gets the index of each, once, and why.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        seed: int = 1,
+        flip: bool = True,
+        report: Callable[[int, str], None] = lambda index, why: None,
+    ) -> None:
+        self.pictures, self.seed, self.flip, self.report = pictures, seed, flip, report
+        self.skipped: dict[int, str] = {}  # index of a picture -> why it is unusable
+
+    def some(self, count: int, side: int, purpose: str) -> Tensor:
+        """(count, 3, side, side) uint8, channels last; always the same for a purpose.
+
+        Raises InputError where hardly any picture is usable.
+        """
+        return _tensor(self.take(purpose, range(count), side))
+
+    def take(self, purpose: str, positions: range, side: int) -> np.ndarray:
+        """Those at ``positions`` of all that ``purpose`` has: (n, side, side, 3) uint8."""
+        crops = np.empty((len(positions), side, side, 3), np.uint8)
+        for crop, position in zip(crops, positions, strict=True):
+            crop[:] = self._crop(f"{self.seed}/{purpose}/{position}", side)
+        return crops
+
+    def skip(self, index: int, why: str) -> None:
+        """Do without a picture from now on."""
+        if index not in self.skipped:
+            self.skipped[index] = why
+            self.report(index, why)
+
+    def _crop(self, name: str, side: int) -> np.ndarray:
+        why = "there are no pictures"
+        for attempt in range(ATTEMPTS if len(self.pictures) else 0):
+            # A hash, since what a numpy.random.Generator draws may change with numpy's version.
+            digest = blake2b(f"{name}/{attempt}".encode(), digest_size=32).digest()
+            picture, top, left, flip = np.frombuffer(digest, "<u8").tolist()
+            index = _below(len(self.pictures), picture)
+            try:
+                if index in self.skipped:
+                    continue
+                pixels = at_least(self.pictures[index], side)
+            except (ImageError, InputError) as error:
+                why = str(error)
+                self.skip(index, why)
+                continue
+            top = _below(pixels.shape[0] - side + 1, top)
+            left = _below(pixels.shape[1] - side + 1, left)
+            crop = pixels[top : top + side, left : left + side]
+            return crop[:, ::-1] if self.flip and _below(2, flip) else crop
+        raise InputError(f"hardly any picture is usable: {why}")
+
+
+def _below(n: int, random: int) -> int:
+    """0..n-1 from 64 random bits."""
+    return n * random >> 64
+
+
+def _tensor(crops: np.ndarray) -> Tensor:
+    return torch.from_numpy(crops).permute(0, 3, 1, 2)
+
+
+class Batches:
+    """The batch of each step, of which rank ``rank`` of ``world`` has a part of its own.
+
+    Pictures are decoded and cropped by ``workers`` processes (-1: one per core, at most 8) while
+    the training computes; without any, when a batch is asked for. Processes are forked, so that
+    they share the memory of decoded pictures: where that is not safe (elsewhere than on Linux)
+    there are none. ``wait_seconds`` is how long the training has waited in all.
+    """
+
+    def __init__(
+        self, crops: Crops, shape: Shape, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self.crops, self.steps = crops, _Steps(crops, shape, rank, world)
+        self.workers = 0
+        if sys.platform == "linux":
+            cores = len(os.sched_getaffinity(0))
+            self.workers = workers if workers >= 0 else min(cores, MOST_WORKERS)
+        self.wait_seconds = 0.0
+        self._next = -1  # the step that the workers' next batch is for
+        self._made: Iterator[Made] = iter(())
+
+    def batch(self, step: int) -> Tensor:
+        """(n, 3, side, side) uint8, channels last, in pinned memory where there is CUDA.
+
+        Steps in their order are ready when they are asked for. Raises InputError where hardly any
+        picture is usable, VqcodecError where a worker has been killed.
+        """
+        start = time.monotonic()
+        if self.workers and step != self._next:
+            self._begin(step)
+        self._next = -1  # in case of an interrupt
+        try:
+            made = next(self._made) if self.workers else self.steps[step]
+        except RuntimeError as error:  # of DataLoader, where a worker has been killed
+            why = str(error).partition("\n")[0]
+            raise VqcodecError(f"reading pictures failed: {why}") from error
+        self._next = step + 1
+        if isinstance(made, VqcodecError):
+            raise made
+        crops, skipped = made
+        for index, why in skipped.items():
+            self.crops.skip(index, why)
+        x = _tensor(crops)
+        x = x.pin_memory() if torch.cuda.is_available() else x
+        self.wait_seconds += time.monotonic() - start
+        return x
+
+    def close(self) -> None:
+        """End the workers."""
+        self._next, self._made = -1, iter(())  # DataLoader ends them with its iterator
+
+    def _begin(self, step: int) -> None:
+        self.close()
+        loader = DataLoader(
+            self.steps,
+            batch_size=None,
+            collate_fn=_unchanged,
+            sampler=itertools.count(step),
+            num_workers=self.workers,
+            multiprocessing_context="fork",
+            generator=torch.Generator(),  # or it would draw from the global one
+        )
+        self._made = iter(loader)
+
+
+def _unchanged(made: Any) -> Any:
+    """So arrays go through a pipe; DataLoader would make tensors in shared memory, of which
+    containers have little.
+    """
+    return made
+
+
+class _Steps(Dataset[Made]):
+    """What DataLoader takes batches from; errors are returned, since it would embellish them."""
+
+    def __init__(self, crops: Crops, shape: Shape, rank: int, world: int) -> None:
+        self.crops, self.shape, self.rank, self.world = crops, shape, rank, world
+
+    def __getitem__(self, step: int) -> Made:
+        count, side = self.shape(step)
+        first, end = (count * rank // self.world for rank in (self.rank, self.rank + 1))
+        known = len(self.crops.skipped)
+        try:
+            crops = self.crops.take(f"step {step}", range(first, end), side)
+        except VqcodecError as error:
+            return error
+        return crops, dict(itertools.islice(self.crops.skipped.items(), known, None))
