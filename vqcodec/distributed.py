@@ -61,6 +61,15 @@ def mean(x: Tensor) -> Tensor:
     return total(x).div_(size()) if _several() else x
 
 
+def average(gradients: list[Tensor]) -> None:
+    """Make each tensor its mean over all processes, in one exchange."""
+    if not _several() or not gradients:
+        return
+    flat = mean(torch.cat([g.reshape(-1) for g in gradients]))
+    for g, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        g.copy_(part.view(g.shape))
+
+
 def gathered(rows: Tensor) -> Tensor:
     """rows (n, ...) of all processes, one after another; n is the same in each."""
     if not _several():
@@ -77,6 +86,17 @@ def shared(x: Tensor) -> Tensor:
     whole = x.contiguous()
     dist.broadcast(whole, 0)
     return x.copy_(whole)
+
+
+def shared_bytes(data: bytes) -> bytes:
+    """``data`` as rank 0 has it."""
+    if not _several():
+        return data
+    size = int(shared(torch.tensor(len(data))))
+    if size == 0:
+        return b""
+    buffer = torch.frombuffer(bytearray(data or size), dtype=torch.uint8)
+    return shared(buffer).numpy().tobytes()
 
 
 def _several() -> bool:

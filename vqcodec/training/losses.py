@@ -21,7 +21,7 @@ Distortion = Callable[[Tensor, Tensor], Tensor]
 
 def structure_error(x_hat: Tensor, x: Tensor) -> Tensor:
     """1280 (1 - MS-SSIM) of each picture (Wang et al. 2003, mean of the three channels)."""
-    from pytorch_msssim import ms_ssim
+    from pytorch_msssim import ms_ssim  # type: ignore[import-untyped,unused-ignore]
 
     similarity: Tensor = ms_ssim(x_hat.float(), x, data_range=255, size_average=False)
     return MS_SSIM_UNIT * (1 - similarity)
