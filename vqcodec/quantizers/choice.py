@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vqcodec import distributed
 from vqcodec.quantizers import Quantized
 from vqcodec.quantizers.diveq import DiVeQ, SFDiVeQ
 from vqcodec.quantizers.vq import VQ
@@ -82,7 +83,7 @@ class Tended(nn.Module):
             if self.waiting:  # here, as what comes later depends on what this makes of z
                 self.waiting = False
                 more = {} if self.name == "sfdiveq" else {"generator": generator}
-                self.inner.start(self.latents, **more)
+                self.inner.start(distributed.gathered(self.latents), **more)
         result: Quantized = self.inner(z, generator)
         return result
 

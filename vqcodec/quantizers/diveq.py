@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqcodec import distributed
 from vqcodec.quantizers import Quantized
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.vq import Codebook, nearest, planes_of, rows_of
@@ -172,4 +173,6 @@ class SFDiVeQ(nn.Module):
         size = len(self.codebook)
         if len(rows) < size:
             raise ValueError(f"{len(rows)} latents are too few for {size} codewords")
-        self.codebook.copy_(torch.stack([run.mean(0) for run in rows.tensor_split(size)]))
+        self.codebook.copy_(
+            distributed.shared(torch.stack([run.mean(0) for run in rows.tensor_split(size)]))
+        )

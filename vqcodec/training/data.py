@@ -91,23 +91,27 @@ class Decoded:
 
 
 def split(
-    source: Source, by: str, track: Track, skip: Skip, most: int | None = None
+    source: Source, by: str, track: Track, skip: Skip, enough: tuple[int, int] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(training, held out): indices of pictures, of the first ``most`` alone if that is given.
+    """(training, held out): indices of pictures. Files that cannot be opened are in neither.
 
-    by: 'content' or 'name', see ``Source.held_out``. Files that cannot be opened are in neither.
+    by: 'content' or 'name', see ``Source.held_out``
+    enough: so many of each will do, and the rest need not be read
     """
     flags = source.held_out(by)
-    if flags is None:
-        indices = range(len(source))[:most]
-        looks = mapped(partial(_look, source), indices)
-        flags = np.zeros(len(indices), np.int8)
-        for index, look in zip(track(indices, "reading"), looks, strict=True):
-            flags[index] = -1 if isinstance(look, str) else look
-            if isinstance(look, str):
-                skip(look)
-    flags = flags[:most]
-    return np.flatnonzero(flags == 0), np.flatnonzero(flags == 1)
+    if flags is not None:
+        return np.flatnonzero(~flags), np.flatnonzero(flags)
+    parts: tuple[list[int], list[int]] = ([], [])
+    indices = range(len(source))
+    looks = mapped(partial(_look, source), indices)
+    for index, look in zip(track(indices, "reading"), looks, strict=False):
+        if isinstance(look, str):
+            skip(look)
+            continue
+        parts[look].append(index)
+        if enough and all(len(part) >= n for part, n in zip(parts, enough, strict=True)):
+            break
+    return np.array(parts[0], int), np.array(parts[1], int)
 
 
 def _look(source: Source, index: int) -> bool | str:
