@@ -78,9 +78,8 @@ def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: 
     path, changes: see ``read_recipe``; without a path, ``out`` may have a recipe already
     """
     until = math.inf if wanted.minutes is None else time.monotonic() + 60 * wanted.minutes
-    if path is None and (out / RECIPE).exists():
-        path = out / RECIPE
-    recipe = read_recipe(path, changes)
+    own = out / RECIPE
+    recipe = read_recipe(own if path is None and own.exists() else path, changes)
     if wanted.smoke:
         recipe = recipe.smoke()
     data = _data(recipe, wanted.data)
@@ -102,7 +101,7 @@ def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: 
             journal = None
             if first:
                 journal = Journal(out, run.step, wanted.tensorboard)
-                with atomic_write(out / RECIPE, force=True) as file:
+                with atomic_write(own, force=True) as file:
                     file.write(recipe.text().encode())
 
             def with_files(model: nn.Module) -> Measured:
