@@ -100,7 +100,7 @@ def run(work: Job, path: Path) -> Job:
         loop = Run(
             settings,
             lambda crops: SystemTask(settings, work["system"], shape),
-            Crops(settings.pictures(training), settings.seed),
+            Crops(training, settings.seed),
             Path(folder),
         )
         while loop.step < loop.steps:

@@ -36,7 +36,6 @@ def digits(count: int, seed: int = 0) -> np.ndarray:
 
 def new_run(folder: Path) -> Run:
     pictures = list(np.repeat(digits(40)[..., None], 3, -1))
-    pictures = SHORT.pictures(pictures)
     make = partial(lambda crops: SystemTask(SHORT, "hqa", SHAPE))
     return Run(SHORT, make, Crops(pictures, flip=False), folder)
 

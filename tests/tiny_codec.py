@@ -9,6 +9,7 @@ from vqcodec import zoo
 from vqcodec.autoencoders.system import Config
 from vqcodec.codec import Codec
 from vqcodec.training import export, systems
+from vqcodec.training.batches import Crops
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -24,7 +25,8 @@ def made(folder: Path, system: str, shape: Config) -> Codec:
     x = torch.rand(64, shape.channels, shape.side, shape.side)
     for stage in range(len(task.model.stages())):
         task.model.begin(stage, x, torch.Generator().manual_seed(stage))
-    tensors = task.export(task.model, [photo(64, 64, seed) for seed in range(9)], 200, lambda: None)
+    crops = Crops([photo(64, 64, seed) for seed in range(9)])
+    tensors = task.export(task.model, crops, 200, lambda: None)
     rates, points, _ = task.rates()
     card = {"id": "tiny", "number": 9, "system": system, "title": "", "licence": "", "rates": rates}
     card |= {"points": points, "sha256": export.write_weights(folder, tensors)}

@@ -10,15 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vqcodec.errors import ImageError, InputError, VqcodecError
-from vqcodec.training.data import at_least
+from vqcodec.training.data import Pictures, Skip, at_least, at_most, spread, usable
 
 ATTEMPTS = 100  # pictures drawn for one crop before the data is given up
 MOST_WORKERS = 8
@@ -26,21 +26,10 @@ Shape = Callable[[int], tuple[int, int]]  # step -> (crops of all ranks, their s
 Made = tuple[np.ndarray, dict[int, str]] | VqcodecError
 
 
-class Pictures(Protocol):
-    """Pictures (h, w, 3) uint8, as a list of arrays has them.
-
-    One that turns out to be unusable raises ImageError or InputError, and always does.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> np.ndarray: ...
-
-
 class Crops:
     """Random square crops, flipped left to right half of the time. Small pictures are padded.
 
-    Unusable pictures are replaced by others; ``report`` gets the index of each, once, and why.
+    Unusable pictures are replaced by others; ``report`` gets a line about each.
     """
 
     def __init__(
@@ -48,7 +37,7 @@ class Crops:
         pictures: Pictures,
         seed: int = 1,
         flip: bool = True,
-        report: Callable[[int, str], None] = lambda index, why: None,
+        report: Skip = lambda why: None,
     ) -> None:
         self.pictures, self.seed, self.flip, self.report = pictures, seed, flip, report
         self.skipped: dict[int, str] = {}  # index of a picture -> why it is unusable
@@ -67,11 +56,16 @@ class Crops:
             crop[:] = self._crop(f"{self.seed}/{purpose}/{position}", side)
         return crops
 
+    def whole(self, count: int, side: int) -> list[np.ndarray]:
+        """At most ``count`` usable pictures from all over; the middles of those above ``side``."""
+        chosen = usable(self.pictures, spread(len(self.pictures), count), self.report)
+        return [at_most(pixels, side) for pixels in chosen]
+
     def skip(self, index: int, why: str) -> None:
         """Do without a picture from now on."""
         if index not in self.skipped:
             self.skipped[index] = why
-            self.report(index, why)
+            self.report(why)
 
     def _crop(self, name: str, side: int) -> np.ndarray:
         why = "there are no pictures"
@@ -164,9 +158,15 @@ class Batches:
             sampler=itertools.count(step),
             num_workers=self.workers,
             multiprocessing_context="fork",
+            worker_init_fn=_hush,
             generator=torch.Generator(),  # or it would draw from the global one
         )
         self._made = iter(loader)
+
+
+def _hush(worker: int) -> None:
+    """What a worker finds is reported by the training's process."""
+    cast(Any, get_worker_info()).dataset.crops.report = lambda why: None
 
 
 def _unchanged(made: Any) -> Any:

@@ -29,6 +29,7 @@ from vqcodec.training.loop import TrainConfig
 
 EXACT = ("hyper_synthesis.", "anchor_nets.", "other_nets.")  # evaluated in fixed point
 TABLE_RATES = ("5bit", "6bit", "7bit", "8bit", "9bit", "10bit")
+LARGEST_FITTING = 1024  # pixels a side of pictures that tables are fitted to
 _SKIPPED = ("std", "hyper_scale", "hyper_mean")  # training only, or replaced by integers
 
 
@@ -159,15 +160,14 @@ class LadderTask:
     def export(
         self,
         model: nn.Module,
-        pictures: Sequence[np.ndarray],
+        crops: Crops,
         fitting: int,
         advance: Callable[[], None],
     ) -> dict[str, Tensor]:
         assert isinstance(model, Ladder)
         model = rounded(model)
-        chosen = range(0, len(pictures), max(1, len(pictures) // fitting))[:fitting]
-        some = [pictures[i] for i in chosen]
-        tables = fit_tables(model, some, torch.device("cpu"), advance=advance)
+        pictures = crops.whole(fitting, LARGEST_FITTING)
+        tables = fit_tables(model, pictures, torch.device("cpu"), advance=advance)
         return tensors(model, *tables)
 
 

@@ -12,13 +12,12 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +50,7 @@ class TrainConfig(Settings):
     lr_end: float = 0.02
     optimizer: str = "adamw"  # or soap, muon
     weight_decay: float = 0.0
+    scales: tuple[int, ...] = (0,)  # short sides, in pixels, to which pictures are made; 0: none
     batch: int = 8  # crops of a step, of all processes
     accumulate: int = 1  # parts in which a batch goes through the network, to save memory
     amp: str = "off"  # bf16: networks in bfloat16 where that is safe
@@ -82,6 +82,10 @@ class TrainConfig(Settings):
         for name in ("batch", "crop", "accumulate", "evaluate_steps", "late_batch", "late_crop"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1")
+
+    def smallest(self) -> int:
+        """The short side that pictures need, in pixels."""
+        return max(self.crop, self.late_crop if self.late_steps else 0)
 
 
 class Task(Protocol):
@@ -132,7 +136,7 @@ class Task(Protocol):
     def export(
         self,
         model: nn.Module,
-        pictures: Sequence[np.ndarray],
+        crops: Crops,
         fitting: int,
         advance: Callable[[], None],
     ) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from vqcodec.training.batches import Crops
 from vqcodec.training.export import toml_lines
 from vqcodec.training.ladder import LadderTask, LadderTraining
 from vqcodec.training.loop import Task, TrainConfig
+from vqcodec.training.sources import SPLITS
 from vqcodec.training.systems import SystemTask, SystemTraining
 
 if sys.version_info >= (3, 11):
@@ -48,8 +49,15 @@ class CardSettings(Settings):
 class DataSettings(Settings):
     """Which pictures."""
 
-    path: str = ""  # a folder or an .npz file, where the command line does not name it
+    path: str = ""  # see ``sources.find``, or an .npz file; where the command line names nothing
     limit: int = 0  # pictures to train on, at most; 0: all
+    split: str = "content"  # or "name": by whose hash pictures are held out
+    smallest: int = 0  # pixels: pictures of a smaller short side are skipped; 0: as crops need it
+    memory_mb: int = 4000  # for decoded pictures; others are decoded each time, by the workers
+
+    def check(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split {self.split!r} is none of {', '.join(SPLITS)}")
 
 
 def smoke_config(config: TrainConfig) -> TrainConfig:

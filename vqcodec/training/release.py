@@ -15,6 +15,7 @@ from vqcodec.codec import Codec
 from vqcodec.errors import CodecError, OutputError, reason
 from vqcodec.files import make_folder
 from vqcodec.training import export
+from vqcodec.training.batches import Crops
 from vqcodec.training.loop import Task
 from vqcodec.training.recipe import Recipe
 
@@ -26,7 +27,7 @@ def build(
     recipe: Recipe,
     task: Task,
     model: nn.Module,
-    pictures: Sequence[np.ndarray],
+    crops: Crops,
     held_out: Sequence[np.ndarray],
     rates: Sequence[str],
     fitting: int,
@@ -36,14 +37,14 @@ def build(
 ) -> list[dict[str, Any]]:
     """Write a model's codec to an existing folder and measure it; returns the points of its card.
 
-    pictures, fitting: the training's, of which so many are coded for the tables
+    crops, fitting: the training's, of which so many are coded for the tables
     held_out, rates: what is measured at these rate points, with files
     how: for the card, how it was trained
 
     Raises CodecError where a file does not decode to what its encoder saw.
     """
     with track("tables", task.fitting_steps(fitting)) as advance:
-        tensors = task.export(model.cpu(), pictures, fitting, advance)
+        tensors = task.export(model.cpu(), crops, fitting, advance)
     words, points, _ = task.rates()
     fields = {name: value for name, value in recipe.card.all_values().items() if value != ""}
     fields |= {"title": recipe.card.title, "licence": recipe.card.licence, "rates": words}

@@ -4,8 +4,7 @@ import math
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,19 @@ from vqcodec import distributed, zoo
 from vqcodec.errors import InputError, OutputError, UsageError
 from vqcodec.files import atomic_write, make_folder
 from vqcodec.training import data as pictures_of
-from vqcodec.training import release
+from vqcodec.training import release, sources
 from vqcodec.training.batches import Crops
+from vqcodec.training.data import Decoded, Pictures, Skip, Skipped, Track
 from vqcodec.training.display import Display
 from vqcodec.training.journal import Journal
 from vqcodec.training.loop import CHECKPOINT, Measured, Run, Task, TrainConfig, train
-from vqcodec.training.recipe import Recipe, read_recipe
+from vqcodec.training.recipe import DataSettings, Recipe, read_recipe
 from vqcodec.training.systems import SystemTraining
 
 RECIPE = "recipe.toml"
+SKIPPED = "skipped.jsonl"  # the pictures that cannot be used
 FEW = 8  # pictures that are coded for tables, and that are measured, while training goes on
-
-Pictures = list[np.ndarray]
+LARGEST_HELD_OUT = 1024  # pixels a side of pictures that are measured
 
 
 @dataclass(frozen=True)
@@ -47,26 +47,31 @@ class Wanted:
 
 
 def read_pictures(
-    data: Path,
-    config: TrainConfig,
-    limit: int,
-    track: Callable[[str, int | None], AbstractContextManager[Callable[[], None]]],
-) -> tuple[Pictures, Pictures]:
-    """(training, held out) pictures (h, w, 3) uint8, at the sizes that the system trains on."""
+    data: Path, wanted: DataSettings, config: TrainConfig, track: Track, skip: Skip
+) -> tuple[Pictures, list[np.ndarray]]:
+    """(training, held out) pictures (h, w, 3) uint8, at the sizes that the system trains on.
+
+    ``skip`` is told of pictures that cannot be used. Raises InputError.
+    """
+    training: Pictures
     if data.suffix == ".npz":
-        training, held_out = pictures_of.load_arrays(data)
-        training, held_out = training[: limit or None], held_out[: config.held_out]
+        originals, held_out = pictures_of.load_arrays(data)
+        originals, held_out = originals[: wanted.limit or None], held_out[: config.held_out]
+        training = [pictures_of.scaled(x, scale) for scale in config.scales for x in originals]
     else:
-        first, rest = pictures_of.split(pictures_of.find(data))
-        first, rest = first[: limit or None], rest[: config.held_out]
-        with track("reading", len(first) + len(rest)) as advance:
-            training = pictures_of.load(first, advance)
-            held_out = pictures_of.load(rest, advance)
-    if not training or not held_out:
+        source = sources.find(data)
+        enough = (wanted.limit, config.held_out) if wanted.limit else None
+        chosen, rest = pictures_of.split(source, wanted.split, track, skip, enough)
+        smallest = wanted.smallest or config.smallest()
+        training = Decoded(source, chosen[: wanted.limit or None], config.scales, smallest)
+        training.keep(wanted.memory_mb * 10**6, track, skip)
+        others = Decoded(source, rest, config.scales[:1], smallest)
+        held_out = pictures_of.usable(others, pictures_of.spread(len(rest), config.held_out), skip)
+    if not len(training) or not held_out:
         raise InputError(f"{data}: too few pictures to hold some out")
     if isinstance(config, SystemTraining):
-        training, held_out = config.pictures(training), config.squares(held_out)
-    return training, held_out
+        return training, config.squares(held_out)
+    return training, [pictures_of.at_most(x, LARGEST_HELD_OUT) for x in held_out]
 
 
 def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: Wanted) -> None:
@@ -93,8 +98,8 @@ def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: 
     first = distributed.rank() == 0
     try:
         with Display(wanted.quiet or not first) as display:
-            pictures, held = read_pictures(data, recipe.config, recipe.data.limit, display.task)
-            crops = Crops(pictures, recipe.config.seed, recipe.config.flip)
+            skipped = Skipped(display.note, out / SKIPPED if first else None)
+            crops, held = _read(data, recipe, display, skipped)
             run = Run(recipe.config, recipe.task, crops, out, device)
             if wanted.resume and run.resume():
                 display.note(f"resumed at step {run.step}")
@@ -107,7 +112,7 @@ def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: 
             def with_files(model: nn.Module) -> Measured:
                 with tempfile.TemporaryDirectory() as folder:
                     points = release.build(
-                        recipe, run.task, model, pictures, held[:FEW], run.task.rates()[2], FEW,
+                        recipe, run.task, model, crops, held[:FEW], run.task.rates()[2], FEW,
                         {}, Path(folder), display.task,
                     )  # fmt: skip
                 return {point.pop("rate"): point for point in points}
@@ -131,7 +136,7 @@ def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: 
             words += ["--recipe", str(path)] if path else []
             words += [word for change in changes for word in ("--set", change)]
             words += ["--smoke"] if wanted.smoke else []
-            _publish(recipe, run, pictures, held, words, out, True, wanted.smoke, display)
+            _publish(recipe, run, held, skipped, words, out, True, wanted.smoke, display)
     finally:
         distributed.stop()
 
@@ -150,19 +155,19 @@ def export_command(
     if threads:
         torch.set_num_threads(threads)
     with Display(quiet) as display:
-        pictures, held = read_pictures(data, recipe.config, recipe.data.limit, display.task)
-        crops = Crops(pictures, recipe.config.seed, recipe.config.flip)
+        skipped = Skipped(display.note)
+        crops, held = _read(data, recipe, display, skipped)
         run = Run(recipe.config, recipe.task, crops, folder)
         run.resume()
         words = ["vqcodec", "export", folder.resolve().name, "--out", out.resolve().name]
-        return _publish(recipe, run, pictures, held, words, out, force, False, display)
+        return _publish(recipe, run, held, skipped, words, out, force, False, display)
 
 
 def _publish(
     recipe: Recipe,
     run: Run,
-    pictures: Pictures,
-    held: Pictures,
+    held: list[np.ndarray],
+    skipped: Skipped,
     words: Sequence[str],
     out: Path,
     force: bool,
@@ -171,8 +176,9 @@ def _publish(
 ) -> list[dict[str, Any]]:
     """``few``: of an attempt of seconds, where measuring takes its time."""
     how = {
-        "pictures": len(pictures),
+        "pictures": len(run.crops.pictures),
         "held_out": len(held),
+        "split": recipe.data.split,
         "steps": run.step,
         "of_steps": run.steps,
         "seconds": round(run.seconds),
@@ -183,7 +189,7 @@ def _publish(
         held, rates = held[:2], rates[1:4:2] or rates
     with release.published(out, force) as made:
         table = release.build(
-            recipe, run.task, run.averaged(), pictures, held, rates, recipe.config.fitting,
+            recipe, run.task, run.averaged(), run.crops, held, rates, recipe.config.fitting,
             how, made, display.task,
         )  # fmt: skip
     for row in table:
@@ -199,7 +205,15 @@ def _data(recipe: Recipe, named: Path | None) -> Path:
     return Path(recipe.data.path)
 
 
-def _squares(pictures: Pictures, task: Task) -> Tensor:
+def _read(
+    data: Path, recipe: Recipe, display: Display, skipped: Skipped
+) -> tuple[Crops, list[np.ndarray]]:
+    """What to train on, and pictures that are held out."""
+    pictures, held_out = read_pictures(data, recipe.data, recipe.config, display.track, skipped)
+    return Crops(pictures, recipe.config.seed, recipe.config.flip, skipped), held_out
+
+
+def _squares(pictures: Sequence[np.ndarray], task: Task) -> Tensor:
     """The middles of held-out pictures, (n, 3, side, side) 0..255."""
     crops = np.stack([pictures_of.centre(x, task.held_out_side()) for x in pictures])
     return torch.from_numpy(crops).permute(0, 3, 1, 2).float()

@@ -18,7 +18,7 @@ from vqcodec.priors.grid import GridPrior, LevelPrior, uniform
 from vqcodec.priors.grid_fit import fit
 from vqcodec.rangecoder import RangeEncoder
 from vqcodec.training.batches import Crops
-from vqcodec.training.data import at_least, centre, scaled
+from vqcodec.training.data import centre, scaled
 from vqcodec.training.export import pack_weights
 from vqcodec.training.loop import TrainConfig
 
@@ -37,13 +37,11 @@ class SystemTraining(TrainConfig):
     late_steps: int = 0
     clip: float = 1.0
     evaluate_steps: int = 500
-    scales: tuple[int, ...] = (0,)  # short sides, in pixels, to which pictures are made; 0: none
     held_out: int = 256
     fitting: int = 8192
 
-    def pictures(self, originals: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Pictures to cut squares from, at all scales."""
-        return [at_least(scaled(x, s), self.crop) for s in self.scales for x in originals]
+    def smallest(self) -> int:
+        return 1  # smaller pictures are padded
 
     def squares(self, originals: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The middles of pictures at the first scale, to measure on."""
@@ -130,7 +128,7 @@ class SystemTask:
     def export(
         self,
         model: nn.Module,
-        pictures: Sequence[np.ndarray],
+        crops: Crops,
         fitting: int,
         advance: Callable[[], None],
     ) -> dict[str, Tensor]:
@@ -138,7 +136,6 @@ class SystemTask:
         packed = pack_weights(model, model.exact)
         shipped = self.kind(self.shape)
         shipped.load_state_dict({name: stored_weights(value) for name, value in packed.items()})
-        crops = Crops(pictures, self.config.seed, self.config.flip)
         squares = crops.take("tables", range(fitting), self.shape.side)
         priors = fit_priors(shipped, squares, advance)
         tables = {k: torch.from_numpy(v.copy()) for k, v in prior_tensors(priors).items()}
