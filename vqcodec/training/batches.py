@@ -5,11 +5,13 @@ any worker can make any batch, and the ranks of a parallel training share what o
 """
 
 import itertools
+import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from mmap import mmap
 from typing import Any, cast
 
 import numpy as np
@@ -22,8 +24,9 @@ from vqcodec.training.data import Pictures, Skip, at_least, at_most, spread, usa
 
 ATTEMPTS = 100  # pictures drawn for one crop before the data is given up
 MOST_WORKERS = 8
+PREFETCHED = 2  # batches, by each worker
 Shape = Callable[[int], tuple[int, int]]  # step -> (crops of all ranks, their side in pixels)
-Made = tuple[np.ndarray, dict[int, str]] | VqcodecError
+Skips = dict[int, str]  # index of a picture -> why it is unusable
 
 
 class Crops:
@@ -40,7 +43,7 @@ class Crops:
         report: Skip = lambda why: None,
     ) -> None:
         self.pictures, self.seed, self.flip, self.report = pictures, seed, flip, report
-        self.skipped: dict[int, str] = {}  # index of a picture -> why it is unusable
+        self.skipped: Skips = {}
 
     def some(self, count: int, side: int, purpose: str) -> Tensor:
         """(count, 3, side, side) uint8, channels last; always the same for a purpose.
@@ -110,14 +113,15 @@ class Batches:
     def __init__(
         self, crops: Crops, shape: Shape, workers: int = 0, rank: int = 0, world: int = 1
     ) -> None:
-        self.crops, self.steps = crops, _Steps(crops, shape, rank, world)
+        self.crops, self.shape, self.rank, self.world = crops, shape, rank, world
         self.workers = 0
         if sys.platform == "linux":
             cores = len(os.sched_getaffinity(0))
             self.workers = workers if workers >= 0 else min(cores, MOST_WORKERS)
         self.wait_seconds = 0.0
         self._next = -1  # the step that the workers' next batch is for
-        self._made: Iterator[Made] = iter(())
+        self._slots = np.empty(0, np.uint8)
+        self._filled: Iterator[Skips | VqcodecError] = iter(())
 
     def batch(self, step: int) -> Tensor:
         """(n, 3, side, side) uint8, channels last, in pinned memory where there is CUDA.
@@ -126,68 +130,80 @@ class Batches:
         picture is usable, VqcodecError where a worker has been killed.
         """
         start = time.monotonic()
-        if self.workers and step != self._next:
-            self._begin(step)
-        self._next = -1  # in case of an interrupt
-        try:
-            made = next(self._made) if self.workers else self.steps[step]
-        except RuntimeError as error:  # of DataLoader, where a worker has been killed
-            why = str(error).partition("\n")[0]
-            raise VqcodecError(f"reading pictures failed: {why}") from error
-        self._next = step + 1
-        if isinstance(made, VqcodecError):
-            raise made
-        crops, skipped = made
-        for index, why in skipped.items():
-            self.crops.skip(index, why)
-        x = _tensor(crops)
-        x = x.pin_memory() if torch.cuda.is_available() else x
+        x = _tensor(self._from_workers(step) if self.workers else self._made(step))
+        x = x.pin_memory() if torch.cuda.is_available() else x.clone()
         self.wait_seconds += time.monotonic() - start
         return x
 
     def close(self) -> None:
         """End the workers."""
-        self._next, self._made = -1, iter(())  # DataLoader ends them with its iterator
+        self._next, self._filled = -1, iter(())  # DataLoader ends them with its iterator
+
+    def _part(self, step: int) -> tuple[range, int]:
+        """Which crops of a step are this rank's, and their side."""
+        count, side = self.shape(step)
+        first, end = (count * rank // self.world for rank in (self.rank, self.rank + 1))
+        return range(first, end), side
+
+    def _made(self, step: int) -> np.ndarray:
+        return self.crops.take(f"step {step}", *self._part(step))
+
+    def _from_workers(self, step: int) -> np.ndarray:
+        """A batch (n, side, side, 3), which lies there until the next one is asked for."""
+        if step != self._next or self.shape(step) != self.shape(step - 1):
+            self._begin(step)
+        self._next = -1  # in case of an interrupt
+        try:
+            skips = next(self._filled)
+        except RuntimeError as error:  # of DataLoader, where a worker has been killed
+            why = str(error).partition("\n")[0]
+            raise VqcodecError(f"reading pictures failed: {why}") from error
+        if isinstance(skips, VqcodecError):
+            raise skips
+        for index, why in skips.items():
+            self.crops.skip(index, why)
+        self._next = step + 1
+        return self._slots[step % len(self._slots)]
 
     def _begin(self, step: int) -> None:
+        """Let workers make the batches from a step on, as long as these have one shape."""
         self.close()
+        part = positions, side = self._part(step)
+        # One for each batch that workers may have in hand, and one for the training. DataLoader's
+        # own way is /dev/shm, of which containers have little.
+        shape = (PREFETCHED * self.workers + 1, len(positions), side, side, 3)
+        self._slots = np.frombuffer(mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
         loader = DataLoader(
-            self.steps,
+            _Steps(self.crops, self._made, self._slots),
             batch_size=None,
-            collate_fn=_unchanged,
-            sampler=itertools.count(step),
+            sampler=itertools.takewhile(lambda s: self._part(s) == part, itertools.count(step)),
             num_workers=self.workers,
+            prefetch_factor=PREFETCHED,
             multiprocessing_context="fork",
             worker_init_fn=_hush,
             generator=torch.Generator(),  # or it would draw from the global one
         )
-        self._made = iter(loader)
+        self._filled = iter(loader)
+
+
+class _Steps(Dataset[Skips | VqcodecError]):
+    """What a worker does for a step: fill its slot and say which pictures it has found unusable.
+
+    Errors are returned, since DataLoader would embellish them.
+    """
+
+    def __init__(self, crops: Crops, make: Callable[[int], np.ndarray], slots: np.ndarray) -> None:
+        self.crops, self.make, self.slots = crops, make, slots
+
+    def __getitem__(self, step: int) -> Skips | VqcodecError:
+        known = len(self.crops.skipped)
+        try:
+            self.slots[step % len(self.slots)] = self.make(step)
+        except VqcodecError as error:
+            return error
+        return dict(itertools.islice(self.crops.skipped.items(), known, None))
 
 
 def _hush(worker: int) -> None:
     """What a worker finds is reported by the training's process."""
     cast(Any, get_worker_info()).dataset.crops.report = lambda why: None
-
-
-def _unchanged(made: Any) -> Any:
-    """So arrays go through a pipe; DataLoader would make tensors in shared memory, of which
-    containers have little.
-    """
-    return made
-
-
-class _Steps(Dataset[Made]):
-    """What DataLoader takes batches from; errors are returned, since it would embellish them."""
-
-    def __init__(self, crops: Crops, shape: Shape, rank: int, world: int) -> None:
-        self.crops, self.shape, self.rank, self.world = crops, shape, rank, world
-
-    def __getitem__(self, step: int) -> Made:
-        count, side = self.shape(step)
-        first, end = (count * rank // self.world for rank in (self.rank, self.rank + 1))
-        known = len(self.crops.skipped)
-        try:
-            crops = self.crops.take(f"step {step}", range(first, end), side)
-        except VqcodecError as error:
-            return error
-        return crops, dict(itertools.islice(self.crops.skipped.items(), known, None))
