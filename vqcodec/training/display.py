@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,14 +21,15 @@ from rich.table import Table
 
 from vqcodec.training.loop import State
 
+T = TypeVar("T")
 LINE_SECONDS = 60.0  # between two lines where stderr is no terminal
 
 
 class Display:
     """A context manager; nothing is shown if ``quiet``."""
 
-    def __init__(self, quiet: bool) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
+    def __init__(self, quiet: bool, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, quiet=quiet)
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -52,13 +54,20 @@ class Display:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def task(self, name: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+    def task(self, name: str, total: int) -> Iterator[Callable[[], None]]:
         """A bar for the block, with what advances it by one."""
         bar = self._bars.add_task(name, total=total)
         try:
             yield lambda: self._bars.advance(bar)
         finally:
             self._bars.remove_task(bar)
+
+    def track(self, items: Sequence[T], name: str) -> Iterator[T]:
+        """The items, with a bar for them."""
+        with self.task(name, len(items)) as advance:
+            for item in items:
+                yield item
+                advance()
 
     def update(self, state: State) -> None:
         """The state of the training loop."""

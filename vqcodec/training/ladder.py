@@ -108,7 +108,7 @@ class LadderTask:
     def objective(
         self, x: Tensor, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        bits = sample_bits(self.config, len(x), generator)
+        bits = sample_bits(self.config, len(x), generator).to(x.device)
         amp = self.config.amp == "bf16"
         return self.model.loss(x, bits, generator, self.config.rdo, amp, self.distortion)
 

@@ -127,12 +127,20 @@ def read_recipe(path: Path | None, changes: Sequence[str] = ()) -> Recipe:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a recipe: {error}") from error
+    blame: dict[str, str] = {}  # error -> the change that brought it; a later one may mend it
+    wrong: Exception | None = None
     for change in changes:
         try:
             _apply(change, tables)
-            recipe = _recipe(tables)
-        except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise InputError(f"{change}: {error}") from error
+        try:
+            recipe, wrong = _recipe(tables), None
+        except (TypeError, ValueError) as error:
+            wrong = error
+            blame.setdefault(str(error), change)
+    if wrong:
+        raise InputError(f"{blame[str(wrong)]}: {wrong}") from wrong
     return recipe
 
 

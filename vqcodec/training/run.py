@@ -4,7 +4,7 @@ import math
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from vqcodec.training.systems import SystemTraining
 RECIPE = "recipe.toml"
 SKIPPED = "skipped.jsonl"  # the pictures that cannot be used
 FEW = 8  # pictures that are coded for tables, and that are measured, while training goes on
-
 LARGEST_HELD_OUT = 1024  # pixels a side of pictures that are measured
 
 
@@ -84,9 +83,8 @@ def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: 
     path, changes: see ``read_recipe``; without a path, ``out`` may have a recipe already
     """
     until = math.inf if wanted.minutes is None else time.monotonic() + 60 * wanted.minutes
-    if path is None and (out / RECIPE).exists():
-        path = out / RECIPE
-    recipe = read_recipe(path, changes)
+    own = out / RECIPE
+    recipe = read_recipe(own if path is None and own.exists() else path, changes)
     if wanted.smoke:
         recipe = recipe.smoke()
     data = _data(recipe, wanted.data)
@@ -108,7 +106,7 @@ def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: 
             journal = None
             if first:
                 journal = Journal(out, run.step, wanted.tensorboard)
-                with atomic_write(out / RECIPE, force=True) as file:
+                with atomic_write(own, force=True) as file:
                     file.write(recipe.text().encode())
 
             def with_files(model: nn.Module) -> Measured:
@@ -212,14 +210,7 @@ def _read(
     data: Path, recipe: Recipe, display: Display, skipped: Skipped
 ) -> tuple[Crops, list[np.ndarray]]:
     """What to train on, and pictures that are held out."""
-
-    def track(items: Sequence[Any], name: str) -> Iterator[Any]:
-        with display.task(name, len(items)) as advance:
-            for item in items:
-                yield item
-                advance()
-
-    pictures, held_out = read_pictures(data, recipe.data, recipe.config, track, skipped)
+    pictures, held_out = read_pictures(data, recipe.data, recipe.config, display.track, skipped)
     return Crops(pictures, recipe.config.seed, recipe.config.flip, skipped), held_out
 
 
