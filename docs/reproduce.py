@@ -29,7 +29,7 @@ from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.autoencoders.system import System
 from vqcodec.quantizers import usage
 from vqcodec.training import data
-from vqcodec.training.data import Crops
+from vqcodec.training.batches import Crops
 from vqcodec.training.loop import Run
 from vqcodec.training.systems import SystemTask, SystemTraining, grey
 
@@ -99,8 +99,8 @@ def run(work: Job, path: Path) -> Job:
     with tempfile.TemporaryDirectory() as folder:
         loop = Run(
             settings,
-            lambda crops, generator: SystemTask(settings, work["system"], shape),
-            Crops(settings.pictures(training)),
+            lambda crops: SystemTask(settings, work["system"], shape),
+            Crops(training, settings.seed),
             Path(folder),
         )
         while loop.step < loop.steps:

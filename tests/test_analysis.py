@@ -14,7 +14,6 @@ from PIL import Image
 from tiny_codec import made, photo
 
 from vqcodec.analysis import bayes, information, sections
-from vqcodec.analysis import subject as subjects
 from vqcodec.analysis.subject import Settings, Subject, draw, subject, tiles
 from vqcodec.autoencoders.dqae import DQAEConfig
 from vqcodec.autoencoders.hqa import HQAConfig
@@ -24,6 +23,7 @@ from vqcodec.autoencoders.system import Config, Level
 from vqcodec.cli.program import program
 from vqcodec.codec import Codec
 from vqcodec.priors.grid import GridPrior, uniform
+from vqcodec.training import sources
 from vqcodec.training.data import Labelled
 
 HQA_1X1 = HQAConfig(side=16, codebook=16, dim=4, encoder=(4,) * 4, decoder=(4,) * 4, places=4096)
@@ -464,13 +464,14 @@ def test_a_folder_of_pictures_is_looked_at_where_it_is_held_out(
     pictures.mkdir()
     for seed in range(40):
         Image.fromarray(photo(32, 48, seed)).save(pictures / f"{seed}.png")
-    held_out = [p for p in pictures.iterdir() if subjects.pictures_of.is_held_out(p.name.encode())]
+    held_out = [p for p in pictures.iterdir() if sources.is_held_out(p.name.encode())]
     assert held_out
     result = analyse(codecs["hqa"].card.path, pictures, "-o", tmp_path / "out", "--json")
     assert result.exit_code == 0, result.output
     numbers = json.loads(result.stdout)
     assert numbers["squares"] == 6 * len(held_out)
     assert "no labels" in numbers["left_out"]["classification"]
+    assert numbers["settings"]["split"] == "name"  # as of cards that do not say
 
 
 def test_what_cannot_be_analysed_has_its_exit_code_and_one_line(

@@ -762,18 +762,21 @@ def test_decode_hands_its_choices_on(options: tuple[str, ...], choices: Choices)
 
 def test_train_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[object, ...]] = []
-    module = types.SimpleNamespace(train_command=lambda *args: seen.append(args))
+    module = types.SimpleNamespace(
+        train_command=lambda *args: seen.append(args), Wanted=lambda *args: args
+    )
     monkeypatch.setitem(sys.modules, "vqcodec.training.run", module)
     args = ["train", "photos", "--out", "run", "--threads", "2"]
     assert run(*args, "--recipe", "r.toml").exit_code == 0
-    assert run(*args, "--smoke", "--no-resume", "-q").exit_code == 0
+    assert run(*args, "--smoke", "--no-resume", "-q", "--minutes", "3").exit_code == 0
     named = ["--system", "hqa", "--quantizer", "diveq", "--set", "training.lr=1", "--set", "a=b"]
-    assert run(*args, *named).exit_code == 0
+    assert run(*args, *named, "--tensorboard").exit_code == 0
+    photos = Path("photos")
     changes = ["card.system=hqa", "shape.quantizer=diveq", "training.lr=1", "a=b"]
     assert seen == [
-        (Path("photos"), Path("r.toml"), [], Path("run"), False, True, 2, "auto", False),
-        (Path("photos"), None, [], Path("run"), True, False, 2, "auto", True),
-        (Path("photos"), None, changes, Path("run"), False, True, 2, "auto", False),
+        (Path("r.toml"), [], Path("run"), (photos, False, True, None, 2, "auto", False, False)),
+        (None, [], Path("run"), (photos, True, False, 3.0, 2, "auto", False, True)),
+        (None, changes, Path("run"), (photos, False, True, None, 2, "auto", True, False)),
     ]
 
 
@@ -792,7 +795,7 @@ def test_help_shows_the_commands_completion_and_codes() -> None:
         assert result.exit_code == 0 and result.stderr == ""
         for word in ("encode", "decode", "info", "models", "train", "bash_source", "130"):
             assert word in result.stdout
-    for name in ("encode", "decode", "info", "models", "train"):
+    for name in ("encode", "decode", "info", "models", "train", "export"):
         assert run(name, "--help").exit_code == 0
 
 

@@ -1,7 +1,6 @@
 """Every system with every quantizer: codes that say all, files, and trainings that resume."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from vqcodec.image import Picture
 from vqcodec.quantizers import choice
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.choice import QUANTIZERS
+from vqcodec.training import recipe as recipes
 from vqcodec.training import run, systems
-from vqcodec.training.data import Crops
+from vqcodec.training.batches import Crops
 from vqcodec.training.loop import Run, TrainConfig
 from vqcodec.training.systems import SystemTask, SystemTraining
 
@@ -156,10 +156,14 @@ def test_a_training_that_is_stopped_twice_is_bit_identical(
     shape = config(system, quantizer)
     total = 6 * len(classes(system)[0](shape).stages())
     training = SystemTraining(
-        stage_steps=(6,) * (total // 6), decay_steps=2, warmup_steps=1, batch=4, crop=shape.side
-    )
+        stage_steps=(6,) * (total // 6), decay_steps=2, warmup_steps=1, batch=4, crop=shape.side,
+        workers=0,
+    )  # fmt: skip
     crops = Crops([photo(40, 40, seed) for seed in range(9)])
-    make = partial(lambda crops, generator: SystemTask(training, system, shape))
+
+    def make(crops: Crops) -> SystemTask:
+        return SystemTask(training, system, shape)
+
     revivals: list[int] = []
     judge, current = use.dead, Run(training, make, crops, tmp_path / "whole")
 
@@ -217,8 +221,8 @@ def test_train_makes_a_codec_with_a_quantizer_by_name(
     def fewer(config: TrainConfig) -> TrainConfig:
         return replace(usual(config), steps=3, evaluate_steps=3, fitting=32)
 
-    usual = run.smoke_config
-    monkeypatch.setattr(run, "smoke_config", fewer)
+    usual = recipes.smoke_config
+    monkeypatch.setattr(recipes, "smoke_config", fewer)
     monkeypatch.setattr(systems, "BEGINNING", 64)
     x = np.stack([photo(32, 32, seed) for seed in range(24)])
     np.savez(tmp_path / "x.npz", x_train=x[:20], x_test=x[20:])
@@ -228,7 +232,8 @@ def test_train_makes_a_codec_with_a_quantizer_by_name(
     recipe, out = tmp_path / "recipe.toml", tmp_path / "made"
     recipe.write_text(f'[card]\nsystem = "{system}"\n[shape]\n{shape}\n')
     changes = [f"shape.quantizer={quantizer}"]
-    run.train_command(tmp_path / "x.npz", recipe, changes, out, True, False, None, "cpu", True)
+    wanted = run.Wanted(tmp_path / "x.npz", smoke=True, device="cpu", quiet=True)
+    run.train_command(recipe, changes, out, wanted)
     card = zoo.read_card(out)
     assert card.system == system and card.shape["quantizer"] == quantizer
     tiny = zoo.load(card, "cpu")

@@ -13,13 +13,15 @@ from vqcodec.autoencoders import SYSTEMS, classes
 from vqcodec.autoencoders.hqa import HQAConfig
 from vqcodec.errors import InputError
 from vqcodec.image import Picture
-from vqcodec.training import data, run
-from vqcodec.training.data import Crops
+from vqcodec.training import data, recipe, run
+from vqcodec.training.batches import Crops
 from vqcodec.training.loop import Run, TrainConfig
 from vqcodec.training.systems import SystemTask, SystemTraining
 
 SHAPE = HQAConfig(side=16, codebook=8, dim=4, encoder=(4, 4), decoder=(4, 4), places=1024)
-SHORT = SystemTraining(stage_steps=(3, 4), decay_steps=2, warmup_steps=1, batch=8, crop=16)
+SHORT = SystemTraining(
+    stage_steps=(3, 4), decay_steps=2, warmup_steps=1, batch=8, crop=16, workers=0
+)
 
 
 def digits(count: int, seed: int = 0) -> np.ndarray:
@@ -34,9 +36,8 @@ def digits(count: int, seed: int = 0) -> np.ndarray:
 
 def new_run(folder: Path) -> Run:
     pictures = list(np.repeat(digits(40)[..., None], 3, -1))
-    pictures = SHORT.pictures(pictures)
-    make = partial(lambda crops, generator: SystemTask(SHORT, "hqa", SHAPE))
-    return Run(SHORT, make, Crops(pictures, False), folder)
+    make = partial(lambda crops: SystemTask(SHORT, "hqa", SHAPE))
+    return Run(SHORT, make, Crops(pictures, flip=False), folder)
 
 
 # --- stages ---------------------------------------------------------------------------------------
@@ -77,7 +78,7 @@ def test_a_run_resumed_in_any_stage_is_bit_identical(tmp_path: Path, steps: int)
 def test_steps_for_other_stages_than_there_are_are_an_input_error(tmp_path: Path) -> None:
     wrong = replace(SHORT, stage_steps=(3, 4, 5))
     with pytest.raises(InputError, match="names 3 stages; there are 2"):
-        Run(wrong, lambda c, g: SystemTask(wrong, "hqa", SHAPE), Crops([]), tmp_path)
+        Run(wrong, lambda crops: SystemTask(wrong, "hqa", SHAPE), Crops([]), tmp_path)
 
 
 # --- pictures -------------------------------------------------------------------------------------
@@ -147,21 +148,22 @@ def test_arrays_become_a_codec_by_a_recipe_with_changes(
     def fewer(config: TrainConfig) -> TrainConfig:
         return replace(usual(config), steps=4, evaluate_steps=4)
 
-    usual = run.smoke_config
-    monkeypatch.setattr(run, "smoke_config", fewer)
+    usual = recipe.smoke_config
+    monkeypatch.setattr(recipe, "smoke_config", fewer)
     np.savez(tmp_path / "bars.npz", x_train=digits(200), x_test=digits(9, 1))
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(
+    path = tmp_path / "recipe.toml"
+    path.write_text(
         '[card]\nid = "bars"\nnumber = 99\nsystem = "hqa"\n[training]\nlr = 2e-3\nflip = false\n'
         "[shape]\nside = 16\nencoder = [4, 4]\ndecoder = [4, 4]\ndim = 4\ncodebook = 8\n"
     )
-    changes = ["shape.codebook=16", "training.seed=5", "card.title=Bars"]
+    changes = ["codebook=16", "training.seed=5", "title=Bars"]
     out = tmp_path / "bars"
-    run.train_command(tmp_path / "bars.npz", recipe, changes, out, True, True, None, "cpu", True)
+    wanted = run.Wanted(tmp_path / "bars.npz", smoke=True, device="cpu", quiet=True)
+    run.train_command(path, changes, out, wanted)
     card = zoo.read_card(out)
     assert (card.id, card.number, card.system, card.title) == ("bars", 99, "hqa", "Bars")
     assert card.points == ["4bit-4x4", "4bit-8x8"] and card.shape["codebook"] == 16
-    assert "--set shape.codebook=16" in (out / "card.toml").read_text()
+    assert "--set codebook=16" in (out / "card.toml").read_text()
     trained = zoo.load(card, "cpu")
     picture = Picture(digits(1, 7)[0])
     made = codec.compress(trained, picture, "4bit-8x8")
@@ -172,9 +174,17 @@ def test_arrays_become_a_codec_by_a_recipe_with_changes(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("lr=1", "TABLE.KEY=VALUE"),
         ("training.lr", "TABLE.KEY=VALUE"),
-        ("speed.lr=1", "TABLE.KEY=VALUE"),
+        ("speed.lr=1", "no table 'speed', but card, data, shape, training"),
+        ("lrr=1", "'training.lr' was meant"),
+        ("slice=1", "'shape.slices' was meant"),
+        ("number=-1", "number is not from 0"),
+        ("optimizer=sgd", "'sgd' is none of adamw, soap, muon"),
+        ("loss=ssim", "'ssim' is none of mse, ms-ssim, mixed"),
+        ("loss=ms-ssim", "crops of at least 161"),
+        ("amp=fp16", "'fp16' is none of off, bf16"),
+        ("accumulate=0", "accumulate is at least 1"),
+        ("compile=yes", "compile is not true or false"),
         ("training.lrr=1", "'lr' was meant"),
         ("training.lr=fast", "lr is not a number"),
         ("card.system=hqq", "no system 'hqq'"),
@@ -182,5 +192,5 @@ def test_arrays_become_a_codec_by_a_recipe_with_changes(
 )
 def test_a_change_that_cannot_be_is_an_input_error(change: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        run.read_recipe(None, [change])
+        recipe.read_recipe(None, [change])
     assert str(caught.value).startswith(f"{change}: ")

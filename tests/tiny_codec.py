@@ -8,7 +8,8 @@ import torch
 from vqcodec import zoo
 from vqcodec.autoencoders.system import Config
 from vqcodec.codec import Codec
-from vqcodec.training import export, run, systems
+from vqcodec.training import export, systems
+from vqcodec.training.batches import Crops
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -20,13 +21,14 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
 def made(folder: Path, system: str, shape: Config, fitting: int = 200) -> Codec:
     """An untrained codec, from its files, with priors fitted to so many squares."""
     torch.manual_seed(0)
-    task = systems.SystemTask(systems.SystemTraining(fitting=fitting), system, shape)
+    task = systems.SystemTask(systems.SystemTraining(), system, shape)
     x = torch.rand(64, shape.channels, shape.side, shape.side)
     for stage in range(len(task.model.stages())):
         task.model.begin(stage, x, torch.Generator().manual_seed(stage))
-    tensors = task.export(task.model, [photo(64, 64, seed) for seed in range(9)], lambda: None)
+    crops = Crops([photo(64, 64, seed) for seed in range(9)])
+    tensors = task.export(task.model, crops, fitting, lambda: None)
     rates, points, _ = task.rates()
-    card = run.CARD | {"system": system, "id": "tiny", "number": 9, "rates": rates}
+    card = {"id": "tiny", "number": 9, "system": system, "title": "", "licence": "", "rates": rates}
     card |= {"points": points, "sha256": export.write_weights(folder, tensors)}
-    export.write_card(folder, card, {}, [], task.sizes())
+    export.write_card(folder, card, {"shape": task.sizes()}, [])
     return zoo.load(zoo.read_card(folder), "cpu")

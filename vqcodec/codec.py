@@ -210,6 +210,20 @@ class _Attempt:
     psnr_db: float | None
 
 
+def encode_at(
+    codec: Codec, picture: image.Picture, index: int, boxes: tuple[Box, ...] = ()
+) -> tuple[bytes, Any]:
+    """A picture at a stored rate point: the finished file, and what the coder made of the picture.
+
+    The latter has 'sections', 'ideal_bits' of each, and 'latent', what a decoder should find.
+    """
+    coded = codec.system.encode(_rgb(picture.pixels), codec.system.point(index))
+    header = Header(
+        codec.card.number, codec.card.hash, picture.width, picture.height, index, picture.grey
+    )
+    return container.write(Container(header, tuple(coded.sections), boxes)), coded
+
+
 def compress(
     codec: Codec,
     picture: image.Picture,
@@ -225,16 +239,11 @@ def compress(
     wanted = parse_rate(rate)
     if max(picture.width, picture.height) > container.MAX_SIDE:
         raise ImageError(f"a side of the picture is longer than {container.MAX_SIDE} pixels")
-    pixels, boxes = _rgb(picture.pixels), _boxes(picture, strip)
-    system = codec.system
+    boxes, system = _boxes(picture, strip), codec.system
 
     def attempt(index: int) -> _Attempt:
         progress(codec.card.rate_name(index))
-        coded = system.encode(pixels, system.point(index))
-        header = Header(
-            codec.card.number, codec.card.hash, picture.width, picture.height, index, picture.grey
-        )
-        data = container.write(Container(header, tuple(coded.sections), boxes))
+        data, coded = encode_at(codec, picture, index, boxes)
         quality = None
         if wanted.kind == "db":
             decoded = system.synthesize(

@@ -6,8 +6,8 @@ Only this file and ``pillow``, which teaches Pillow to open and save .vqc files,
 import math
 import os
 import struct
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -48,6 +48,16 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda a: a.swapaxes(0, 1)[::-1],
 }
 
+# ITU-T T.81, table K.1
+_LUMINANCE_STEPS = np.array(
+    [
+        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
+        *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
+        *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+        *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+    ]
+)
+
 # Tags of a TIFF that describe the picture and not the layout of its bytes
 _DESCRIPTIVE = (
     ExifTags.Base.ImageDescription,
@@ -77,7 +87,7 @@ _SUFFIXES = {
 }
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {},
-    "JPEG": {"quality": 95, "subsampling": 0},
+    "JPEG": {"subsampling": 0},
     "WEBP": {"lossless": True, "exact": True},
     "TIFF": {},  # uncompressed: with libtiff Pillow cannot store EXIF
     "BMP": {},
@@ -116,7 +126,7 @@ class Picture:
 # ------------------------------------------------------------------------------------------ in
 
 
-def read(source: Path | bytes | BinaryIO, name: str) -> Picture:
+def read(source: Path | bytes | BinaryIO, name: str, most_pixels: int = MAX_PIXELS) -> Picture:
     """The picture in a file, in bytes or in a binary stream (a pipe will do).
 
     Any still image that Pillow opens, except EPS and WMF. Grey stays grey; so does a palette
@@ -126,34 +136,44 @@ def read(source: Path | bytes | BinaryIO, name: str) -> Picture:
     is applied. An ICC profile is kept if it is for grey and the picture is, or for RGB likewise.
 
     ``name`` stands for the source in messages. Raises InputError if the source cannot be opened,
-    ImageError if it is not a whole still image of at most 2**28 pixels.
+    ImageError if it is not a whole still image of at most ``most_pixels``.
     """
-    with _stream(source, name) as stream:
-        try:
-            if stream.read(len(_MAGIC)) == _MAGIC:
-                raise ImageError(f"{name}: is a .vqc file already")
-            im = _open(stream)
-            _check_size(im, name)  # before pixel data is decoded and memory is taken
-            _check_still(im, name)
-            return _picture(im, name)
-        except VqcodecError:
-            raise
-        except UnidentifiedImageError:
-            raise ImageError(f"{name}: not an image that can be read") from None
-        except Exception as error:  # Pillow's decoders raise nearly everything on broken data
-            if isinstance(error, OSError) and error.strerror:  # of the system, not of Pillow
-                raise InputError(f"{name}: {reason(error)}") from error
-            raise ImageError(f"{name}: broken image: {_line(error)}") from error
+    with _stream(source, name) as stream, _opened(stream, name, most_pixels) as im:
+        _check_still(im, name)
+        return _picture(im, name)
 
 
 def read_rgb(path: Path) -> np.ndarray:
     """Pixels of a picture as (h, w, 3) uint8, upright; alpha is ignored. Raises as ``read``."""
-    pixels = read(path, str(path)).pixels
+    return rgb(read(path, str(path)))
+
+
+def rgb(picture: Picture) -> np.ndarray:
+    """Pixels (h, w, 3) uint8, of a grey picture too; without alpha."""
+    pixels = picture.pixels
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
+@dataclass(frozen=True)
+class Header:
+    """What is known of a picture's file without decoding it."""
+
+    format: str  # Pillow's name: JPEG, PNG, WEBP, ...
+    height: int  # as stored, before the orientation is applied
+    width: int
+    quality: int | None  # of JPEG, see ``_jpeg_quality``
+
+
+def header(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> Header:
+    """Raises ImageError as ``read`` does, as far as the header tells."""
+    with BytesIO(content) as stream, _opened(stream, name, most_pixels) as im:
+        tables = getattr(im, "quantization", {})
+        quality = _jpeg_quality(sum(tables[0])) if im.format == "JPEG" and 0 in tables else None
+        return Header(im.format or "", im.height, im.width, quality)
+
+
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pixels (h, w, 3) uint8 at another size, by Lanczos's filter."""
+    """Pixels (h, w[, 3]) uint8 at another size, by Lanczos's filter."""
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
@@ -176,7 +196,7 @@ def contact_sheet(
 def from_pillow(im: Image.Image) -> Picture:
     """The same as ``read`` for an image of Pillow's (its current frame). Raises ImageError."""
     try:
-        _check_size(im, "picture")
+        _check_size(im, "picture", MAX_PIXELS)
         return _picture(im, "picture")
     except VqcodecError:
         raise
@@ -191,6 +211,37 @@ def from_array(pixels: np.ndarray) -> Picture:
             f"an array of {pixels.dtype} {pixels.shape} is not a picture: uint8 (h, w[, 3])"
         )
     return Picture(np.ascontiguousarray(pixels))
+
+
+@contextmanager
+def _opened(stream: IO[bytes], name: str, most_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    """The image in a stream; whatever is wrong with it raises ImageError or InputError."""
+    try:
+        if stream.read(len(_MAGIC)) == _MAGIC:
+            raise ImageError(f"{name}: is a .vqc file already")
+        im = _open(stream)
+        _check_size(im, name, most_pixels)  # before pixel data is decoded and memory is taken
+        yield im
+    except VqcodecError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not an image that can be read") from None
+    except Exception as error:  # Pillow's decoders raise nearly everything on broken data
+        if isinstance(error, OSError) and error.strerror:  # of the system, not of Pillow
+            raise InputError(f"{name}: {reason(error)}") from error
+        raise ImageError(f"{name}: broken image: {_line(error)}") from error
+
+
+def _jpeg_quality(total: int) -> int:
+    """1..100: the quality at which the table of ITU-T T.81, K.1 has the most similar sum.
+
+    total: of the 64 quantization steps for luminance. Quality scales the table as the library of
+    the Independent JPEG Group does, and all programs that use it.
+    """
+    qualities = np.arange(1, 101)
+    scale = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
+    steps = ((_LUMINANCE_STEPS[:, None] * scale + 50) // 100).clip(1, 255)
+    return int(qualities[np.abs(steps.sum(0) - total).argmin()])
 
 
 def _stream(source: Path | bytes | BinaryIO, name: str) -> AbstractContextManager[IO[bytes]]:
@@ -246,9 +297,9 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _check_size(im: Image.Image, name: str) -> None:
-    if not 0 < im.width * im.height <= MAX_PIXELS:
-        raise ImageError(f"{name}: {im.width} x {im.height} pixels; 1 to {MAX_PIXELS} can be coded")
+def _check_size(im: Image.Image, name: str, most_pixels: int) -> None:
+    if not 0 < im.width * im.height <= most_pixels:
+        raise ImageError(f"{name}: {im.width} x {im.height} pixels; 1 to {most_pixels} can be read")
 
 
 def _check_still(im: ImageFile.ImageFile, name: str) -> None:
@@ -431,9 +482,16 @@ def format_of(path: Path) -> str:
 
 
 def write(
-    picture: Picture, target: Path | BinaryIO, format: str, *, force: bool = False
+    picture: Picture,
+    target: Path | BinaryIO,
+    format: str,
+    *,
+    quality: int = 95,
+    force: bool = False,
 ) -> tuple[str, ...]:
-    """Store as PNG, JPEG (quality 95, 4:4:4), WebP (lossless), TIFF, BMP, PPM, PGM or PNM.
+    """Store as PNG, JPEG (4:4:4), WebP (lossless), TIFF, BMP, PPM, PGM or PNM.
+
+    quality: of JPEG, 1 to 100.
 
     ICC and EXIF go along, except into BMP and PNM, which cannot carry them: what is left out is
     returned, a line for the user. A path is written atomically, and replaced only with ``force``.
@@ -453,6 +511,8 @@ def write(
     if format in ("PPM", "WEBP"):  # which know no grey
         im = im.convert("RGB" if picture.alpha is None else "RGBA")
     options = dict(_SAVE_OPTIONS[format])
+    if format == "JPEG":
+        options["quality"] = quality
     dropped = []
     if picture.icc:
         if format in _WITH_METADATA and _fits(picture.icc, grey=im.mode.startswith("L")):

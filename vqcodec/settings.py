@@ -17,10 +17,13 @@ class Settings:
     """A set of named values; a subclass lists them, with their defaults."""
 
     def to_dict(self) -> dict[str, Any]:
-        """What differs from the defaults, with lists for tuples, as TOML and JSON have them."""
-        default = type(self)()
-        changed = {k: v for k, v in asdict(self).items() if v != getattr(default, k)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
+        """What differs from the defaults, as ``all_values``."""
+        default = type(self)().all_values()
+        return {k: v for k, v in self.all_values().items() if v != default[k]}
+
+    def all_values(self) -> dict[str, Any]:
+        """All of them, with lists for tuples, as TOML and JSON have them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls: type[S], values: dict[str, Any]) -> S:

@@ -46,11 +46,17 @@ class Card:
     shape: dict[str, Any]  # sizes of the networks that differ from the system's defaults
     path: Path  # the folder
     points: list[str]  # names of the rate points, where there is no scale of N bits
+    training: dict[str, Any]  # how it was trained
 
     @property
     def hash(self) -> bytes:
         """The 4 bytes that files carry."""
         return bytes.fromhex(self.sha256[:8])
+
+    @property
+    def split(self) -> str:
+        """What the pictures were held out by that it was not trained on: 'content' or 'name'."""
+        return str(self.training.get("split", "name"))
 
     def rate_name(self, index: int) -> str:
         """The name of a stored rate point: of the scale of N bits, 1920 -> '7.5bit'."""
@@ -81,7 +87,7 @@ def read_card(folder: Path) -> Card:
 
 
 _REQUIRED = ("id", "number", "system", "title", "licence", "rates", "sha256")
-_OPTIONAL: dict[str, Any] = {"table": [], "shape": {}, "points": []}
+_OPTIONAL: dict[str, Any] = {"table": [], "shape": {}, "points": [], "training": {}}
 
 
 def _field(card: dict[str, Any], name: str) -> Any:
@@ -96,7 +102,7 @@ def _field(card: dict[str, Any], name: str) -> Any:
             good = isinstance(value, list) and all(isinstance(row, dict) for row in value)
         case "points":
             good = isinstance(value, list) and all(isinstance(point, str) for point in value)
-        case "shape":
+        case "shape" | "training":
             good = isinstance(value, dict)
         case "sha256":
             good = isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None

@@ -1,9 +1,8 @@
 """What is analysed: a codec, squares that it was not trained on, and their codes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,11 +10,10 @@ from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
 from vqcodec.autoencoders.system import Level
 from vqcodec.errors import InputError
 from vqcodec.training import data as pictures_of
-from vqcodec.training.data import Labelled, at_least, scaled
+from vqcodec.training import sources
+from vqcodec.training.data import Labelled, Track, at_least, scaled
 
 PART = 128  # squares that are coded between two steps of the progress bar
-
-Track = Callable[[Sequence[Any], str], Iterable[Any]]  # what is worked through, and its name
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,7 @@ class Settings:
     number: int = 1000  # squares that are analysed
     learned: int = 10000  # labelled training squares that classification learns from
     short_side: int = 0  # pixels to which pictures are made; 0: as they are
+    split: str = "name"  # what is held out of pictures in files, see ``training.sources``
     seed: int = 0  # of the choice of squares, of shuffling, of decodes
 
 
@@ -66,7 +65,7 @@ class Subject:
 def subject(codec: GridCodec, data: Path, settings: Settings, track: Track) -> Subject:
     """Reads and encodes the squares. Raises InputError where nothing is held out."""
     side = codec.model.config.side
-    training, held_out = read(data, track)
+    training, held_out = read(data, settings.split, track)
     rng = np.random.default_rng(settings.seed)
     squares = draw(held_out, side, settings.short_side, settings.number, rng)
     learned = None
@@ -86,18 +85,26 @@ def subject(codec: GridCodec, data: Path, settings: Settings, track: Track) -> S
     )
 
 
-def read(data: Path, track: Track) -> tuple[Labelled, Labelled]:
-    """(training, held out) pictures; of a folder only those held out. Raises InputError."""
+def read(data: Path, split: str, track: Track) -> tuple[Labelled, Labelled]:
+    """(training, held out) pictures; of others than arrays only those held out.
+
+    split: see ``sources.Source``. Raises InputError, and ImageError for a broken picture.
+    """
     if data.suffix == ".npz":
         training, held_out = pictures_of.load_labelled(data)
     else:
-        paths = pictures_of.split(pictures_of.find(data))[1]
+        source = sources.find(data)
+        chosen = pictures_of.split(source, split, track, _refuse)[1]
+        pictures = pictures_of.Decoded(source, chosen)
         training = Labelled([], None)
-        pictures = [x for path in track(paths, "reading") for x in pictures_of.load([path])]
-        held_out = Labelled(pictures, None)
+        held_out = Labelled([pictures[i] for i in track(range(len(chosen)), "decoding")], None)
     if not held_out.pictures:
         raise InputError(f"{data}: too few pictures to hold some out")
     return training, held_out
+
+
+def _refuse(why: str) -> None:
+    raise InputError(why)
 
 
 def draw(

@@ -310,6 +310,9 @@ class HQA(System):
     def stages(self) -> list[list[nn.Parameter]]:
         return [list(layer.parameters()) for layer in self.layers]
 
+    def trained(self, stage: int) -> tuple[str, ...]:
+        return self.rates[-1 - stage :]
+
     @torch.no_grad()
     def begin(self, stage: int, x: Tensor, generator: torch.Generator) -> None:
         """Measure what the layer sees of squares x, and make latents of them its codewords.

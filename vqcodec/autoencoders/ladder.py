@@ -15,8 +15,10 @@ division by ``step(n)`` one unit is the distance of two codewords. At ``Nbit`` a
 codewords covers a range of 10240 units, so step(N) = 10240 / 2**N.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi, sqrt
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -288,6 +290,20 @@ def anchors(h: int, w: int, device: torch.device) -> Tensor:
     return (torch.arange(h, device=device)[:, None] + torch.arange(w, device=device)) % 2 == 0
 
 
+class Coded(NamedTuple):
+    """What training makes of pictures, with the gradients that ``Ladder.code`` describes."""
+
+    x_hat: Tensor  # (B, 3, H, W), not clipped
+    hyper_bits: Tensor  # (B,)
+    slices_bits: Tensor  # (B, slices)
+    codes: Tensor  # (B, C, h, w), around zero
+
+
+def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Mean squared error of each picture, (B,)."""
+    return (x_hat - x).square().mean((1, 2, 3))
+
+
 class Ladder(nn.Module):
     """The autoencoder and the networks of its prior."""
 
@@ -334,27 +350,27 @@ class Ladder(nn.Module):
         std = self.std[part, None, None]
         return mean * (mean_unit(std) / step), clamp_scale(scale + std.log2() - step.log2())
 
-    def loss(
+    def code(
         self,
         x: Tensor,
         bits: Tensor,
         generator: torch.Generator,
         rdo: float = 0.0,
         amp: bool = False,
-    ) -> dict[str, Tensor]:
+    ) -> Coded:
         """x (B, 3, H, W) 0..255, bits (B,): rate points. Sides are multiples of 64.
 
-        The rate is that of the codes, with the gradient of noisy latents; the distortion is that of
-        the codes, with a straight-through gradient. ``rdo``: see ``choose_codes``. Returns 'loss'
-        and its parts, of which 'bpp' and 'mse' are per sample (B,).
+        The rate is that of the codes, with the gradient of noisy latents; the pictures are those of
+        the codes, with a straight-through gradient. ``rdo``: see ``choose_codes``. ``amp``: the
+        residual networks are computed in bfloat16.
         """
         t, delta = rate_variable(bits), step(bits)[:, None, None, None]
-        pixels = x.shape[-2] * x.shape[-1]
 
         def noise(like: Tensor) -> Tensor:
-            return torch.rand(like.shape, generator=generator) - 0.5
+            drawn = torch.rand(like.shape, generator=generator, device=generator.device)
+            return drawn.to(like.device) - 0.5
 
-        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=amp):
             y = self.analysis(x, t)
         z = self.hyper_analysis(y.detach(), t, self.std, delta[:, 0, 0, 0])
         powers = torch.stack((torch.ones_like(t), t, t * t, t * t * t), 1)
@@ -394,20 +410,36 @@ class Ladder(nn.Module):
             codes.append(code)
             seen = torch.cat((seen, self.prior_inputs(y_hat.detach(), part, delta)), 1)
 
-        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=amp):
             x_hat = self.synthesis(torch.cat(parts, 1), t, self.std)
-        mse = (x_hat - x).square().mean((1, 2, 3))
-        bpp = (hyper_bits + sum(slice_bits)) / pixels
-        weight = LAMBDA / delta[:, 0, 0, 0].square()
-        loss = ((weight * mse + bpp) * torch.rsqrt(weight / weight_at(7.5))).mean()
+        return Coded(x_hat, hyper_bits, torch.stack(slice_bits, 1), torch.cat(codes, 1))
+
+    def loss(
+        self,
+        x: Tensor,
+        bits: Tensor,
+        generator: torch.Generator,
+        rdo: float = 0.0,
+        amp: bool = False,
+        distortion: Callable[[Tensor, Tensor], Tensor] = squared_error,
+    ) -> dict[str, Tensor]:
+        """Arguments as of ``code``; ``distortion`` (x_hat, x) -> (B,) in units of squared error.
+
+        Returns 'loss' and its parts, of which 'rd', 'bpp' and 'mse' are per sample (B,).
+        """
+        coded = self.code(x, bits, generator, rdo, amp)
+        pixels = x.shape[-2] * x.shape[-1]
+        bpp = (coded.hyper_bits + sum(coded.slices_bits.unbind(1))) / pixels
+        weight = LAMBDA / step(bits).square()
+        cost = weight * distortion(coded.x_hat, x) + bpp
         return {
-            "loss": loss,
-            "rd": (weight * mse + bpp).detach(),
+            "loss": (cost * torch.rsqrt(weight / weight_at(7.5))).mean(),
+            "rd": cost.detach(),
             "bpp": bpp.detach(),
-            "mse": mse.detach(),
-            "hyper_bpp": (hyper_bits / pixels).detach(),
-            "slices_bpp": torch.stack(slice_bits, 1).detach() / pixels,
-            "perplexity": perplexity(torch.cat(codes, 1)),
+            "mse": squared_error(coded.x_hat, x).detach(),
+            "hyper_bpp": (coded.hyper_bits / pixels).detach(),
+            "slices_bpp": coded.slices_bits.detach() / pixels,
+            "perplexity": perplexity(coded.codes.detach()),
         }
 
 
@@ -428,9 +460,13 @@ def quantize(
 
 
 def perplexity(codes: Tensor) -> Tensor:
-    """2 to the entropy of the codes' histogram, (): how many codewords are in use, in effect."""
-    share = torch.bincount((codes - codes.min()).flatten().long()) / codes.numel()
-    return torch.exp2(torch.special.entr(share).sum() * LOG2_E)
+    """2 to the entropy of the codes' histogram, (): how many codewords are in use, in effect.
+
+    Codes of 512 and more, which no codebook has, count as 512.
+    """
+    index = (codes.flatten() + 512.0).clamp_(0, 1024).long()
+    counts = codes.new_zeros(1025).index_add_(0, index, codes.new_ones(()).expand(len(index)))
+    return torch.exp2(torch.special.entr(counts / codes.numel()).sum() * LOG2_E)
 
 
 def weight_at(bits: float) -> float:

@@ -83,6 +83,10 @@ class System(nn.Module):
         """What is trained in each stage: one list for joint training, one a layer if greedy."""
         return [list(self.parameters())]
 
+    def trained(self, stage: int) -> tuple[str, ...]:
+        """The rate points that work once a stage has been trained."""
+        return self.rates
+
     def begin(self, stage: int, x: Tensor, generator: torch.Generator) -> None:
         """Called before the first step of each stage with some training squares x (B, ...)."""
 

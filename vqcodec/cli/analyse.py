@@ -79,7 +79,7 @@ def analyse(
     codec = zoo.load(card, device)
     with _bar(quiet or not sys.stderr.isatty()) as bar:
         report = run.analyse(
-            codec, data, Settings(number, learn, scale, seed), partial(_track, bar)
+            codec, data, Settings(number, learn, scale, card.split, seed), partial(_track, bar)
         )
     run.write(report, output, force)
     if as_json:

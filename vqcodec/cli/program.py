@@ -15,7 +15,18 @@ import vqcodec
 from vqcodec.cli import streams
 from vqcodec.cli.failure import explain, print_error
 
-_COMMANDS = ("encode", "decode", "info", "models", "train", "bench", "sample", "analyse")
+_COMMANDS = (
+    "encode",
+    "decode",
+    "info",
+    "models",
+    "train",
+    "export",
+    "bench",
+    "data",
+    "sample",
+    "analyse",
+)
 
 _EPILOG = """\b
 Examples:

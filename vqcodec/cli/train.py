@@ -8,12 +8,12 @@ from vqcodec.cli import options
 
 
 @click.command()
-@click.argument("data", type=options.PATH)
+@click.argument("data", type=options.PATH, required=False)
 @click.option(
     "--recipe",
     metavar="FILE",
     type=options.PATH,
-    help="recipes/*.toml: all settings.",
+    help="recipes/*.toml: all settings.  [default: that of the run in DIR]",
 )
 @click.option("--system", metavar="NAME", help="ladder, hqa, dqae, ...; as card.system=NAME.")
 @click.option("--quantizer", metavar="NAME", help="ste, diveq, ...; as shape.quantizer=NAME.")
@@ -22,7 +22,7 @@ from vqcodec.cli import options
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="A setting in place of the recipe's, such as training.lr=1e-4; may be repeated.",
+    help="A setting in place of the recipe's, such as lr=1e-4 or training.lr=1e-4; repeatable.",
 )
 @click.option(
     "--out",
@@ -38,11 +38,18 @@ from vqcodec.cli import options
     show_default=True,
     help="Go on from the last checkpoint in DIR, if there is one.",
 )
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0),
+    metavar="M",
+    help="Stop after so long, with a checkpoint; the same command goes on.",
+)
+@click.option("--tensorboard", is_flag=True, help="Curves and pictures in DIR/tensorboard too.")
 @options.device
 @options.threads
 @options.quiet
 def train(
-    data: Path,
+    data: Path | None,
     recipe: Path | None,
     system: str | None,
     quantizer: str | None,
@@ -50,18 +57,25 @@ def train(
     out: Path,
     smoke: bool,
     resume: bool,
+    minutes: float | None,
+    tensorboard: bool,
     device: str,
     threads: int | None,
     quiet: bool,
 ) -> None:
-    """Train a codec on the pictures in the folder DATA.
+    """Train a codec on the pictures in DATA, a folder or an .npz file of arrays.
 
-    Ctrl-C is safe: the same command goes on from the last checkpoint.
+    Ctrl-C, SIGTERM and loss of power are safe: `vqcodec train --out DIR` goes on from the last
+    checkpoint. With `torchrun -m vqcodec.cli train ...` several processes share the work.
     """
-    if recipe is None and system is None and not smoke:
+    begun = (out / "recipe.toml").exists()
+    if recipe is None and system is None and not smoke and not begun:
         raise click.UsageError("--recipe FILE, --system NAME or --smoke is needed")
-    from vqcodec.training.run import train_command
+    from vqcodec.training.interrupts import exit_on_sigterm
+    from vqcodec.training.run import Wanted, train_command
 
     named = {"card.system": system, "shape.quantizer": quantizer}
     changes = [f"{key}={value}" for key, value in named.items() if value] + list(settings)
-    train_command(data, recipe, changes, out, smoke, resume, threads, device, quiet)
+    wanted = Wanted(data, smoke, resume, minutes, threads, device, tensorboard, quiet)
+    with exit_on_sigterm():
+        train_command(recipe, changes, out, wanted)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vqcodec import distributed
 from vqcodec.quantizers import Quantized
 from vqcodec.quantizers.diveq import DiVeQ, SFDiVeQ
 from vqcodec.quantizers.product import Product
@@ -132,7 +133,7 @@ class Tended(nn.Module):
             self.latents.append(z.detach())
             if self.waiting:  # here, as what comes later depends on what this makes of z
                 self._set(self.steps)
-                self.start(z.detach(), generator)
+                self.start(distributed.gathered(z.detach()), generator)
         result: Quantized = self.inner(z, generator=generator)
         return result
 

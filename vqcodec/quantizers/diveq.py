@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqcodec import distributed
 from vqcodec.quantizers import Quantized
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.vq import Codebook, draw_near, nearest, planes_of, rows_of
@@ -180,4 +181,5 @@ class SFDiVeQ(nn.Module):
         size = len(self.codebook)
         if len(rows) < size:
             rows = use.pick(rows, size, generator or self.generator)
-        self.codebook.copy_(torch.stack([run.mean(0) for run in rows.tensor_split(size)]))
+        runs = torch.stack([run.mean(0) for run in rows.tensor_split(size)])
+        self.codebook.copy_(distributed.shared(runs))

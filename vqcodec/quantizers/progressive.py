@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqcodec import distributed
 from vqcodec.quantizers import Quantized
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.residual import prefix_lengths
@@ -45,11 +46,13 @@ def mutual_information(logits: Tensor) -> Tensor:
 
     It is the mean over x of sum_z q(z | x) log [q(z | x) / q(z)]. The derivative of the logarithm
     adds up to zero, over z for its numerator and over x for its denominator, so it is a constant.
+    Of several processes, q(z) is the mean over the pictures of all.
     """
     q = logits.softmax(1)
     with torch.no_grad():
         tiny = torch.finfo(q.dtype).tiny
-        log_ratio = (q / q.mean(0).clamp_min(tiny)).clamp_min(tiny).log()
+        everywhere = distributed.mean(q.mean(0))
+        log_ratio = (q / everywhere.clamp_min(tiny)).clamp_min(tiny).log()
     return (q * log_ratio).sum() / len(q)
 
 
@@ -200,6 +203,9 @@ class Progressive(nn.Module):
             codes = _columns(columns, h, w)
             if not self.training:
                 return Quantized(self.decode(codes).to(z.dtype), codes, loss, None)
+            if self.shared is None:
+                hits = torch.bincount(torch.cat(columns).flatten(), minlength=self.sizes[0])
+                self.hits += distributed.total(hits)
             mixed = torch.stack(vectors)  # (L, r*s, N)
             if self.dropout > 0:
                 kept = self._prefixes(len(z), draw).repeat_interleave(h * w, -1)
@@ -214,7 +220,6 @@ class Progressive(nn.Module):
         if self.training:
             weights = gumbel_softmax(logits, self.temperature, generator)
             index, chosen = weights.argmax(1), self.codebook.T @ weights.T
-            self.hits += torch.bincount(index, minlength=self.sizes[0])
         else:
             index = nearest(e.T, self.codebook)
             chosen = self.codebook[index].T

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqcodec import distributed
 from vqcodec.quantizers import Quantized
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.gradients import clamp
@@ -141,7 +142,8 @@ class Responsibility(Mixture):
     def start(self, z: Tensor, generator: torch.Generator | None = None) -> None:
         """Make random embeddings of z (B, D, H, W) the means."""
         rows = rows_of(z).to(self.means.dtype)
-        self.means.copy_(use.pick(rows, self.sizes[0], generator or self.generator, SPREAD))
+        rows = use.pick(rows, self.sizes[0], generator or self.generator, SPREAD)
+        self.means.copy_(distributed.shared(rows))
 
     def uniform(self) -> Tensor:
         """(1, K, 1, 1): the log-probabilities of the uniform prior, for the topmost layer."""

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from vqcodec import distributed
+
 
 def counts(codes: Tensor, size: int) -> Tensor:
     """codes (B, C, ...) in [0, size) -> how often each occurs in its column, (C, size) int64.
@@ -89,7 +91,10 @@ def replace(
     new codewords get the mean count of those that stay. So they are not dead at the next step, and
     it is the count that Laplace smoothing leaves as it is.
     optimizer: of which ``codebook`` is a parameter; its moments for ``which`` become zero.
+
+    Of several processes, which agree on ``which``, rank 0 says what the rows are.
     """
+    rows = distributed.shared(rows)
     codebook[which] = rows
     if ema_counts is not None and ema_sums is not None:
         stays = torch.ones_like(ema_counts, dtype=torch.bool)
@@ -119,8 +124,9 @@ def revive(
 
     codebook (K, D): changed in place
     usage (K,): hits in the recent past; with ``ema_sums`` the averaged counts that go with them
-    latents (N, D): random ones become the new codewords. Without latents, these are copies of the
-        most used codeword with normal noise of standard deviation ``spread``
+    latents (N, D): random ones become the new codewords, of several processes those of all.
+        Without latents, these are copies of the most used codeword with normal noise of standard
+        deviation ``spread``
 
     HQA counts over 20 batches and moves one code: ``threshold=0.03 * usage.max(), at_most=1``.
     (Its noise is N(0, 0.01); 0.01 is the standard deviation in the code that is known.)
@@ -132,8 +138,10 @@ def revive(
         which = which[which != most]  # it is all there is to copy
         rows = codebook[most].repeat(len(which), 1)
         rows += spread * normal(rows, generator)
+    elif len(which):
+        rows = pick(distributed.gathered(latents.to(codebook.dtype)), len(which), generator, spread)
     else:
-        rows = pick(latents.to(codebook.dtype), len(which), generator, spread)
+        return 0
     ema_counts = None if ema_sums is None else usage
     replace(codebook, which, rows, ema_counts=ema_counts, ema_sums=ema_sums, optimizer=optimizer)
     return len(which)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqcodec import distributed
 from vqcodec.quantizers import Quantized
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.depthwise import straight_through
@@ -218,8 +219,11 @@ class Codebook(nn.Module):
         return moved
 
     def _hit(self, index: Tensor) -> Tensor:
-        """Count the codes index (N,) as hits; returns how often each is there, (K,) int64."""
-        hits = use.counts(index[None, None], self.sizes[0])[0]
+        """Count the codes index (N,) as hits; returns how often each is there, (K,) int64.
+
+        With several processes: in the parts of all.
+        """
+        hits = distributed.total(use.counts(index[None, None], self.sizes[0])[0])
         self.hits += hits
         return hits
 
@@ -316,9 +320,10 @@ class VQ(Codebook):
 
     @torch.no_grad()
     def _average(self, z: Tensor, index: Tensor, hits: Tensor) -> None:
-        """A step of the moving averages: z (N, D) have the codes index (N,), hits (K,) of each."""
+        """A step of the moving averages: z (N, D) have the codes index (N,), hits (K,) of all."""
         assert self.ema_counts is not None and self.ema_sums is not None
         sums = torch.zeros_like(self.ema_sums).index_add_(0, index, z.to(self.ema_sums.dtype))
+        distributed.total(sums)
         self.ema_counts.lerp_(hits.to(self.ema_counts.dtype), 1 - self.decay)
         self.ema_sums.lerp_(sums, 1 - self.decay)
         total = self.ema_counts.sum()

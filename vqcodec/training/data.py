@@ -1,54 +1,161 @@
-"""Training images: a folder of pictures in memory, split by name, cropped at random."""
+"""Training pictures: which are held out, decoded, in memory as far as they fit."""
 
+import json
 import zipfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vqcodec import image
-from vqcodec.errors import InputError
+from vqcodec.errors import ImageError, InputError
+from vqcodec.training.parallel import mapped
+from vqcodec.training.sources import Source, is_held_out
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}
+MOST_PIXELS = 2**27  # of a picture; decoding takes about 7 bytes for each
+NAMED = 10  # unusable pictures that the user reads about
 
-
-def find(folder: Path) -> list[Path]:
-    """Pictures in a folder and below, by name. Raises InputError where there are none."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
-    if not paths:
-        raise InputError(f"{folder}: no pictures in it")
-    return paths
+Skip = Callable[[str], None]  # gets a line about an unusable picture, which begins with its name
+Track = Callable[[Sequence[Any], str], Iterable[Any]]  # what is worked through, and its name
 
 
-def is_held_out(content: bytes) -> bool:
-    """Whether the SHA-256 starts with 0, as of about 1 in 16."""
-    return sha256(content).hexdigest()[0] == "0"
+class Pictures(Protocol):
+    """Pictures (h, w, 3) uint8, as a list of arrays has them.
+
+    One that is unusable raises ImageError or InputError, and always does.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
 
 
-def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """(training, held out): held out are the names whose SHA-256 starts with 0, about 1 in 16."""
-    held_out = [p for p in paths if is_held_out(p.name.encode())]
-    chosen = set(held_out)
-    return [p for p in paths if p not in chosen], held_out
+class Decoded:
+    """Pictures of a source at some scales, decoded when they are taken unless they are kept.
 
+    scales: see ``scaled``; the pictures at the first come first. Those whose short side is under
+    ``smallest`` pixels, or that have more than 2**27, raise ImageError.
+    """
 
-def load(paths: Sequence[Path], advance: Callable[[], None] = lambda: None) -> list[np.ndarray]:
-    """Decode pictures to (h, w, 3) uint8 arrays; ``advance`` is called after each."""
+    def __init__(
+        self,
+        source: Source,
+        indices: np.ndarray,
+        scales: Sequence[int] = (0,),
+        smallest: int = 1,
+    ) -> None:
+        self.source, self.indices, self.scales = source, indices, scales
+        self.smallest = smallest
+        self.kept: dict[int, list[np.ndarray]] = {}  # at all scales
 
-    def one(path: Path) -> np.ndarray:
-        pixels = image.read_rgb(path)
-        advance()
+    def __len__(self) -> int:
+        return len(self.indices) * len(self.scales)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        scale, number = divmod(index, len(self.indices))
+        if number in self.kept:
+            return self.kept[number][scale]
+        return scaled(self._decode(number), self.scales[scale])
+
+    def keep(self, n_bytes: int, track: Track, skip: Skip) -> None:
+        """Decode the first pictures, as many as fit into so many bytes of memory."""
+        numbers = range(len(self.indices) if n_bytes else 0)
+        made = mapped(self._at_all_scales, numbers)
+        for number, pictures in zip(track(numbers, "decoding"), made, strict=False):
+            if isinstance(pictures, str):
+                skip(pictures)
+                continue
+            n_bytes -= sum(pixels.nbytes for pixels in pictures)
+            if n_bytes < 0:
+                break
+            self.kept[number] = pictures
+
+    def _at_all_scales(self, number: int) -> list[np.ndarray] | str:
+        """Or what is wrong with the picture."""
+        try:
+            pixels = self._decode(number)
+        except (ImageError, InputError) as error:
+            return str(error)
+        return [scaled(pixels, scale) for scale in self.scales]
+
+    def _decode(self, number: int) -> np.ndarray:
+        index = self.indices[number]
+        name = self.source.name(index)
+        pixels = image.rgb(image.read(self.source.content(index), name, MOST_PIXELS))
+        h, w = pixels.shape[:2]
+        if min(h, w) < self.smallest:
+            raise ImageError(f"{name}: {w} x {h} pixels; {self.smallest} a side are needed")
         return pixels
 
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(one, paths))
+
+def split(
+    source: Source, by: str, track: Track, skip: Skip, enough: tuple[int, int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(training, held out): indices of pictures. Files that cannot be opened are in neither.
+
+    by: 'content' or 'name', see ``Source.held_out``
+    enough: so many of each will do, and the rest need not be read
+    """
+    flags = source.held_out(by)
+    if flags is not None:
+        return np.flatnonzero(~flags), np.flatnonzero(flags)
+    parts: tuple[list[int], list[int]] = ([], [])
+    indices = range(len(source))
+    looks = mapped(partial(_look, source), indices)
+    for index, look in zip(track(indices, "reading"), looks, strict=False):
+        if isinstance(look, str):
+            skip(look)
+            continue
+        parts[look].append(index)
+        if enough and all(len(part) >= n for part, n in zip(parts, enough, strict=True)):
+            break
+    return np.array(parts[0], int), np.array(parts[1], int)
+
+
+def _look(source: Source, index: int) -> bool | str:
+    """Whether a picture is held out by its content, or why that cannot be known."""
+    try:
+        return is_held_out(source.content(index))
+    except InputError as error:
+        return str(error)
+
+
+def spread(number: int, count: int) -> list[int]:
+    """At most ``count`` indices of ``number`` things, evenly spread."""
+    count = min(number, count)
+    return [i * number // count for i in range(count)]
+
+
+def usable(pictures: Pictures, indices: Iterable[int], skip: Skip) -> list[np.ndarray]:
+    """Those pictures that can be used."""
+    found = []
+    for index in indices:
+        try:
+            found.append(pictures[index])
+        except (ImageError, InputError) as error:
+            skip(str(error))
+    return found
+
+
+class Skipped:
+    """Says which pictures are unusable, each once: the first ten to the user, all in a file."""
+
+    def __init__(self, say: Skip, path: Path | None = None) -> None:
+        self.say, self.path, self.seen = say, path, set[str]()
+
+    def __call__(self, why: str) -> None:
+        if why in self.seen:
+            return
+        if self.path:
+            with self.path.open("a" if self.seen else "w", encoding="utf-8") as file:
+                file.write(json.dumps({"skipped": why}) + "\n")
+        self.seen.add(why)
+        if len(self.seen) <= NAMED:
+            self.say(f"{why}; skipped")
+        elif len(self.seen) == NAMED + 1:
+            self.say("more pictures are skipped" + (f", see {self.path}" if self.path else ""))
 
 
 class Labelled(NamedTuple):
@@ -125,34 +232,12 @@ def at_least(pixels: np.ndarray, side: int) -> np.ndarray:
     return np.pad(pixels, [*pad, (0, 0)], mode="edge") if any(map(any, pad)) else pixels
 
 
-def centre(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The middle (side, side, 3) of a picture, edge-padded where it is smaller."""
-    pixels = at_least(pixels, side)
-    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+def at_most(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The middle of a picture that is larger than ``side``."""
+    top, left = (max(0, length - side) // 2 for length in pixels.shape[:2])
     return pixels[top : top + side, left : left + side]
 
 
-class Crops:
-    """Random square crops, flipped left to right half of the time."""
-
-    def __init__(self, images: Sequence[np.ndarray], flip: bool = True) -> None:
-        self.images, self.flip = images, flip
-
-    def batch(self, count: int, size: int, generator: torch.Generator) -> Tensor:
-        """(count, 3, size, size) float32 0..255, channels last. Small images are edge-padded."""
-
-        def below(n: int) -> int:
-            return int(torch.randint(n, (), generator=generator))
-
-        crops = np.empty((count, size, size, 3), np.uint8)
-        for i in range(count):
-            pixels = self.images[below(len(self.images))]
-            h, w = pixels.shape[:2]
-            if h < size or w < size:
-                pad = ((0, max(size - h, 0)), (0, max(size - w, 0)), (0, 0))
-                pixels = np.pad(pixels, pad, mode="edge")
-                h, w = pixels.shape[:2]
-            top, left = below(h - size + 1), below(w - size + 1)
-            crop = pixels[top : top + size, left : left + size]
-            crops[i] = crop[:, ::-1] if self.flip and below(2) else crop
-        return torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+def centre(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The middle (side, side, 3) of a picture, edge-padded where it is smaller."""
+    return at_most(at_least(pixels, side), side)

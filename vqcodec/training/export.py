@@ -43,20 +43,22 @@ def write_weights(folder: Path, tensors: dict[str, Tensor]) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def toml_lines(table: dict[str, Any]) -> list[str]:
+    """KEY = VALUE: JSON's strings, numbers, booleans and flat lists are TOML too."""
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+
+
 def write_card(
     folder: Path,
     fields: dict[str, Any],
-    training: dict[str, Any],
-    table: Sequence[dict[str, Any]],
-    shape: dict[str, Any],
+    tables: dict[str, dict[str, Any]],
+    points: Sequence[dict[str, Any]],
 ) -> None:
-    """Write ``card.toml``: the codec's fields, how it was trained, its measured points."""
-    # JSON's strings, numbers, booleans and flat lists are TOML too.
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
-    for title, section in (("training", training), ("shape", shape)):
-        if section:
-            lines += ["", f"[{title}]"]
-            lines += [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in section.items()]
-    for row in table:
-        lines += ["", "[[table]]", *(f"{k} = {json.dumps(v)}" for k, v in row.items())]
+    """Write ``card.toml``: the codec's fields, named tables, its measured points."""
+    lines = toml_lines(fields)
+    for title, table in tables.items():
+        if table:
+            lines += ["", f"[{title}]", *toml_lines(table)]
+    for point in points:
+        lines += ["", "[[table]]", *toml_lines(point)]
     (folder / "card.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -22,12 +22,14 @@ from vqcodec.autoencoders.ladder_codec import (
 from vqcodec.fixedpoint import stored_weights
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import Histogram, integer_rows
-from vqcodec.training.data import Crops
+from vqcodec.training import losses
+from vqcodec.training.batches import Crops
 from vqcodec.training.export import pack_weights
 from vqcodec.training.loop import TrainConfig
 
 EXACT = ("hyper_synthesis.", "anchor_nets.", "other_nets.")  # evaluated in fixed point
 TABLE_RATES = ("5bit", "6bit", "7bit", "8bit", "9bit", "10bit")
+LARGEST_FITTING = 1024  # pixels a side of pictures that tables are fitted to
 _SKIPPED = ("std", "hyper_scale", "hyper_mean")  # training only, or replaced by integers
 
 
@@ -42,15 +44,29 @@ class LadderTraining(TrainConfig):
     bits_often_low: float = 5.5
     bits_often_high: float = 9.0
     often: float = 0.75  # of the samples lie in the narrower interval
-    bf16: bool = False  # residual networks in bfloat16: faster where the processor has it
+    loss: str = "mse"  # or ms-ssim, mixed
+    ms_ssim_share: float = 0.5  # of MS-SSIM in a mixed loss
+    evaluate_files_steps: int = 5000
+
+    def check(self) -> None:
+        """See ``TrainConfig``. amp = "bf16" is for the residual networks: the prior is too fine."""
+        super().check()
+        if self.loss not in losses.LOSSES:
+            raise ValueError(f"loss {self.loss!r} is none of {', '.join(losses.LOSSES)}")
+        if not 0 <= self.ms_ssim_share <= 1:
+            raise ValueError("ms_ssim_share is not from 0 to 1")
+        if self.loss != "mse" and min(self.crop, self.late_crop) < losses.MS_SSIM_SIDE:
+            raise ValueError(f"MS-SSIM needs crops of at least {losses.MS_SSIM_SIDE} pixels")
+        if self.crop % 64 or self.late_crop % 64:
+            raise ValueError("crops are multiples of 64 pixels")
 
 
 def sample_bits(config: LadderTraining, count: int, generator: torch.Generator) -> Tensor:
-    """Rate points (count,), float32."""
-    u = torch.rand(count, generator=generator)
+    """Rate points (count,), float32, on the generator's device."""
+    u = torch.rand(count, generator=generator, device=generator.device)
     wide = config.bits_low + u * (config.bits_high - config.bits_low)
     narrow = config.bits_often_low + u * (config.bits_often_high - config.bits_often_low)
-    often = torch.rand(count, generator=generator) < config.often
+    often = torch.rand(count, generator=generator, device=generator.device) < config.often
     return torch.where(often, narrow, wide)
 
 
@@ -59,16 +75,11 @@ class LadderTask:
 
     model: Ladder
 
-    def __init__(
-        self,
-        config: LadderTraining,
-        shape: LadderConfig,
-        crops: Crops,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, config: LadderTraining, shape: LadderConfig, crops: Crops) -> None:
         self.config, self.shape = config, shape
+        self.distortion = losses.distortion(config.loss, config.ms_ssim_share)
         self.model = Ladder(shape)
-        self.model.set_std(crops.batch(256, config.crop, generator))
+        self.model.set_std(crops.some(256, config.crop, "std").float())
 
     def sizes(self) -> dict[str, Any]:
         return self.shape.to_dict()
@@ -97,8 +108,9 @@ class LadderTask:
     def objective(
         self, x: Tensor, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        bits = sample_bits(self.config, len(x), generator)
-        return self.model.loss(x, bits, generator, self.config.rdo, self.config.bf16)
+        bits = sample_bits(self.config, len(x), generator).to(x.device)
+        amp = self.config.amp == "bf16"
+        return self.model.loss(x, bits, generator, self.config.rdo, amp, self.distortion)
 
     def after_step(
         self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
@@ -107,31 +119,55 @@ class LadderTask:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, held_out: Tensor) -> dict[str, dict[str, float]]:
-        """Mean bpp and PSNR at whole bits, estimated without files."""
+        """Mean bpp, PSNR and cost at whole bits."""
         assert isinstance(model, Ladder)
-        generator = torch.Generator().manual_seed(0)
+        device = model.std.device
+        generator = torch.Generator(device).manual_seed(0)
         result = {}
         for bits in (6.0, 7.0, 8.0, 9.0):
             parts = [
-                model.loss(part, torch.full((len(part),), bits), generator, self.config.rdo)
+                model.loss(
+                    part.to(device), torch.full((len(part),), bits, device=device), generator,
+                    self.config.rdo, distortion=self.distortion,
+                )
                 for part in held_out.split(8)
-            ]
+            ]  # fmt: skip
             mse, bpp, cost = (torch.cat([p[key] for p in parts]) for key in ("mse", "bpp", "rd"))
             psnr = (10 * torch.log10(255**2 / mse)).mean()
             values = {"psnr_db": psnr, "bpp": bpp.mean(), "rd": cost.mean()}
             result[f"{bits:g}bit"] = {key: round(value.item(), 4) for key, value in values.items()}
         return result
 
-    def fitting_steps(self, pictures: int) -> int:
-        return 2 * len(range(pictures)[:: max(1, pictures // self.config.fitting)])
+    @torch.no_grad()
+    def look(
+        self, model: nn.Module, held_out: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Pictures at 6 and 8 bits, and the codes of the slices at 8."""
+        assert isinstance(model, Ladder)
+        device = model.std.device
+        generator = torch.Generator(device).manual_seed(0)
+        pictures = {}
+        for bits in (6.0, 8.0):
+            rate = torch.full((len(held_out),), bits, device=device)
+            coded = model.code(held_out.to(device), rate, generator, self.config.rdo)
+            pictures[f"{bits:g}bit"] = coded.x_hat
+        slices = coded.codes.split(list(self.shape.slices), 1)
+        return pictures, {f"slice{n}": codes for n, codes in enumerate(slices, 1)}
+
+    def fitting_steps(self, fitting: int) -> int:
+        return 2 * fitting
 
     def export(
-        self, model: nn.Module, pictures: Sequence[np.ndarray], advance: Callable[[], None]
+        self,
+        model: nn.Module,
+        crops: Crops,
+        fitting: int,
+        advance: Callable[[], None],
     ) -> dict[str, Tensor]:
         assert isinstance(model, Ladder)
         model = rounded(model)
-        some = pictures[:: max(1, len(pictures) // self.config.fitting)]
-        tables = fit_tables(model, some, torch.device("cpu"), advance=advance)
+        pictures = crops.whole(fitting, LARGEST_FITTING)
+        tables = fit_tables(model, pictures, torch.device("cpu"), advance=advance)
         return tensors(model, *tables)
 
 

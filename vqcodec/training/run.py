@@ -1,259 +1,220 @@
-"""``vqcodec train``: a recipe and a folder of pictures to a codec."""
+"""``vqcodec train`` and ``vqcodec export``: recipe and pictures to a run, a run to a codec."""
 
+import math
 import shlex
-import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from torch import Tensor, nn
 
-from vqcodec import autoencoders, codec, image, zoo
-from vqcodec.autoencoders.ladder import LadderConfig
-from vqcodec.autoencoders.system import Config
-from vqcodec.errors import InputError, OutputError, UsageError, reason
-from vqcodec.files import make_folder
-from vqcodec.settings import Settings
+from vqcodec import distributed, zoo
+from vqcodec.errors import InputError, OutputError, UsageError
+from vqcodec.files import atomic_write, make_folder
 from vqcodec.training import data as pictures_of
-from vqcodec.training import export
-from vqcodec.training.data import Crops
-from vqcodec.training.ladder import LadderTask, LadderTraining
-from vqcodec.training.loop import Progress, Run, Task, TrainConfig, train
-from vqcodec.training.systems import SystemTask, SystemTraining
+from vqcodec.training import release, sources
+from vqcodec.training.batches import Crops
+from vqcodec.training.data import Decoded, Pictures, Skip, Skipped, Track
+from vqcodec.training.display import Display
+from vqcodec.training.journal import Journal
+from vqcodec.training.loop import CHECKPOINT, Measured, Run, Task, TrainConfig, train
+from vqcodec.training.recipe import DataSettings, Recipe, read_recipe
+from vqcodec.training.systems import SystemTraining
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-SMOKE_SHAPE = LadderConfig(fine=16, coarse=32, hyper=8, features=16, hidden=(16, 16, 16, 16))
-TABLES = ("card", "training", "shape")
-CARD = {"id": "untitled", "number": 0, "system": "ladder", "title": "", "licence": ""}
-
-
-def smoke_config(config: TrainConfig) -> TrainConfig:
-    """A run of seconds that goes through all that a long one does."""
-    short = replace(
-        config, steps=60, stage_steps=(), warmup_steps=10, decay_steps=30, evaluate_steps=60
-    )
-    if isinstance(short, LadderTraining):
-        return replace(
-            short, batch=4, crop=64, late_steps=10, late_batch=2, late_crop=128, bf16=False,
-            fitting=2,
-        )  # fmt: skip
-    return replace(short, batch=8, fitting=256)
+RECIPE = "recipe.toml"
+SKIPPED = "skipped.jsonl"  # the pictures that cannot be used
+FEW = 8  # pictures that are coded for tables, and that are measured, while training goes on
+LARGEST_HELD_OUT = 1024  # pixels a side of pictures that are measured
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All that training a codec takes, but the pictures."""
+class Wanted:
+    """What the command line says beside the recipe."""
 
-    card: dict[str, Any]
-    config: TrainConfig
-    shape: Settings
-
-    def task(self, crops: Crops, generator: torch.Generator) -> Task:
-        if isinstance(self.shape, LadderConfig):
-            assert isinstance(self.config, LadderTraining)
-            return LadderTask(self.config, self.shape, crops, generator)
-        assert isinstance(self.config, SystemTraining) and isinstance(self.shape, Config)
-        return SystemTask(self.config, self.card["system"], self.shape)
-
-    def smoke(self) -> "Recipe":
-        """The same for an attempt of seconds."""
-        shape = SMOKE_SHAPE if isinstance(self.shape, LadderConfig) else self.shape
-        return replace(self, config=smoke_config(self.config), shape=shape)
-
-
-def read_recipe(path: Path | None, changes: Sequence[str] = ()) -> Recipe:
-    """A recipe's file, or the defaults, with changes such as 'training.lr=1e-4'.
-
-    Raises InputError, of one line.
-    """
-    tables: dict[str, Any] = {}
-    try:
-        if path is not None:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        _check_tables(tables)
-        recipe = _recipe(tables)  # so that what is wrong with it is said of the file
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a recipe: {error}") from error
-    for change in changes:
-        try:
-            _apply(change, tables)
-            recipe = _recipe(tables)
-        except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-            raise InputError(f"{change}: {error}") from error
-    return recipe
-
-
-def _apply(change: str, tables: dict[str, Any]) -> None:
-    """Set 'table.key=value', the value as TOML has it or a bare word."""
-    key, equals, text = change.partition("=")
-    table, dot, name = key.strip().partition(".")
-    if not equals or not dot or table not in TABLES:
-        raise ValueError(f"a setting is written TABLE.KEY=VALUE; tables: {', '.join(TABLES)}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    tables.setdefault(table, {})[name] = value
-
-
-def _check_tables(tables: dict[str, Any]) -> None:
-    for name, table in tables.items():
-        if name not in TABLES:
-            raise TypeError(f"there is no table {name!r}, but {', '.join(TABLES)}")
-        if not isinstance(table, dict):
-            raise TypeError(f"{name} is not a table")
-
-
-def _recipe(tables: dict[str, Any]) -> Recipe:
-    card = CARD | tables.get("card", {})
-    training, shape = tables.get("training", {}), tables.get("shape", {})
-    if card["system"] == "ladder":
-        return Recipe(card, LadderTraining.from_dict(training), LadderConfig.from_dict(shape))
-    if card["system"] not in autoencoders.SYSTEMS:
-        known = ", ".join(["ladder", *autoencoders.SYSTEMS])
-        raise ValueError(f"there is no system {card['system']!r}, but {known}")
-    sizes = autoencoders.classes(card["system"])[1].from_dict(shape)
-    return Recipe(card, replace(SystemTraining.from_dict(training), crop=sizes.side), sizes)
+    data: Path | None = None  # in place of the recipe's
+    smoke: bool = False
+    resume: bool = True
+    minutes: float | None = None
+    threads: int | None = None
+    device: str = "auto"
+    tensorboard: bool = False
+    quiet: bool = False
 
 
 def read_pictures(
-    data: Path, config: TrainConfig, smoke: bool, bar: Bar
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """(training, held out) pictures (h, w, 3) uint8, at the sizes that the system trains on."""
-    task = bar.add_task("reading", total=None, state="")
+    data: Path, wanted: DataSettings, config: TrainConfig, track: Track, skip: Skip
+) -> tuple[Pictures, list[np.ndarray]]:
+    """(training, held out) pictures (h, w, 3) uint8, at the sizes that the system trains on.
+
+    ``skip`` is told of pictures that cannot be used. Raises InputError.
+    """
+    training: Pictures
     if data.suffix == ".npz":
-        training, held_out = pictures_of.load_arrays(data)
-        held_out = held_out[: config.held_out]
+        originals, held_out = pictures_of.load_arrays(data)
+        originals, held_out = originals[: wanted.limit or None], held_out[: config.held_out]
+        training = [pictures_of.scaled(x, scale) for scale in config.scales for x in originals]
     else:
-        paths = pictures_of.find(data)
-        first, rest = pictures_of.split(paths)
-        if smoke:
-            first, rest = first[:36], rest[:4]
-        rest = rest[: config.held_out]
-        bar.update(task, total=len(first) + len(rest))
-        training = pictures_of.load(first, lambda: bar.advance(task))
-        held_out = pictures_of.load(rest, lambda: bar.advance(task))
-    if not training or not held_out:
+        source = sources.find(data)
+        enough = (wanted.limit, config.held_out) if wanted.limit else None
+        chosen, rest = pictures_of.split(source, wanted.split, track, skip, enough)
+        smallest = wanted.smallest or config.smallest()
+        training = Decoded(source, chosen[: wanted.limit or None], config.scales, smallest)
+        training.keep(wanted.memory_mb * 10**6, track, skip)
+        others = Decoded(source, rest, config.scales[:1], smallest)
+        held_out = pictures_of.usable(others, pictures_of.spread(len(rest), config.held_out), skip)
+    if not len(training) or not held_out:
         raise InputError(f"{data}: too few pictures to hold some out")
     if isinstance(config, SystemTraining):
-        training, held_out = config.pictures(training), config.squares(held_out)
-    bar.remove_task(task)
-    return training, held_out
+        return training, config.squares(held_out)
+    return training, [pictures_of.at_most(x, LARGEST_HELD_OUT) for x in held_out]
 
 
-def train_command(
-    data: Path,
-    path: Path | None,
-    changes: Sequence[str],
-    out: Path,
-    smoke: bool,
-    resume: bool,
-    threads: int | None,
-    device: str,
-    quiet: bool,
-) -> None:
-    """Train on the pictures in ``data`` and write a model to ``out``.
+def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: Wanted) -> None:
+    """Train, and write a codec to ``out``.
 
-    ``out`` gets card.toml and weights.safetensors, and the checkpoint and log while training.
-    path, changes: see ``read_recipe``.
+    ``out`` gets card.toml and weights.safetensors at the end, and the recipe with all its values,
+    the checkpoint and the log from the beginning. A run that has them goes on.
+
+    path, changes: see ``read_recipe``; without a path, ``out`` may have a recipe already
     """
-    if device == "cuda":
-        raise UsageError("training runs on the CPU only in this version")
-    recipe = read_recipe(path, changes)
-    if smoke:
+    until = math.inf if wanted.minutes is None else time.monotonic() + 60 * wanted.minutes
+    own = out / RECIPE
+    recipe = read_recipe(own if path is None and own.exists() else path, changes)
+    if wanted.smoke:
         recipe = recipe.smoke()
-    config = recipe.config
+    data = _data(recipe, wanted.data)
+    recipe = replace(recipe, data=replace(recipe.data, path=str(data.absolute())))
+    if wanted.threads:
+        torch.set_num_threads(wanted.threads)
+    if (out / CHECKPOINT).exists() and not wanted.resume:
+        raise OutputError(f"{out / CHECKPOINT}: exists; --resume continues it")
+    make_folder(out)  # before the work
+    device = distributed.start(zoo.device_of(wanted.device))
+    first = distributed.rank() == 0
+    try:
+        with Display(wanted.quiet or not first) as display:
+            skipped = Skipped(display.note, out / SKIPPED if first else None)
+            crops, held = _read(data, recipe, display, skipped)
+            run = Run(recipe.config, recipe.task, crops, out, device)
+            if wanted.resume and run.resume():
+                display.note(f"resumed at step {run.step}")
+            journal = None
+            if first:
+                journal = Journal(out, run.step, wanted.tensorboard)
+                with atomic_write(own, force=True) as file:
+                    file.write(recipe.text().encode())
+
+            def with_files(model: nn.Module) -> Measured:
+                with tempfile.TemporaryDirectory() as folder:
+                    points = release.build(
+                        recipe, run.task, model, crops, held[:FEW], run.task.rates()[2], FEW,
+                        {}, Path(folder), display.task,
+                    )  # fmt: skip
+                return {point.pop("rate"): point for point in points}
+
+            finished = train(
+                run, _squares(held, run.task), journal, display.update, display.note, with_files,
+                until,
+            )  # fmt: skip
+            display.finish()
+            if journal:
+                journal.close()
+            if not first:
+                return
+            if not finished:
+                display.note(
+                    f"the time is up: `vqcodec train --out {out}` goes on, "
+                    f"`vqcodec export {out} -o DIR` makes a codec of what there is"
+                )
+                return
+            words = ["vqcodec", "train", data.resolve().name, "--out", out.resolve().name]
+            words += ["--recipe", str(path)] if path else []
+            words += [word for change in changes for word in ("--set", change)]
+            words += ["--smoke"] if wanted.smoke else []
+            _publish(recipe, run, held, skipped, words, out, True, wanted.smoke, display)
+    finally:
+        distributed.stop()
+
+
+def export_command(
+    folder: Path, out: Path, data: Path | None, force: bool, threads: int | None, quiet: bool
+) -> list[dict[str, Any]]:
+    """Make a codec in ``out`` of a run's last checkpoint; returns the points of its card.
+
+    Raises CodecError, and leaves ``out`` as it was, where files do not decode as they should.
+    """
+    if not (folder / CHECKPOINT).exists():
+        raise InputError(f"{folder}: there is no run with a checkpoint")
+    recipe = read_recipe(folder / RECIPE)
+    data = _data(recipe, data)
     if threads:
         torch.set_num_threads(threads)
-    checkpoint = out / "last.pt"
-    if checkpoint.exists() and not resume:
-        raise OutputError(f"{checkpoint}: exists; --resume continues it")
-    make_folder(out)  # before the work
-    console = Console(stderr=True, quiet=quiet)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[state]}"),
-    )  # fmt: skip
-    with Bar(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
-        pictures, held = read_pictures(data, config, smoke, bar)
-        run = Run(config, recipe.task, Crops(pictures, config.flip), out)
-        if resume and run.resume():
-            console.print(f"resumed at step {run.step}")
-        shown = bar.add_task("training", total=run.steps, completed=run.step, state="")
-        crops = np.stack([pictures_of.centre(x, run.task.held_out_side()) for x in held])
-        model = train(
-            run,
-            torch.from_numpy(crops).permute(0, 3, 1, 2).float(),
-            lambda now: bar.update(shown, completed=now.step, state=_state(now)),
-        )
+    with Display(quiet) as display:
+        skipped = Skipped(display.note)
+        crops, held = _read(data, recipe, display, skipped)
+        run = Run(recipe.config, recipe.task, crops, folder)
+        run.resume()
+        words = ["vqcodec", "export", folder.resolve().name, "--out", out.resolve().name]
+        return _publish(recipe, run, held, skipped, words, out, force, False, display)
 
-        total = run.task.fitting_steps(len(pictures))
-        fitting = bar.add_task("tables", total=total, state="")
-        tensors = run.task.export(model, pictures, lambda: bar.advance(fitting))
-        rates, points, measured = run.task.rates()
-        fields = recipe.card | {
-            "rates": rates,
-            **({"points": points} if points else {}),
-            "sha256": export.write_weights(out, tensors),
-        }
-        how: dict[str, Any] = {"start": config.start} if config.start else {}
-        words = ["vqcodec", "train", data.resolve().name, "--out", out.resolve().name]
-        words += ["--recipe", str(path)] if path else []
-        words += [word for change in changes for word in ("--set", change)]
-        words += ["--smoke"] if smoke else []
-        how |= {
-            "pictures": len(pictures),
-            "held_out": len(held),
-            "steps": run.step,
-            "seconds": round(run.seconds),
-            "command": shlex.join(words),
-        }
-        export.write_card(out, fields, how, [], run.task.sizes())
 
-        if smoke:
-            held, measured = held[:2], measured[1:4:2] or measured
-        trained = zoo.load(zoo.read_card(out), "cpu")
-        task = bar.add_task("measuring", total=len(held) * len(measured), state="")
-        table = [
-            {"rate": rate} | measure(trained, held, rate, lambda: bar.advance(task))
-            for rate in measured
-        ]
-        export.write_card(out, fields, how, table, run.task.sizes())
+def _publish(
+    recipe: Recipe,
+    run: Run,
+    held: list[np.ndarray],
+    skipped: Skipped,
+    words: Sequence[str],
+    out: Path,
+    force: bool,
+    few: bool,
+    display: Display,
+) -> list[dict[str, Any]]:
+    """``few``: of an attempt of seconds, where measuring takes its time."""
+    how = {
+        "pictures": len(run.crops.pictures),
+        "held_out": len(held),
+        "split": recipe.data.split,
+        "skipped": len(skipped.seen),
+        "steps": run.step,
+        "of_steps": run.steps,
+        "seconds": round(run.seconds),
+        "command": shlex.join(words),
+    }
+    rates = run.task.rates()[2]
+    if few:
+        held, rates = held[:2], rates[1:4:2] or rates
+    with release.published(out, force) as made:
+        table = release.build(
+            recipe, run.task, run.averaged(), run.crops, held, rates, recipe.config.fitting,
+            how, made, display.task,
+        )  # fmt: skip
     for row in table:
-        console.print(f"held out  {row['rate']:>6}  {row['bpp']:.3f} bpp  {row['psnr_db']:.2f} dB")
+        display.note(f"held out  {row['rate']:>6}  {row['bpp']:.3f} bpp  {row['psnr_db']:.2f} dB")
+    return table
 
 
-def _state(now: Progress) -> str:
-    """One line for the display."""
-    stage = f"stage {now.stage} of {now.stages}  " if now.stages > 1 else ""
-    bits = f"{now.values['bpp']:.3f} bpp  " if "bpp" in now.values else ""
-    return (
-        f"{stage}loss {now.values['loss']:.3f}  {bits}{now.psnr_db:.2f} dB  "
-        f"perplexity {now.values['perplexity']:.1f}  {now.images_per_second:.1f} images/s"
-    )
+def _data(recipe: Recipe, named: Path | None) -> Path:
+    if named is not None:
+        return named
+    if not recipe.data.path:
+        raise UsageError("no pictures are named: neither DATA nor path in the recipe's [data]")
+    return Path(recipe.data.path)
 
 
-def measure(
-    trained: codec.Codec, pictures: list[np.ndarray], rate: str, advance: Callable[[], None]
-) -> dict[str, float]:
-    """Means over finished files, decoded from their bytes: bpp and PSNR in dB."""
-    points = []
-    for pixels in pictures:
-        made = codec.compress(trained, image.Picture(pixels), rate)
-        decoded = codec.decompress(trained, made.data).pixels
-        bpp = 8 * len(made.data) / (pixels.shape[0] * pixels.shape[1])
-        points.append((bpp, codec.psnr_db(pixels, decoded)))
-        advance()
-    bpp, psnr = np.mean(points, 0).tolist()
-    return {"bpp": round(bpp, 4), "psnr_db": round(psnr, 3)}
+def _read(
+    data: Path, recipe: Recipe, display: Display, skipped: Skipped
+) -> tuple[Crops, list[np.ndarray]]:
+    """What to train on, and pictures that are held out."""
+    pictures, held_out = read_pictures(data, recipe.data, recipe.config, display.track, skipped)
+    return Crops(pictures, recipe.config.seed, recipe.config.flip, skipped), held_out
+
+
+def _squares(pictures: Sequence[np.ndarray], task: Task) -> Tensor:
+    """The middles of held-out pictures, (n, 3, side, side) 0..255."""
+    crops = np.stack([pictures_of.centre(x, task.held_out_side()) for x in pictures])
+    return torch.from_numpy(crops).permute(0, 3, 1, 2).float()

@@ -17,7 +17,8 @@ from vqcodec.priors import embedding
 from vqcodec.priors.grid import GridPrior, LevelPrior, uniform
 from vqcodec.priors.grid_fit import fit
 from vqcodec.rangecoder import RangeEncoder
-from vqcodec.training.data import Crops, at_least, centre, scaled
+from vqcodec.training.batches import Crops
+from vqcodec.training.data import centre, scaled
 from vqcodec.training.export import pack_weights
 from vqcodec.training.loop import TrainConfig
 
@@ -36,13 +37,11 @@ class SystemTraining(TrainConfig):
     late_steps: int = 0
     clip: float = 1.0
     evaluate_steps: int = 500
-    scales: tuple[int, ...] = (0,)  # short sides, in pixels, to which pictures are made; 0: none
     held_out: int = 256
     fitting: int = 8192
 
-    def pictures(self, originals: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Pictures to cut squares from, at all scales."""
-        return [at_least(scaled(x, s), self.crop) for s in self.scales for x in originals]
+    def smallest(self) -> int:
+        return 1  # smaller pictures are padded
 
     def squares(self, originals: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The middles of pictures at the first scale, to measure on."""
@@ -58,12 +57,13 @@ class SystemTask:
         self.config, self.shape = config, shape
         self.kind = autoencoders.classes(name)[0]
         self.model = self.kind(shape)
+        self.stage = 0
 
     def sizes(self) -> dict[str, Any]:
         return self.shape.to_dict()
 
     def rates(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-        return ", ".join(self.model.rates), self.model.rates, self.model.rates
+        return ", ".join(self.model.rates), self.model.rates, self.model.trained(self.stage)
 
     def held_out_side(self) -> int:
         return self.shape.side
@@ -75,13 +75,15 @@ class SystemTask:
         return [[{"params": stage, "factor": 1.0}] for stage in self.model.stages()]
 
     def begin(self, stage: int, crops: Crops, generator: torch.Generator) -> None:
-        x = crops.batch(BEGINNING, self.shape.side, generator)
+        self.stage = stage
+        x = crops.some(BEGINNING, self.shape.side, f"stage {stage}").to(generator.device)
         self.model.begin(stage, to_input(x, self.model), generator)
 
     def objective(
         self, x: Tensor, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        out = self.model.loss(to_input(x, self.model), progress, generator)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.amp == "bf16"):
+            out = self.model.loss(to_input(x, self.model), progress, generator)
         return out | {"mse": 255**2 * out["mse"]}
 
     def after_step(
@@ -93,8 +95,9 @@ class SystemTask:
         """PSNR of the mean squared error of all, and how many codewords are in use."""
         assert isinstance(model, System)
         squares = held_out.permute(0, 2, 3, 1).to(torch.uint8).numpy()
-        codec, result = GridCodec(model, {}, torch.device("cpu")), {}
-        for index, rate in enumerate(model.rates):
+        codec, result = GridCodec(model, {}, _device(model)), {}
+        for rate in model.trained(self.stage):
+            index = model.rates.index(rate)
             codes = codec.codes(squares, index)
             error = codec.squares(codes, index).astype(np.float64) - grey(squares, model)
             psnr = 10 * np.log10(255**2 / max(np.square(error).mean(), 1e-9))
@@ -102,23 +105,45 @@ class SystemTask:
             result[rate] = {"psnr_db": round(float(psnr), 4), "used": used}
         return result
 
-    def fitting_steps(self, pictures: int) -> int:
+    def look(
+        self, model: nn.Module, held_out: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Pictures at all rates that have been trained, and the codes of their levels."""
+        assert isinstance(model, System)
+        squares = held_out.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+        codec = GridCodec(model, {}, _device(model))
+        pictures, found = {}, {}
+        for rate in model.trained(self.stage):
+            index = model.rates.index(rate)
+            codes = codec.codes(squares, index)
+            pixels = torch.from_numpy(codec.squares(codes, index))
+            pictures[rate] = pixels.permute(0, 3, 1, 2).float()
+            for level, grid in zip(model.levels(rate), codes, strict=True):
+                found[level.name] = torch.from_numpy(grid)
+        return pictures, found
+
+    def fitting_steps(self, fitting: int) -> int:
         return len(self.model.rates)
 
     def export(
-        self, model: nn.Module, pictures: Sequence[np.ndarray], advance: Callable[[], None]
+        self,
+        model: nn.Module,
+        crops: Crops,
+        fitting: int,
+        advance: Callable[[], None],
     ) -> dict[str, Tensor]:
         assert isinstance(model, System)
         packed = pack_weights(model, model.exact)
         shipped = self.kind(self.shape)
         shipped.load_state_dict({name: stored_weights(value) for name, value in packed.items()})
-        generator = torch.Generator().manual_seed(self.config.seed)
-        crops = Crops(pictures, self.config.flip)
-        x = crops.batch(self.config.fitting, self.shape.side, generator)
-        squares = x.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+        squares = crops.take("tables", range(fitting), self.shape.side)
         priors = fit_priors(shipped, squares, advance)
         tables = {k: torch.from_numpy(v.copy()) for k, v in prior_tensors(priors).items()}
         return packed | tables
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def grey(squares: np.ndarray, model: System) -> np.ndarray:

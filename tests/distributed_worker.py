@@ -1,0 +1,56 @@
+"""What each process of ``test_training_distributed`` does: some steps of small systems."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vqcodec import distributed
+from vqcodec.autoencoders.hqa import HQAConfig
+from vqcodec.autoencoders.system import Config
+from vqcodec.autoencoders.vqvae import VQVAEConfig
+from vqcodec.training.batches import Crops
+from vqcodec.training.loop import Run
+from vqcodec.training.systems import SystemTask, SystemTraining
+
+SHORT = SystemTraining(
+    steps=12, decay_steps=4, warmup_steps=2, batch=8, crop=16, workers=0, lr=1e-3, ema=0.9
+)
+VQVAE = VQVAEConfig(side=16, width=8, blocks=1, dim=4, size=32)
+HQA = HQAConfig(side=16, channels=3, codebook=8, dim=4, encoder=(4, 4), decoder=(4, 4),
+                quantizer="ema", places=2**20)  # fmt: skip
+CASES: dict[str, tuple[str, Config]] = {
+    "ste": ("vqvae", replace(VQVAE, quantizer="ste")),
+    "ema": ("vqvae", VQVAE),
+    "hqa": ("hqa", HQA),
+    "gumbel": ("hqa", replace(HQA, quantizer="gumbel")),
+}
+
+
+def trained(name: str, folder: Path) -> Run:
+    """A run of one of the CASES after all its steps."""
+    rng = np.random.default_rng(0)
+    pictures = [np.kron(rng.integers(0, 256, (6, 6, 3)), np.ones((4, 4, 1))) for _ in range(40)]
+    system, shape = CASES[name]
+    crops = Crops([picture.astype(np.uint8) for picture in pictures], SHORT.seed)
+    run = Run(SHORT, lambda crops: SystemTask(SHORT, system, shape), crops, folder)
+    while run.step < run.steps:
+        run.advance()
+    return run
+
+
+def main(folder: Path) -> None:
+    distributed.start("cpu")
+    for name in CASES:
+        run = trained(name, folder / name)
+        state = run.model.state_dict()
+        for key, value in state.items():  # the ranks have stayed together
+            assert torch.equal(value, distributed.shared(value.clone())), key
+        run.save()
+    distributed.stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

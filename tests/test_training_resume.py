@@ -1,0 +1,72 @@
+"""A training that is killed, at any moment, goes on as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vqcodec.training import journal, loop
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = (
+    "side=16", "width=8", "blocks=1", "dim=4", "size=16", "quantizer=ema", "steps=400",
+    "decay_steps=100", "batch=8", "fitting=64", "evaluate_steps=150", "workers=1",
+    "checkpoint_seconds=0.1",
+)  # fmt: skip
+
+
+def command(out: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "vqcodec.cli", "train", "data.npz", "--system", "vqvae"]
+    words += ["--out", out, "--device", "cpu", "--threads", "1"]
+    words += [word for setting in SETTINGS for word in ("--set", setting)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_change(path: Path, process: subprocess.Popen[str]) -> None:
+    """Until a checkpoint is written."""
+    before = path.stat().st_mtime_ns if path.exists() else None
+    while process.poll() is None:
+        if path.exists() and path.stat().st_mtime_ns != before:
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    coarse = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3), np.uint8)
+    pictures = coarse.repeat(4, 1).repeat(4, 2)
+    np.savez("data.npz", x_train=pictures[:50], x_test=pictures[50:])
+    assert command("whole").wait(600) == 0
+
+    draw = random.Random(0)
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
+        process = command("killed")
+        wait_for_change(Path("killed") / loop.CHECKPOINT, process)
+        time.sleep(draw.uniform(0, 0.3))
+        process.send_signal(number)
+        code = process.wait(600)
+        assert code in (0, -9 if number == signal.SIGKILL else 128 + number)
+    assert command("killed").wait(600) == 0
+
+    for name in ("weights.safetensors", "recipe.toml"):
+        assert Path("killed", name).read_bytes() == Path("whole", name).read_bytes()
+    logs = [
+        [json.loads(line) for line in Path(run, journal.LOG).read_text().splitlines()]
+        for run in ("whole", "killed")
+    ]
+    # What was measured and logged after the last checkpoint before a kill is there once.
+    whole, killed = ([x["step"] for x in log if "held_out" in x] for log in logs)
+    assert killed == whole == [150, 300, 400]
+    losses = [{x["step"]: x["loss"] for x in log if "loss" in x} for log in logs]
+    assert losses[0].keys() == losses[1].keys() and losses[0][400] == losses[1][400]

@@ -1,0 +1,45 @@
+"""Trainings of a few steps, for tests."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vqcodec.autoencoders.ladder import LadderConfig
+from vqcodec.training.batches import Crops
+from vqcodec.training.ladder import LadderTask, LadderTraining
+from vqcodec.training.loop import Run
+
+TINY = LadderConfig(fine=8, coarse=16, hyper=4, features=8, hidden=(8, 8, 8, 8))
+SHORT = LadderTraining(
+    steps=6, decay_steps=2, late_steps=2, batch=2, crop=64, late_batch=2, late_crop=64, workers=0
+)
+
+
+def photo(height: int, width: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / a + y / b) for a, b in rng.uniform(3, 30, (3, 2))]
+    noise = rng.normal(0, 5, (height, width, 3))
+    return (128 + 70 * np.stack(waves, -1) + noise).clip(0, 255).astype(np.uint8)
+
+
+def ladder(folder: Path, **changes: Any) -> Run:
+    """A tiny ladder in training, at its first step."""
+    config = replace(SHORT, **changes)
+    config.check()
+    crops = Crops([photo(90, 80, i) for i in range(4)], config.seed)
+    return Run(config, lambda crops: LadderTask(config, TINY, crops), crops, folder)
+
+
+def write_photos(folder: Path, training: int, held_out: int) -> None:
+    """Small PNG pictures, of which the names decide the split."""
+    folder.mkdir()
+    names = [f"photo-{i}.png" for i in range(200)]
+    held = {n for n in names if hashlib.sha256(n.encode()).hexdigest().startswith("0")}
+    chosen = [n for n in names if n not in held][:training] + sorted(held)[:held_out]
+    for seed, name in enumerate(chosen):
+        Image.fromarray(photo(70 + seed, 96 - seed, seed)).save(folder / name)

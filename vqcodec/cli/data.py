@@ -1,0 +1,123 @@
+"""``vqcodec data``: pictures made ready for training."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vqcodec.cli import options
+from vqcodec.cli.failure import one_line, print_warning
+from vqcodec.cli.text import size
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def data(ctx: click.Context) -> None:
+    """Prepare pictures for training."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@data.command()
+@click.argument("source", metavar="DIR|LIST", type=options.PATH)
+@click.argument("out", metavar="OUT", type=options.PATH)
+@click.option(
+    "--long-side",
+    metavar="PIXELS",
+    type=click.IntRange(16, 16383),
+    default=672,
+    show_default=True,
+    help="Larger pictures are made smaller (Lanczos).",
+)
+@click.option(
+    "--quality",
+    metavar="N",
+    type=click.IntRange(1, 100),
+    default=95,
+    show_default=True,
+    help="JPEG (4:4:4) of pictures that are made smaller; other JPEG, PNG and WebP stay.",
+)
+@click.option("--lossless", is_flag=True, help="Lossless WebP in place of that JPEG.")
+@click.option(
+    "--min-side",
+    metavar="PIXELS",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Drop pictures whose short side is less, as packed.",
+)
+@click.option(
+    "--min-quality",
+    metavar="N",
+    type=click.IntRange(0, 100),
+    default=0,
+    help="Drop JPEG files of a lower quality, unless made smaller than half.",
+)
+@click.option(
+    "--min-detail",
+    metavar="LEVELS",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Drop flat and blurred pictures: those whose neighbouring pixels differ by less.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["content", "name"]),
+    default="content",
+    show_default=True,
+    help="By whose hash pictures are held out.",
+)
+@click.option(
+    "--shard-mb",
+    metavar="MB",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Size of a shard, about.",
+)
+@click.option(
+    "--jobs", metavar="N", type=click.IntRange(min=1), help="Threads.  [default: all cores]"
+)
+@click.option("--force", is_flag=True, help="Replace the shards that OUT has.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@options.quiet
+def pack(
+    source: Path, out: Path, jobs: int | None, force: bool, as_json: bool, quiet: bool, **how: Any
+) -> None:
+    """Pack pictures into shards, for `vqcodec train OUT` and for WebDataset.
+
+    The pictures of the folder DIR and below, or of a LIST (.txt) with one path per line, go to
+    OUT/train-00000.tar and so on; about 1 in 16 is held out and goes to OUT/val-00000.tar.
+    Broken pictures and copies are dropped. The same pictures give the same bytes.
+    """
+    from vqcodec.training.data import Skipped
+    from vqcodec.training.pack import Packing
+    from vqcodec.training.pack import pack as pack_all
+
+    with _bar(quiet or not sys.stderr.isatty()) as bar:
+
+        def track(items: Sequence[Any], name: str) -> Iterable[Any]:
+            return bar.track(items, description=name)
+
+        skipped = Skipped((lambda line: None) if quiet else print_warning)
+        summary = pack_all(source, out, Packing(**how), track, skipped, force=force, threads=jobs)
+    if as_json:
+        click.echo(json.dumps(asdict(summary)))
+    elif not quiet:
+        dropped = ", ".join(f"{count} {why}" for why, count in summary.dropped.items())
+        click.echo(
+            one_line(f"{out}: {summary.training} pictures to train on, {summary.held_out} held out")
+            + f", in {summary.shards} shards of {size(summary.n_bytes)}"
+            + (f"; dropped: {dropped}" if dropped else "")
+        )
+
+
+def _bar(disable: bool) -> Any:
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=disable)

@@ -1,0 +1,43 @@
+"""``vqcodec export``: a codec from a training run, finished or not."""
+
+import json
+from pathlib import Path
+
+import click
+
+from vqcodec.cli import options
+
+
+@click.command()
+@click.argument("run", type=options.PATH)
+@click.option(
+    "-o", "--out", metavar="DIR", type=options.PATH, required=True, help="Folder for the codec."
+)
+@click.option(
+    "--data", metavar="DATA", type=options.PATH, help="The pictures, where they have moved."
+)
+@click.option("--force", is_flag=True, help="Replace a codec in DIR.")
+@click.option("--json", "as_json", is_flag=True, help="Print the measured points as JSON.")
+@options.threads
+@options.quiet
+def export(
+    run: Path,
+    out: Path,
+    data: Path | None,
+    force: bool,
+    as_json: bool,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Make a codec of the last checkpoint of RUN, the folder that `vqcodec train` wrote to.
+
+    Tables are fitted to training pictures, prior networks rounded to integers, held-out pictures
+    encoded to files. DIR is written whole, and only if each file decodes to what was encoded.
+    """
+    from vqcodec.training.interrupts import exit_on_sigterm
+    from vqcodec.training.run import export_command
+
+    with exit_on_sigterm():
+        points = export_command(run, out, data, force, threads, quiet or as_json)
+    if as_json:
+        click.echo(json.dumps({"codec": str(out), "table": points}))

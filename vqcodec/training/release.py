@@ -1,0 +1,117 @@
+"""From a trained model to a codec that has been tried: tables, weights, card, measured files."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from vqcodec import codec, image, zoo
+from vqcodec.codec import Codec
+from vqcodec.errors import CodecError, OutputError, reason
+from vqcodec.files import make_folder
+from vqcodec.training import export
+from vqcodec.training.batches import Crops
+from vqcodec.training.loop import Task
+from vqcodec.training.recipe import Recipe
+
+WEIGHTS, CARD = "weights.safetensors", "card.toml"
+Track = Callable[[str, int], AbstractContextManager[Callable[[], None]]]  # name, total -> advance
+
+
+def build(
+    recipe: Recipe,
+    task: Task,
+    model: nn.Module,
+    crops: Crops,
+    held_out: Sequence[np.ndarray],
+    rates: Sequence[str],
+    fitting: int,
+    how: dict[str, Any],
+    folder: Path,
+    track: Track,
+) -> list[dict[str, Any]]:
+    """Write a model's codec to an existing folder and measure it; returns the points of its card.
+
+    crops, fitting: the training's, of which so many are coded for the tables
+    held_out, rates: what is measured at these rate points, with files
+    how: for the card, how it was trained
+
+    Raises CodecError where a file does not decode to what its encoder saw.
+    """
+    with track("tables", task.fitting_steps(fitting)) as advance:
+        tensors = task.export(model.cpu(), crops, fitting, advance)
+    words, points, _ = task.rates()
+    fields = {name: value for name, value in recipe.card.all_values().items() if value != ""}
+    fields |= {"title": recipe.card.title, "licence": recipe.card.licence, "rates": words}
+    if points:
+        fields["points"] = list(points)
+    fields["sha256"] = export.write_weights(folder, tensors)
+    resolved = recipe.resolved()
+    tables = {"training": how, "shape": task.sizes()} | {
+        f"recipe.{name}": resolved[name] for name in ("shape", "training")
+    }
+    export.write_card(folder, fields, tables, [])
+    weights = (folder / WEIGHTS).read_bytes()
+    trained = Codec.from_weights(zoo.read_card(folder), weights, "cpu")
+    measured: list[dict[str, Any]] = []
+    with track("measuring", len(held_out) * len(rates)) as advance:
+        for rate in rates:
+            measured.append({"rate": rate} | measure(trained, held_out, rate, advance))
+    export.write_card(folder, fields, tables, measured)
+    return measured
+
+
+def measure(
+    trained: Codec, pictures: Sequence[np.ndarray], rate: str, advance: Callable[[], None]
+) -> dict[str, float]:
+    """Means over finished files, decoded from their bytes: bpp and PSNR in dB.
+
+    Raises CodecError where a file does not decode to what its encoder saw.
+    """
+    index = trained.rate_index(codec.parse_rate(rate))
+    points = []
+    for pixels in pictures:
+        height, width = pixels.shape[:2]
+        data, coded = codec.encode_at(trained, image.Picture(pixels), index)
+        decoded = codec.decompress(trained, data).pixels
+        point = trained.system.point(index)
+        expected = trained.system.synthesize(coded.latent, height, width, point)
+        if not np.array_equal(decoded, expected):
+            name = f"{trained.card.id}: a file of {width} x {height} pixels at {rate}"
+            raise CodecError(f"{name} does not decode to what was encoded")
+        points.append((8 * len(data) / (height * width), codec.psnr_db(pixels, decoded)))
+        advance()
+    bpp, psnr = np.mean(points, 0).tolist()
+    return {"bpp": round(bpp, 4), "psnr_db": round(psnr, 3)}
+
+
+@contextmanager
+def published(out: Path, force: bool) -> Iterator[Path]:
+    """A folder to write a codec to, which becomes ``out`` if the block ends without an error.
+
+    An existing ``out`` keeps its other files. Without ``force`` no codec is replaced. Raises
+    OutputError.
+    """
+    if not force and any((out / name).exists() for name in (CARD, WEIGHTS)):
+        raise OutputError(f"{out}: there is a codec; --force replaces it")
+    where = out if out.is_dir() else out.parent
+    make_folder(where)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".vqcodec-", dir=where) as temporary:
+            made = Path(temporary) / "codec"
+            made.mkdir()  # with the permissions that the umask leaves
+            yield made
+            if not out.exists():
+                os.rename(made, out)
+                return
+            # Without a card a folder is no codec: there never is one with another's weights.
+            (out / CARD).unlink(missing_ok=True)
+            for name in (WEIGHTS, CARD):
+                os.replace(made / name, out / name)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written: {reason(error)}") from error
