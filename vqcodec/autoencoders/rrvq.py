@@ -364,6 +364,9 @@ class RRVQ(System):
         choice.before_step(self, first + (last - first) * progress)
         # Not from the start: a layer whose posterior gets sharp before it is of use never will be.
         sharpening = max(0.0, (progress - SHARPEN_FROM) / (1 - SHARPEN_FROM))
+        for part in self.modules():
+            if isinstance(part, Responsibility):
+                part.bits_back = 1 + (self.config.last_bits_back - 1) * sharpening
         d_bars = self.bottom_up(x)
         rates: dict[str, Tensor] = {}
         losses: list[Tensor] = []
@@ -371,14 +374,13 @@ class RRVQ(System):
 
         def choose(layer: int, d: Tensor, e_p: Tensor) -> Tensor:
             posterior = self._posterior(layer)
-            codebook = posterior.codebook
-            codebook.bits_back = 1 + (self.config.last_bits_back - 1) * sharpening
             quantized = posterior.quantize(posterior(d_bars[layer], d), e_p, generator)
             assert quantized.bits is not None
             rates[f"kl.{self._levels[layer].name}"] = quantized.bits
             losses.append(quantized.loss)
             hits = quantized.codes[:, 0].flatten()
-            counts = x.new_zeros(codebook.sizes[0]).index_add_(0, hits, x.new_ones(len(hits)))
+            size = self._levels[layer].sizes[0]
+            counts = x.new_zeros(size).index_add_(0, hits, x.new_ones(len(hits)))
             perplexities.append(usage.perplexity(counts[None])[0])
             return quantized.z
 

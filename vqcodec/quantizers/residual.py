@@ -94,7 +94,7 @@ class Residual(nn.Module):
             kept = prefix_lengths(len(z), len(self.stages), self.dropout, draw)
             kept = kept.to(z.device)[:, None, None, None]
         wide = _widened(z)
-        # In the memory format of ``decode``, as a slice's would let convolutions round otherwise.
+        # In the memory format of ``decode``: in that of a slice, convolutions round otherwise.
         rest, total, loss = wide, wide.new_zeros(wide.shape), wide.new_zeros(())
         codes = []
         for number, stage in enumerate(self.stages):
