@@ -56,7 +56,7 @@ class Crops:
         """Those at ``positions`` of all that ``purpose`` has: (n, side, side, 3) uint8."""
         crops = np.empty((len(positions), side, side, 3), np.uint8)
         for crop, position in zip(crops, positions, strict=True):
-            crop[:] = self._crop(f"{self.seed}/{purpose}/{position}", side)
+            self._fill(crop, f"{self.seed}/{purpose}/{position}")
         return crops
 
     def whole(self, count: int, side: int) -> list[np.ndarray]:
@@ -70,7 +70,9 @@ class Crops:
             self.skipped[index] = why
             self.report(why)
 
-    def _crop(self, name: str, side: int) -> np.ndarray:
+    def _fill(self, crop: np.ndarray, name: str) -> None:
+        """Draw the crop (side, side, 3) of a name."""
+        side = len(crop)
         why = "there are no pictures"
         for attempt in range(ATTEMPTS if len(self.pictures) else 0):
             # A hash, since what a numpy.random.Generator draws may change with numpy's version.
@@ -87,8 +89,13 @@ class Crops:
                 continue
             top = _below(pixels.shape[0] - side + 1, top)
             left = _below(pixels.shape[1] - side + 1, left)
-            crop = pixels[top : top + side, left : left + side]
-            return crop[:, ::-1] if self.flip and _below(2, flip) else crop
+            drawn = pixels[top : top + side, left : left + side]
+            if self.flip and _below(2, flip):
+                for channel in range(3):  # all at once numpy takes ten times as long
+                    crop[..., channel] = drawn[:, ::-1, channel]
+            else:
+                crop[:] = drawn
+            return
         raise InputError(f"hardly any picture is usable: {why}")
 
 

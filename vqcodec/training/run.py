@@ -180,6 +180,7 @@ def _publish(
         "pictures": len(run.crops.pictures),
         "held_out": len(held),
         "split": recipe.data.split,
+        "skipped": len(skipped.seen),
         "steps": run.step,
         "of_steps": run.steps,
         "seconds": round(run.seconds),
