@@ -1,198 +1,191 @@
 """The papers' relations at a scale of two cores: small networks, three seeds, one table each.
 
-    python docs/reproduce.py estimators CIFAR.npz     DiVeQ: seven ways to train a codebook
-    python docs/reproduce.py depthwise CIFAR.npz      DQ: slices of channels against one vector
-    python docs/reproduce.py tables                   the tables of docs/systems.md alone
+    python docs/reproduce.py estimators CIFAR.npz        DiVeQ: seven ways to train a codebook
+    python docs/reproduce.py depthwise CIFAR.npz         DQ: slices of channels against one vector
+    python docs/reproduce.py hierarchies MNIST.npz       HQA, HAM and VQ-VAE from 2048 to 8 bits
+    python docs/reproduce.py progressive MNIST.npz       PQ-VAE and VQ-VAE at 512 bits
+    python docs/reproduce.py responsibilities CIFAR.npz  RRVQ-VAE and what each change gives
+    python docs/reproduce.py tables                      the tables of docs/systems.md alone
 
-Each run is trained with the loop of `vqcodec train` and measured on held-out pictures with the
-codes of a file, not with relaxed ones. Results are kept in docs/systems.json, and a run that stands
-there is not repeated; --seeds and --steps say how many and how long. `--jobs 2` has two at a time,
-with one thread each.
+Each model is trained with the loop of ``vqcodec train``; ``relations.py`` says which and what is
+measured. Results are kept in docs/systems.json, and a run that stands there is not repeated.
+``--factor 10`` trains ten times as long. ``--jobs 2`` has two at a time, with one thread each.
 """
 
 import argparse
+import fcntl
 import json
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from relations import EXPERIMENTS, VARIANTS, Job, Trained
 
 from vqcodec import autoencoders
-from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.autoencoders.system import System
-from vqcodec.quantizers import usage
 from vqcodec.training import data
 from vqcodec.training.batches import Crops
 from vqcodec.training.loop import Run
-from vqcodec.training.systems import SystemTask, SystemTraining, grey
+from vqcodec.training.systems import SystemTask, SystemTraining
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "systems.json"
-
-Job = dict[str, Any]  # experiment, label, bits, system, shape, training, seed
-
-
-def estimators(seeds: int, steps: int) -> Iterator[Job]:
-    """One network, one code of 6 to 10 bits in each of 8x8 places; the quantizer alone differs."""
-    names = ("ste", "ema", "gumbel", "rotation", "nsvq", "diveq", "diveq-detached", "sfdiveq")
-    for seed in range(1, seeds + 1):
-        for bits in (6, 8, 10, 7, 9):
-            for name in names:
-                shape = {"width": 32, "blocks": 1, "size": 2**bits, "quantizer": name}
-                yield job("estimators", name, bits, "vqvae", shape, steps, seed)
+DEFAULTS = {"batch": 64, "ema": 0.99, "warmup_steps": 30, "workers": 0}
 
 
-def depthwise(seeds: int, steps: int) -> Iterator[Job]:
-    """M codebooks of K codewords in each of 8x8 places, for slices (DQ) or for one vector (VQ)."""
-    for seed in range(1, seeds + 1):
-        for columns, size in ((1, 128), (3, 128), (5, 128), (3, 32), (5, 32), (3, 512), (1, 512)):
-            for tied in (False, True) if columns > 1 else (False,):
-                shape = {
-                    "width": 32, "blocks": 1, "columns": columns, "sizes": [size], "dim": 8,
-                    "tied": tied,
-                }  # fmt: skip
-                label = f"{'VQ' if tied else 'DQ'} M={columns} K={size}"
-                bits = columns * (size.bit_length() - 1)
-                yield job("depthwise", label, bits, "dqae", shape, steps, seed)
-
-
-EXPERIMENTS: dict[str, Callable[[int, int], Iterator[Job]]] = {
-    "estimators": estimators,
-    "depthwise": depthwise,
-}
-
-
-def job(
-    experiment: str,
-    label: str,
-    bits: int,
-    system: str,
-    shape: dict[str, Any],
-    steps: int,
-    seed: int,
-) -> Job:
-    training = {
-        "steps": steps, "decay_steps": steps // 2, "warmup_steps": steps // 20, "batch": 64,
-        "lr": 2e-3, "ema": 0.99, "evaluate_steps": 10**9, "seed": seed,
-    }  # fmt: skip
-    return {
-        "experiment": experiment, "label": label, "bits": bits, "system": system,
-        "shape": shape, "training": training, "seed": seed,
-    }  # fmt: skip
-
-
-def run(work: Job, path: Path) -> Job:
-    """Train and measure; the job with 'result'."""
+def run(experiment: str, work: Job, path: Path) -> Job:
+    """Train and measure; the job with 'rows' and 'seconds'."""
     torch.set_num_threads(1)
+    start = time.monotonic()
     _, config = autoencoders.classes(work["system"])
     shape = config.from_dict(work["shape"])
-    settings = SystemTraining.from_dict(work["training"] | {"crop": shape.side})
-    training, held_out = data.load_arrays(path)
-    start = time.monotonic()
+    training = DEFAULTS | work["training"]
+    training.setdefault("decay_steps", training.get("steps", 0) // 2)
+    settings = SystemTraining.from_dict(training | {"crop": shape.side, "seed": work["seed"]})
+    seen, held_out = data.load_labelled(path)
+    pictures = [data.at_least(x, shape.side) for x in seen.pictures]
+
+    def task(crops: Crops) -> SystemTask:
+        made = SystemTask(settings, work["system"], shape)
+        if "variant" in work:
+            made.kind = VARIANTS[work["variant"]]
+            made.model = made.kind(shape)
+        return made
+
     with tempfile.TemporaryDirectory() as folder:
-        loop = Run(
-            settings,
-            lambda crops: SystemTask(settings, work["system"], shape),
-            Crops(training, settings.seed),
-            Path(folder),
-        )
+        crops = Crops(pictures, settings.seed, settings.flip)
+        loop = Run(settings, task, crops, Path(folder))
         while loop.step < loop.steps:
             loop.advance()
-        model = loop.averaged()
-    assert isinstance(model, System)
-    squares = np.stack(settings.squares(held_out))
-    return work | {"result": measure(model, squares) | {"seconds": round(time.monotonic() - start)}}
-
-
-def measure(model: System, squares: np.ndarray) -> dict[str, float]:
-    """Of the finest rate point: squared error of pixels in [0, 1], and how the codes are spread."""
-    codec, index = GridCodec(model, {}, torch.device("cpu")), len(model.rates) - 1
-    codes = codec.codes(squares, index)
-    error = codec.squares(codes, index).astype(np.float64) - grey(squares, model)
-    columns = [torch.from_numpy(c) for level in codes for c in level.swapaxes(0, 1)[:, :, None]]
-    sizes = [size for level in model.levels(model.rates[index]) for size in level.sizes]
-    counts = [usage.counts(c, size) for c, size in zip(columns, sizes, strict=True)]
-    perplexity = [float(usage.perplexity(count)) for count in counts]
-    used = [int(usage.used(count)) / size for count, size in zip(counts, sizes, strict=True)]
-    return {
-        "mse": round(float(np.square(error / 255).mean()), 7),
-        "perplexity": round(statistics.mean(perplexity), 2),
-        "used": round(statistics.mean(used), 4),
-    }
+        model, last = loop.averaged(), loop.model
+    assert isinstance(model, System) and isinstance(last, System)
+    few, asked = slice(10000), slice(1000)
+    made = Trained(
+        model,
+        last,
+        np.stack(pictures[few]),
+        None if seen.labels is None else seen.labels[few],
+        np.stack([data.at_least(x, shape.side) for x in held_out.pictures[asked]]),
+        None if held_out.labels is None else held_out.labels[asked],
+        work["seed"],
+    )
+    rows = EXPERIMENTS[experiment].measure(made)
+    rounded = {name: {k: float(f"{v:.5g}") for k, v in row.items()} for name, row in rows.items()}
+    return work | {"rows": rounded, "seconds": round(time.monotonic() - start)}
 
 
 def key(work: Job) -> str:
-    """What tells one run from another, their results left out."""
-    return json.dumps({k: v for k, v in work.items() if k != "result"}, sort_keys=True)
+    """What tells one run from another, its results left out."""
+    return json.dumps({k: v for k, v in work.items() if k not in ("rows", "seconds")})
 
 
-def load() -> list[Job]:
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+def load() -> dict[str, list[Job]]:
+    """All results, by experiment."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
 
 
-def save(done: list[Job]) -> None:
-    lines = ",\n".join(json.dumps(work) for work in sorted(done, key=key))
-    RESULTS.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-
-
-def table(done: list[Job], experiment: str) -> str:
-    """Means and standard deviations over the seeds, in Markdown."""
-    groups: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for work in done:
-        if work["experiment"] == experiment:
-            groups.setdefault((work["label"], work["bits"]), []).append(work["result"])
-    rows = ["| | bits | seeds | MSE x 1000 | PSNR | perplexity | used |", "|-|-|-|-|-|-|-|"]
-    for (label, bits), results in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
-        mse = [1000 * r["mse"] for r in results]
-        spread = f" ± {statistics.stdev(mse):.2f}" if len(mse) > 1 else ""
-        psnr = -10 * np.log10(statistics.mean(mse) / 1000)
-        perplexity = statistics.mean(r["perplexity"] for r in results)
-        used = statistics.mean(r["used"] for r in results)
-        rows.append(
-            f"| {label} | {bits} | {len(results)} | {statistics.mean(mse):.2f}{spread} "
-            f"| {psnr:.2f} dB | {perplexity:.0f} | {used:.0%} |"
+@contextmanager
+def results() -> Iterator[dict[str, list[Job]]]:
+    """The results to be changed, by one process at a time."""
+    with (HERE / "systems.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = load()
+        yield found
+        parts = (
+            f"{json.dumps(name)}: [\n" + ",\n".join(map(json.dumps, jobs)) + "\n]"
+            for name, jobs in sorted(found.items())
         )
-    return "\n".join(rows)
+        RESULTS.write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")
+
+
+def table(experiment: str, jobs: list[Job]) -> str:
+    """Means and standard deviations over the seeds, in Markdown."""
+    columns = EXPERIMENTS[experiment].columns
+    cells: dict[str, dict[str, list[float]]] = {}
+    for work in jobs:
+        for name, row in work["rows"].items():
+            label = f"{work['label']}, {name}" if name else work["label"]
+            for column, value in row.items():
+                cells.setdefault(label, {}).setdefault(column, []).append(value)
+    lines = ["| | " + " | ".join(columns.values()) + " |", "|-" * (len(columns) + 1) + "|"]
+    order = {work["label"]: number for number, work in enumerate(jobs)}
+    for label, row in sorted(cells.items(), key=lambda item: order[_owner(item[0], order)]):
+        shown = (_cell(column, row.get(column, [])) for column in columns)
+        lines.append(f"| {label} | {' | '.join(shown)} |")
+    seeds = sorted({work["seed"] for work in jobs})
+    minutes = sum(work["seconds"] for work in jobs) / 60
+    return "\n".join(
+        [*lines, "", f"Seeds {', '.join(map(str, seeds))}; {minutes:.0f} minutes of one core."]
+    )
+
+
+def _owner(label: str, jobs: dict[str, int]) -> str:
+    return max((name for name in jobs if label.startswith(name)), key=len)
+
+
+def _cell(column: str, values: list[float]) -> str:
+    """Mean ± standard deviation; shares in per cent, squared errors in thousandths."""
+    if not values:
+        return ""
+    factor, digits, unit = {
+        **dict.fromkeys(("mse", "draw", "mean_of_draws", "increase"), (1000.0, 3, "")),
+        **dict.fromkeys(("used", "right"), (100.0, 1, " %")),
+        "gap": (100.0, 2, " %"),
+        **dict.fromkeys(("elbo", "file_bpd", "entropy", "information"), (1.0, 3, "")),
+    }.get(column, (1.0, 0, ""))
+    scaled = [factor * value for value in values]
+    spread = f" ± {statistics.stdev(scaled):.{digits}f}" if len(values) > 1 else ""
+    if len(set(values)) == 1:
+        spread = ""
+    return f"{statistics.mean(scaled):.{digits}f}{spread}{unit}"
+
+
+def write_tables() -> None:
+    """The tables of docs/systems.md."""
+    page, found = HERE / "systems.md", load()
+    text = page.read_text(encoding="utf-8")
+    for name in EXPERIMENTS:
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        head, _, rest = text.partition(begin)
+        _, _, tail = rest.partition(end)
+        text = f"{head}{begin}{table(name, found.get(name, []))}\n{end}{tail}"
+    page.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("experiment", choices=[*EXPERIMENTS, "tables"])
     parser.add_argument("data", type=Path, nargs="?")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--factor", type=float, default=1.0, help="of all steps")
+    parser.add_argument("--only", default="", help="runs whose label has this in it")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
-    done = load()
-    if args.experiment != "tables":
-        if args.data is None:
-            parser.error("an .npz file of pictures is needed")
-        known = {key(work) for work in done}
-        wanted = EXPERIMENTS[args.experiment](args.seeds, args.steps)
-        jobs = [work for work in wanted if key(work) not in known]
-        with ProcessPoolExecutor(args.jobs) as pool:
-            waiting = {pool.submit(run, work, args.data): work for work in jobs}
-            for count, future in enumerate(as_completed(waiting), 1):
-                done.append(future.result())
-                save(done)
-                result = done[-1]["result"]
-                name = f"{done[-1]['label']} {done[-1]['bits']} bits, seed {done[-1]['seed']}"
-                print(f"{count}/{len(jobs)}  {name}: {result}", file=sys.stderr)
-    page = HERE / "systems.md"
-    text = page.read_text(encoding="utf-8")
-    for name in EXPERIMENTS:
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        head, _, rest = text.partition(begin)
-        _, _, tail = rest.partition(end)
-        text = f"{head}{begin}{table(done, name)}\n{end}{tail}"
-    page.write_text(text, encoding="utf-8")
+    if args.experiment == "tables":
+        return write_tables()
+    if args.data is None:
+        parser.error("an .npz file of pictures is needed")
+    experiment = EXPERIMENTS[args.experiment]
+    known = {key(work) for work in load().get(args.experiment, [])}
+    wanted = [work for seed in args.seeds for work in experiment.jobs(seed, args.factor)]
+    jobs = [work for work in wanted if key(work) not in known and args.only in work["label"]]
+    with ProcessPoolExecutor(args.jobs) as pool:
+        waiting = [pool.submit(run, args.experiment, work, args.data) for work in jobs]
+        for count, future in enumerate(as_completed(waiting), 1):
+            done: dict[str, Any] = future.result()
+            with results() as found:
+                found.setdefault(args.experiment, []).append(done)
+            said = f"{count}/{len(jobs)}  {done['label']}, seed {done['seed']}"
+            print(f"{said}, {done['seconds']} s: {done['rows']}", file=sys.stderr, flush=True)
+    write_tables()
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from vqcodec.quantizers import choice
 from vqcodec.quantizers import usage as use
-from vqcodec.quantizers.choice import QUANTIZERS, make
+from vqcodec.quantizers.choice import CODEBOOKS, QUANTIZERS, make
 from vqcodec.quantizers.product import Product
 from vqcodec.quantizers.residual import Residual
 
-WITH_GRADIENT = [name for name in QUANTIZERS if name != "ema"]
+WITH_GRADIENT = [name for name in CODEBOOKS if name != "ema"]
 
 
 @pytest.fixture(autouse=True)
@@ -63,17 +63,43 @@ def train(
 
 @pytest.mark.parametrize("name", QUANTIZERS)
 def test_every_name_makes_a_quantizer_whose_codes_are_the_truth(name: str) -> None:
-    quantizer = make(name, 3, 16, seed=1).eval()
-    z = latents()
+    quantizer = make(name, 4, 16, seed=1).eval()
+    z = latents(d=4)
     result = quantizer(z)
     assert torch.equal(result.codes, quantizer.encode(z))
     assert torch.equal(result.z, quantizer.decode(result.codes))
     assert len(quantizer.sizes) == result.codes.shape[1]
     for column, size in zip(result.codes.unbind(1), quantizer.sizes, strict=True):
         assert column.min() >= 0 and column.max() < size
-    same, other = make(name, 3, 16, seed=1), make(name, 3, 16, seed=2)
-    assert torch.equal(same.inner.codebook, quantizer.inner.codebook)
-    assert not torch.equal(other.inner.codebook, quantizer.inner.codebook)
+    same, other = make(name, 4, 16, seed=1), make(name, 4, 16, seed=2)
+    assert torch.equal(same.decode(result.codes), result.z)
+    assert not torch.equal(other.decode(result.codes), result.z)
+    assert not quantizer.decode(result.codes, 0).any()
+
+
+@pytest.mark.parametrize("name", CODEBOOKS)
+def test_points_are_what_codes_decode_to_in_their_order(name: str) -> None:
+    quantizer = make(name, 3, 4, seed=1).eval()
+    codes = torch.cartesian_prod(*map(torch.arange, quantizer.sizes)).reshape(
+        -1, len(quantizer.sizes), 1, 1
+    )
+    assert torch.equal(quantizer.decode(codes)[:, :, 0, 0], quantizer.points())
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_drawn_codes_are_a_function_of_the_generator_and_mostly_near(name: str) -> None:
+    quantizer, z = make(name, 4, 16).eval(), 3 * latents(8, 4)
+    one, same, other = (quantizer.sample(z, seeded(seed)) for seed in (0, 0, 1))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    nearest = quantizer.encode(z)
+    assert one.shape == nearest.shape
+    for column, size in zip(one.unbind(1), quantizer.sizes, strict=True):
+        assert column.min() >= 0 and column.max() < size
+    assert (one == nearest).float().mean() > 0.3
+    error = (quantizer.decode(one) - z).square().mean()
+    shape, g = z[:, 0].shape, seeded(2)
+    anything = torch.stack([torch.randint(n, shape, generator=g) for n in quantizer.sizes], 1)
+    assert error < (quantizer.decode(anything) - z).square().mean()
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
@@ -88,23 +114,33 @@ def test_beta_weighs_the_commitment_and_only_that() -> None:
     assert make("diveq", 3, 16, beta=2.0)(z).loss == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(("ste", 3, 1), "2 codewords"), (("product", 3, 8), "3 numbers")]
+)
+def test_what_cannot_be_made_is_said_before(arguments: tuple[str, int, int], message: str) -> None:
+    for function in (choice.check, make):
+        with pytest.raises(ValueError, match=message):
+            function(*arguments)
+
+
 def optimizer_of(module: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD([*module.parameters(), torch.zeros((), requires_grad=True)], lr=0.0)
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", CODEBOOKS)
 def test_latents_pass_for_a_while_and_then_become_codewords(name: str) -> None:
     quantizer = make(name, 3, 16)
     choice.begin(quantizer)
     z = 5 + latents()
-    untouched = quantizer.inner.codebook.detach().clone()
+    untouched = quantizer.points().detach().clone()
     for progress in (0.0, choice.UNQUANTIZED / 2, choice.UNQUANTIZED):
         result = quantizer(z, seeded())
         assert torch.equal(result.z, z) and result.loss == 0
-        assert torch.equal(quantizer.inner.codebook, untouched)
+        assert torch.equal(quantizer.points(), untouched)
         choice.after_step(quantizer, progress, seeded(), optimizer_of(quantizer))
     assert not torch.equal(quantizer(z, seeded()).z, z)
-    codebook = quantizer.inner.codebook.detach().clone()
+    book = "means" if name == "responsibility" else "codebook"
+    codebook = getattr(quantizer.inner, book).detach().clone()
     rows = {tuple(row) for row in z.movedim(1, -1).reshape(-1, 3).tolist()}
     if name == "sfdiveq":  # means of 16 runs of latents
         assert torch.allclose(codebook, z.movedim(1, -1).reshape(16, -1, 3).mean(1))
@@ -115,12 +151,12 @@ def test_latents_pass_for_a_while_and_then_become_codewords(name: str) -> None:
     quantizer.eval()(z + 100)
     quantizer.train()(z + 100, seeded())
     if name != "ema":
-        assert torch.equal(quantizer.inner.codebook, codebook)  # once is enough
+        assert torch.equal(getattr(quantizer.inner, book), codebook)  # once is enough
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)
 def test_without_begin_there_is_quantization_from_the_first_step(name: str) -> None:
-    quantizer, z = make(name, 3, 16), latents()
+    quantizer, z = make(name, 4, 16), latents(d=4)
     assert not torch.equal(quantizer(z, seeded()).z, z)
     choice.after_step(quantizer, 0.5, seeded(), optimizer_of(quantizer))
     assert not torch.equal(quantizer(z, seeded()).z, z)
@@ -148,13 +184,15 @@ def test_a_resumed_training_passes_latents_on_without_begin() -> None:
     assert not torch.equal(quantizer(z, seeded()).z, z)
 
 
-def test_gumbel_cools_from_one_to_a_tenth() -> None:
-    quantizer = make("gumbel", 3, 16)
-    found = [quantizer.inner.temperature]
-    for progress in (0.25, 0.5, 1.0):
-        choice.after_step(quantizer, progress, seeded(), optimizer_of(quantizer))
-        found.append(quantizer.inner.temperature)
-    assert found == pytest.approx([1.0, 0.1**0.25, 0.1**0.5, 0.1])
+@pytest.mark.parametrize("name", ["gumbel", "responsibility"])
+def test_cold_samples_are_codewords(name: str) -> None:
+    quantizer, z = make(name, 3, 16), latents()
+    gaps = []
+    for temperature in (1.0, 1e-4):
+        choice.before_step(quantizer, temperature)
+        made = quantizer(z, seeded())
+        gaps.append((made.z - quantizer.decode(made.codes)).abs().max())
+    assert gaps[0] > 0.1 and gaps[1] < 1e-5
 
 
 def test_unused_codewords_of_ema_become_latents_at_once() -> None:
@@ -171,7 +209,9 @@ def test_unused_codewords_of_ema_become_latents_at_once() -> None:
     assert {tuple(row) for row in quantizer.inner.codebook[1:].tolist()} <= rows
 
 
-@pytest.mark.parametrize("name", [n for n in QUANTIZERS if n not in ("gumbel", "sfdiveq")])
+@pytest.mark.parametrize(
+    "name", [n for n in CODEBOOKS if n not in ("gumbel", "sfdiveq", "responsibility")]
+)
 def test_lost_codewords_come_back_to_the_latents(name: str) -> None:
     quantizer = make(name, 2, 16)
     with torch.no_grad():
@@ -215,7 +255,7 @@ def test_training_is_a_function_of_its_seeds(name: str) -> None:
     for _ in range(2):
         quantizer = make(name, 3, 8, seed=4)
         train(quantizer, batches, until=0.5)
-        found.append(quantizer.inner.codebook.detach().clone())
+        found.append(quantizer.points().detach().clone())
     assert torch.equal(found[0], found[1])
     assert torch.isfinite(found[0]).all()
 
@@ -229,8 +269,9 @@ def test_care_reaches_quantizers_inside_of_others() -> None:
     for _ in range(2):
         choice.after_step(inside, 1.0, seeded(), optimizer_of(inside))
         assert not torch.equal(inside(z, seeded()).z, z)
-    assert inside.parts[0].inner.temperature == pytest.approx(0.1)
-    assert inside.parts[1].stages[0].inner.temperature == pytest.approx(0.1)
+    choice.before_step(inside, 0.1)
+    assert inside.parts[0].inner.temperature == 0.1
+    assert inside.parts[1].stages[0].inner.temperature == 0.1
 
 
 def test_a_residual_chain_knows_a_straight_through_stage_by_name() -> None:
@@ -240,11 +281,31 @@ def test_a_residual_chain_knows_a_straight_through_stage_by_name() -> None:
 
 @pytest.mark.parametrize("name", QUANTIZERS)
 def test_a_quantizer_survives_copy_and_state_dict(name: str) -> None:
-    quantizer = make(name, 3, 16)
-    train(quantizer, [latents(seed=seed) for seed in range(3)])
-    other = make(name, 3, 16, seed=5)
+    quantizer = make(name, 4, 16)
+    train(quantizer, [latents(d=4, seed=seed) for seed in range(3)])
+    other = make(name, 4, 16, seed=5)
     other.load_state_dict(quantizer.state_dict())
-    codes = quantizer.eval().encode(latents())
+    codes = quantizer.eval().encode(latents(d=4))
     for twin in (other.eval(), copy.deepcopy(quantizer)):
-        assert torch.equal(twin.encode(latents()), codes)
+        assert torch.equal(twin.encode(latents(d=4)), codes)
         assert torch.equal(twin.decode(codes), quantizer.decode(codes))
+
+
+def test_what_training_remembers_is_in_buffers_and_not_in_weights() -> None:
+    quantizer = make("ste", 3, 16)
+    choice.begin(quantizer)
+    for progress in (0.01, 0.5, 0.6, 0.7):
+        choice.after_step(quantizer, progress, seeded(), optimizer_of(quantizer))
+    assert (quantizer.steps, quantizer.bypassed, quantizer.waiting) == (2, False, True)
+    other = make("ste", 3, 16)
+    for name, buffer in other.named_buffers():
+        buffer.copy_(dict(quantizer.named_buffers())[name])
+    assert (other.steps, other.bypassed, other.waiting) == (2, False, True)
+    assert set(quantizer.state_dict()) == {"inner.codebook"}
+
+
+def test_what_training_remembers_stays_where_it_is_read_at_once() -> None:
+    quantizer = make("ste", 3, 16)
+    choice.begin(quantizer)
+    moved = quantizer.to("meta")
+    assert moved.inner.codebook.is_meta and moved.bypassed

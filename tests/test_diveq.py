@@ -279,8 +279,11 @@ def test_the_line_starts_as_means_of_runs() -> None:
     quantizer = SFDiVeQ(1, 4)
     quantizer.start(torch.arange(8.0).reshape(1, 1, 2, 4))
     assert quantizer.codebook.flatten().tolist() == [0.5, 2.5, 4.5, 6.5]
-    with pytest.raises(ValueError, match="3 latents are too few for 4"):
-        quantizer.start(torch.zeros(1, 1, 1, 3))
+    few = torch.tensor([1.0, 2, 3])
+    quantizer.start(few.reshape(1, 1, 1, 3), seeded(0))  # each of them, and one of them twice
+    line = quantizer.codebook.detach().flatten()
+    assert torch.equal(line[:3].sort().values, few) and line[3] not in few
+    assert (line[3] - few).abs().min() < 0.05
 
 
 def test_lines_that_cannot_be_made() -> None:

@@ -382,7 +382,7 @@ def test_wrong_squares_codes_and_rates_are_refused() -> None:
         ({"side": 20}, "cannot be halved 3 times"),
         ({"codebook": 100}, "not a power of two"),
         ({"codebook": 1}, "not a power of two"),
-        ({"quantizer": "sfdiveq"}, "no quantizer"),
+        ({"quantizer": "vq"}, "'vq' is none of ste"),
     ],
 )
 def test_sizes_that_contradict_each_other_are_refused(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqcodec.quantizers.choice import QUANTIZERS, make
+from vqcodec.quantizers.choice import CODEBOOKS, make
 from vqcodec.quantizers.product import AXES, Product
 from vqcodec.quantizers.vq import VQ
 
@@ -24,7 +24,7 @@ def product(m: int, name: str = "ste", *, dim: int = 3, axis: str = "channel") -
 
 
 @pytest.mark.parametrize("axis", AXES)
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", CODEBOOKS)
 def test_evaluation_gives_what_the_codes_decode_to(name: str, axis: str) -> None:
     quantizer = product(3, name, axis=axis).eval()
     z = latents(2, 9, 7, 4)
@@ -37,7 +37,7 @@ def test_evaluation_gives_what_the_codes_decode_to(name: str, axis: str) -> None
 
 
 @pytest.mark.parametrize("axis", AXES)
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", CODEBOOKS)
 def test_a_product_of_one_is_plain_vector_quantization(name: str, axis: str) -> None:
     """Values, codes, loss, gradients and moving averages, without rounding errors (M = 1)."""
     plain = make(name, 4, 8)

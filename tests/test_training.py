@@ -22,7 +22,8 @@ from vqcodec.training import export, ladder, loop, pack, recipe, run
 from vqcodec.training.batches import Crops
 from vqcodec.training.journal import Journal
 from vqcodec.training.ladder import LadderTask, LadderTraining
-from vqcodec.training.loop import Run, TrainConfig
+from vqcodec.training.loop import Run
+from vqcodec.training.task import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,15 +18,15 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
     return coarse.repeat(8, 0).repeat(8, 1)[:height, :width]
 
 
-def made(folder: Path, system: str, shape: Config) -> Codec:
-    """An untrained codec, from its files."""
+def made(folder: Path, system: str, shape: Config, fitting: int = 200) -> Codec:
+    """An untrained codec, from its files, with priors fitted to so many squares."""
     torch.manual_seed(0)
     task = systems.SystemTask(systems.SystemTraining(), system, shape)
     x = torch.rand(64, shape.channels, shape.side, shape.side)
     for stage in range(len(task.model.stages())):
         task.model.begin(stage, x, torch.Generator().manual_seed(stage))
     crops = Crops([photo(64, 64, seed) for seed in range(9)])
-    tensors = task.export(task.model, crops, 200, lambda: None)
+    tensors = task.export(task.model, crops, fitting, lambda: None)
     rates, points, _ = task.rates()
     card = {"id": "tiny", "number": 9, "system": system, "title": "", "licence": "", "rates": rates}
     card |= {"points": points, "sha256": export.write_weights(folder, tensors)}

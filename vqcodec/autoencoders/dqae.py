@@ -59,8 +59,9 @@ class DQAEConfig(Config):
             raise ValueError(f"squares of {self.side} pixels have no grids down to /{coarsest}")
         if min(self.width, self.dim, self.columns) < 1 or self.blocks < 0:
             raise ValueError("width, dim and columns are at least 1, blocks 0")
+        for size in self.sizes:
+            choice.check(self.quantizer, self.dim, size)
         for value, known in (
-            (self.quantizer, choice.QUANTIZERS),
             (self.axis, AXES),
             (self.likelihood, LIKELIHOODS),
         ):
@@ -246,6 +247,7 @@ class DQAE(System):
 
         'perplexity' is the mean over all columns with the most codewords of their level.
         """
+        choice.before_step(self, choice.COLDEST**progress)
         made = self._quantize(x, len(self.grids), generator)
         latents = [q.z for q in made]
         if self.training and self.withhold:

@@ -17,6 +17,7 @@ any machine.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log2
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,10 +27,9 @@ from torch.func import functional_call
 from vqcodec.autoencoders.system import Config, Level, System
 from vqcodec.quantizers import choice
 from vqcodec.quantizers import usage as use
-from vqcodec.quantizers.vq import VQ, distances, gumbel_softmax, planes_of, rows_of
+from vqcodec.quantizers.vq import VQ, draw, planes_of, rows_of
 
 LAST_TEMPERATURE = 0.01
-LINES = {"sfdiveq"}  # quantizers whose codes are no codewords, from which a decoder could draw
 SHOWN = 4  # squares of a training batch whose decoded pixels are compared
 PLACES = 2**15  # of the finest grid, that go through the networks in 64 bits at once
 
@@ -51,7 +51,7 @@ class HQAConfig(Config):
     decoder: tuple[int, ...] = (16, 32, 48, 80, 128)
     more_convs: int = 0  # of each decoder, on its small grid, besides three
     full: bool = False  # layer 1 keeps the resolution; each other one halves it
-    quantizer: str = "gumbel"  # or another of ``choice.QUANTIZERS``, save 'sfdiveq'
+    quantizer: str = "gumbel"  # or another name that ``quantizers.choice`` knows
     temperature: float = 0.66  # of the relaxed codes, at first; it falls to 0.01
     entropy: float = 1e-3  # beta_e, for 'gumbel'
     commitment: float = 1e-3  # beta_c; with other estimators a weight of the mean over elements
@@ -66,8 +66,7 @@ class HQAConfig(Config):
             raise ValueError(f"{self.side} pixels cannot be halved {len(self.encoder)} times")
         if self.codebook < 2 or self.codebook & (self.codebook - 1):
             raise ValueError(f"a codebook of {self.codebook} is not a power of two")
-        if self.quantizer not in choice.QUANTIZERS.keys() - LINES:
-            raise ValueError(f"{self.quantizer!r} is no quantizer of a layer")
+        choice.check(self.quantizer, self.dim, self.codebook)
 
     def halvings(self, layer: int) -> int:
         """How often the side is halved up to a layer, counted from 0."""
@@ -159,7 +158,7 @@ class Layer(nn.Module):
         if config.quantizer == "gumbel":
             beta, negentropy = config.commitment * places * config.dim, config.entropy * places
             quantizer = VQ(config.dim, config.codebook, "gumbel", beta=beta, negentropy=negentropy)
-            self.quantizer = choice.Tended("gumbel", quantizer)
+            self.quantizer: Any = choice.Tended("gumbel", quantizer)
         else:
             self.quantizer = choice.make(
                 config.quantizer, config.dim, config.codebook, beta=config.commitment
@@ -184,9 +183,9 @@ class HQA(System):
         super().__init__()
         config.check()
         self.config = config
-        self.layers = nn.ModuleList(
-            Layer(config, i, self._outputs(i)) for i in range(len(config.encoder))
-        )
+        self.layers = nn.ModuleList()
+        for i in range(len(config.encoder)):
+            self.layers.append(Layer(config, i, self._outputs(i)))
         grids = (config.side >> config.halvings(i) for i in range(len(self.layers)))
         names = [f"{log2(config.codebook):.0f}bit-{n}x{n}" for n in grids]
         self.rates = tuple(reversed(names))
@@ -216,7 +215,7 @@ class HQA(System):
     def levels(self, rate: str) -> list[Level]:
         index = self.layer_of(rate)
         side = self.config.side >> self.config.halvings(index)
-        return [Level(f"layer{index + 1}", (side, side), (self.config.codebook,))]
+        return [Level(f"layer{index + 1}", (side, side), self.layer(index).quantizer.sizes)]
 
     # --- Up
 
@@ -245,11 +244,12 @@ class HQA(System):
 
     @torch.no_grad()
     def quantize(self, z: Tensor, rate: str) -> Tensor:
-        """A latent (B, dim, h, w) -> codes (B, 1, h, w) of the nearest codewords."""
-        return self.layer(self.layer_of(rate)).quantizer.encode(z)
+        """A latent (B, dim, h, w) -> codes (B, columns, h, w) of the nearest codewords."""
+        codes: Tensor = self.layer(self.layer_of(rate)).quantizer.encode(z)
+        return codes
 
     def encode(self, x: Tensor, rate: str) -> list[Tensor]:
-        """x (B, channels, side, side) -> [codes (B, 1, h, w)] of the nearest codewords.
+        """x (B, channels, side, side) -> [codes (B, columns, h, w)] of the nearest codewords.
 
         Raises ValueError for another shape or rate point.
         """
@@ -262,16 +262,17 @@ class HQA(System):
     def decode(
         self, codes: list[Tensor | None], rate: str, generator: torch.Generator | None = None
     ) -> Tensor:
-        """[codes (B, 1, h, w)] of one layer -> x (B, channels, side, side) (algorithm 3).
+        """[codes (B, columns, h, w)] of one layer -> x (B, channels, side, side) (algorithm 3).
 
         The codes of the layers below are the likeliest ones, or with a ``generator`` they are
         drawn. Raises ValueError without codes or with those of another grid.
         """
         index = self.layer_of(rate)
-        grid = (1, *self.levels(rate)[0].grid)
+        (level,) = self.levels(rate)
+        shape = (len(level.sizes), *level.grid)
         code = codes[0] if len(codes) == 1 else None
-        if code is None or code.ndim != 4 or code.shape[1:] != grid:
-            raise ValueError(f"{rate} needs one level of codes {grid}")
+        if code is None or code.ndim != 4 or code.shape[1:] != shape:
+            raise ValueError(f"{rate} needs one level of codes {shape}")
         return torch.cat([self._descend(p, index, generator) for p in code.split(self._at_once)])
 
     def _descend(
@@ -281,7 +282,7 @@ class HQA(System):
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> Tensor:
-        """Codes (B, 1, h, w) of a layer -> x (B, channels, side, side).
+        """Codes (B, columns, h, w) of a layer -> x (B, channels, side, side).
 
         What decides about codes is computed in ``dtype``, pixels in the precision of the weights.
         """
@@ -295,15 +296,14 @@ class HQA(System):
             index -= 1
 
     def _code_below(self, index: int, out: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Output of a decoder, a normalized latent -> codes (B, 1, h, w) of the layer below.
+        """Output of a decoder, a normalized latent -> codes (B, columns, h, w) of the layer below.
 
         The nearest codewords, or with a ``generator`` samples of the posterior (eq. 6).
         """
         layer, lower = self.layer(index), self.layer(index - 1).quantizer
         z = layer.mean + layer.std * out
-        if generator is None:
-            return lower.encode(z)
-        return sample(-distances(rows_of(z), lower.inner.codebook.double()), z, generator)
+        codes: Tensor = lower.encode(z) if generator is None else lower.sample(z, generator)
+        return codes
 
     # --- Training
 
@@ -338,7 +338,7 @@ class HQA(System):
         for part in parts:
             rows = rows_of(self._climb(part, stage))
             latents.append(use.pick(rows, min(len(rows), self.config.codebook), generator))
-        layer.quantizer.inner.start(torch.cat(latents)[:, :, None, None], generator)
+        layer.quantizer.start(torch.cat(latents)[:, :, None, None], generator)
 
     @torch.no_grad()
     def _task(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -351,35 +351,37 @@ class HQA(System):
 
         L = |y - y_hat|^2 + beta_e sum_k q_k ln q_k + beta_c sum_k q_k |z - e_k|^2, where the
         second term rewards entropy. 'error' is the first, in the units of the normalized latent
-        (HAM: nats per code below). 'mse' is that of pixels decoded from hard codes; in training
+        (HAM: nats per place below). 'mse' is that of pixels decoded from hard codes; in training
         from a few squares of the batch.
         """
         layer, rate = self.layer(self.stage), self.rates[-1 - self.stage]
         if self.training:
             h, w = self.levels(rate)[0].grid
             x = x[: max(1, self.config.places // (h * w))]
-        if self.config.quantizer == "gumbel":
-            first = self.config.temperature
-            layer.quantizer.inner.temperature = first + (LAST_TEMPERATURE - first) * progress
+        first = self.config.temperature
+        choice.before_step(layer, first + (LAST_TEMPERATURE - first) * progress)
         y, target = self._task(x)
         z = layer.encoder(y)
         quantized = layer.quantizer(z, generator)
         out = layer.decoder(quantized.z)
-        compare = F.mse_loss if target.is_floating_point() else F.cross_entropy
-        error = compare(out, target)
+        error = self._error(out, target)
         with torch.no_grad():
             if self.training:
                 x = x[:SHOWN]
                 x_hat = self._descend(layer.quantizer.encode(z[:SHOWN]), self.stage, None, x.dtype)
             else:
                 x_hat = self.decode(list(self.encode(x, rate)), rate)
-            hits = use.counts(quantized.codes, self.config.codebook)
+            hits = use.counts(quantized.codes[:, :1], layer.quantizer.sizes[0])
         return {
             "loss": error + quantized.loss,
             "error": error.detach(),
             "mse": F.mse_loss(x_hat, x),
             "perplexity": use.perplexity(hits)[0],
         }
+
+    def _error(self, out: Tensor, target: Tensor) -> Tensor:
+        """Of the output of the decoder in training, (), where ``_task`` says the target."""
+        return F.mse_loss(out, target)
 
     def after_step(
         self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
@@ -392,8 +394,11 @@ class HAM(HQA):
     """The deterministic stack: each layer above the first compresses the codes of the one below."""
 
     def _outputs(self, index: int) -> int:
-        """Channels that the decoder of a layer makes: a logit for each codeword below."""
-        return self.config.codebook if index else self.config.channels
+        """Channels that the decoder of a layer makes: a logit for each code of each column below.
+
+        Columns are named independently of each other.
+        """
+        return sum(self.layer(index - 1).quantizer.sizes) if index else self.config.channels
 
     def _seen(self, index: int, z: Tensor) -> Tensor:
         """What the next layer sees of the latent z of a layer: its codewords. -1: of the pixels."""
@@ -408,15 +413,22 @@ class HAM(HQA):
             return super()._task(x)
         quantizer = self.layer(self.stage - 1).quantizer
         codes = quantizer.encode(self._climb(x, self.stage - 1))
-        return self.layer(self.stage).normalize(quantizer.decode(codes)), codes[:, 0]
+        return self.layer(self.stage).normalize(quantizer.decode(codes)), codes
+
+    def _error(self, out: Tensor, target: Tensor) -> Tensor:
+        if self.stage == 0:
+            return super()._error(out, target)
+        columns = zip(self._columns(self.stage, out), target.unbind(1), strict=True)
+        return torch.stack([F.cross_entropy(logits, codes) for logits, codes in columns]).sum()
+
+    def _columns(self, index: int, out: Tensor) -> tuple[Tensor, ...]:
+        """Output of a decoder (B, logits, h, w) -> logits (B, K, h, w) of each column below."""
+        return out.split(self.layer(index - 1).quantizer.sizes, 1)
 
     def _code_below(self, index: int, out: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Output of a decoder, logits (B, K, h, w) -> the likeliest codes, or samples."""
+        """Output of a decoder, logits -> the likeliest codes (B, columns, h, w), or samples."""
+        columns = self._columns(index, out)
         if generator is None:
-            return out.argmax(1, keepdim=True)
-        return sample(rows_of(out), out, generator)
-
-
-def sample(logits: Tensor, like: Tensor, generator: torch.Generator) -> Tensor:
-    """logits (B*H*W, K) -> codes (B, 1, H, W) drawn from softmax; ``like`` is (B, D, H, W)."""
-    return planes_of(gumbel_softmax(logits, 1.0, generator).argmax(1), like)
+            return torch.stack([logits.argmax(1) for logits in columns], 1)
+        drawn = [draw(rows_of(logits), generator) for logits in columns]
+        return planes_of(torch.stack(drawn, 1), out)

@@ -12,6 +12,9 @@ would cost most, are a convolution here.
 
 The loss is the mean squared error less weighted mutual information (Eq. 5 with the signs of a
 loss). Some squares of each batch are decoded from a random prefix.
+
+The paper's codebook is ``gumbel``. Another quantizer by name takes its place, for all steps too; it
+brings a loss of its own, and the information is rewarded where it chooses codes at random.
 """
 
 import math
@@ -21,8 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqcodec.autoencoders.likelihood import IMAGENET_VARIANCE
 from vqcodec.autoencoders.system import Config, Level, System
-from vqcodec.quantizers import usage
+from vqcodec.quantizers import choice, usage
 from vqcodec.quantizers.progressive import Progressive
 
 STRIDE = 4  # pixels of a cell
@@ -44,6 +48,8 @@ class PQVAEConfig(Config):
     prefixes: float = 0.5  # share of squares that are decoded from a random prefix in training
     hot: float = 0.66  # temperature at the start of training,
     cold: float = 0.05  # and at its end
+    quantizer: str = "gumbel"  # or another name that ``quantizers.choice`` knows
+    beta: float = 0.25  # weight of the commitment loss of another, where pixels have variance 1
 
     def check(self) -> None:
         """Raises ValueError where the sizes contradict each other."""
@@ -58,6 +64,7 @@ class PQVAEConfig(Config):
             raise ValueError(f"there are at least 4 hidden channels, not {self.hidden}")
         if not 0 < self.cold <= self.hot:
             raise ValueError(f"temperatures fall and stay positive, not {self.hot} to {self.cold}")
+        choice.check(self.quantizer, math.prod(self.rank), self.size)
 
 
 class Block(nn.Module):
@@ -80,6 +87,8 @@ class Block(nn.Module):
 
 class PQVAE(System):
     """See the module. ValueError for a configuration that contradicts itself."""
+
+    steps_done: Tensor
 
     def __init__(self, config: PQVAEConfig) -> None:
         super().__init__()
@@ -111,6 +120,14 @@ class PQVAE(System):
             if isinstance(module, nn.Conv2d):  # as in the dVAE
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        shared = None
+        if config.quantizer != "gumbel":
+            shared = choice.make(
+                config.quantizer,
+                math.prod(config.rank),
+                config.size,
+                beta=config.beta * IMAGENET_VARIANCE,
+            )
         self.quantizer = Progressive(
             config.dim,
             config.size,
@@ -120,18 +137,21 @@ class PQVAE(System):
             weight=config.weight,
             temperature=config.hot,
             dropout=config.prefixes,
+            shared=shared,
         )
         self.lengths = {
             f"{math.log2(config.size):g}bit-{n}": n
             for n in (*(2**k for k in range((config.steps - 1).bit_length())), config.steps)
         }
         self.rates = tuple(self.lengths)
-        self.steps_done = 0
+        # A buffer, so that a checkpoint has it; it does not ship.
+        self.register_buffer("steps_done", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def levels(self, rate: str) -> list[Level]:
-        """One level: a cell for each sub-map, a column for each step of the rate point."""
+        """One level: a cell for each sub-map, the columns of each step of the rate point."""
         grid = self.config.side // (STRIDE * CELLS)
-        return [Level("codes", (grid, grid), self.quantizer.sizes[: self.lengths[rate]])]
+        columns = self.lengths[rate] * self.quantizer.columns
+        return [Level("codes", (grid, grid), self.quantizer.sizes[:columns])]
 
     def features(self, x: Tensor) -> Tensor:
         """x (B, channels, side, side) in [0, 1] -> (B, dim, side / 4, side / 4).
@@ -174,23 +194,29 @@ class PQVAE(System):
     def loss(self, x: Tensor, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
         """See System. The temperature of the relaxed samples falls exponentially with ``progress``.
 
-        ``perplexity`` is that of all columns together, as they share a codebook.
+        ``perplexity`` is that of the first columns of all steps together, as they share a codebook.
         """
         hot, cold = self.config.hot, self.config.cold
-        self.quantizer.temperature = hot * (cold / hot) ** progress
+        choice.before_step(self, hot * (cold / hot) ** progress)
         quantized = self.quantizer(self.features(x), generator)
         mse = F.mse_loss(self.decoder(quantized.z), x)
-        counts = usage.counts(quantized.codes, self.config.size)
+        first = quantized.codes[:, :: self.quantizer.columns]
+        counts = usage.counts(first, self.quantizer.sizes[0])
         return {
             "loss": mse + quantized.loss,
             "mse": mse.detach(),
             "perplexity": usage.perplexity(counts.sum(0, keepdim=True))[0],
         }
 
+    def begin(self, stage: int, x: Tensor, generator: torch.Generator) -> None:
+        choice.begin(self)
+
     def after_step(
         self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
     ) -> None:
         """Codewords that are hardly used move, while there is time to learn from it."""
+        choice.after_step(self, progress, generator, optimizer)
         self.steps_done += 1
-        if self.steps_done % REVIVE_EVERY == 0 and progress < 0.75:
+        own = self.quantizer.shared is None
+        if own and int(self.steps_done) % REVIVE_EVERY == 0 and progress < choice.SETTLED:
             self.quantizer.revive(generator, optimizer)

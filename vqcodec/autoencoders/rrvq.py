@@ -14,13 +14,18 @@ vector of the code is added to the backbone:
 What is minimized is -ELBO in bits per dimension (Eq. 5), of a discretized logistic likelihood with
 one learned scale, with free bits. A file pays -log2 p(z_l | z_>l), so p has to be the same on every
 machine: ``ExactTopDown`` evaluates the backbone and e_p in fixed point.
+
+The paper's quantizer is ``responsibility``. With another, by name, q is all on one code: the rate
+is its -log2 p, where p are the responsibilities of the quantizer's codewords for e_p as before, and
+the quantizer brings a loss of its own.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,12 +35,13 @@ from torch import Tensor, nn
 from vqcodec import fixedpoint
 from vqcodec.autoencoders.system import Config, Level, System
 from vqcodec.priors.network import fixed_conv, fixed_linear, start_small
-from vqcodec.quantizers import usage
-from vqcodec.quantizers.responsibility import Responsibility, kl
+from vqcodec.quantizers import Quantized, choice, usage
+from vqcodec.quantizers.product import Product
+from vqcodec.quantizers.residual import Residual
+from vqcodec.quantizers.responsibility import SPREAD, Priced, Responsibility, kl
 from vqcodec.quantizers.vq import rows_of
 
 SHARPEN_FROM = 0.4  # of the training: before, the rate is the KL divergence of the paper
-SPREAD = 0.5  # standard deviation of each channel of an embedding at first, in those of a codeword
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class RRVQConfig(Config):
     last_temperature: float = 0.5  # ... and at the end of training
     last_bits_back: float = 0.0  # share of q's entropy that the rate leaves out at last; 1 at first
     free_bits: float = 0.0  # of a code: no lower rate is rewarded
+    quantizer: str = "responsibility"  # or another name that ``quantizers.choice`` knows
+    beta: float = 0.25  # weight of the commitment loss of another
 
     def check(self) -> None:
         layers = len(self.grids)
@@ -66,6 +74,8 @@ class RRVQConfig(Config):
             raise ValueError(f"grids {self.grids} do not stay or double")
         if self.grids[0] < 1 or self.side not in (self.grids[-1] << n for n in range(1, 8)):
             raise ValueError(f"no powers of two lead from grid {self.grids[-1]} to {self.side}")
+        for size in self.sizes:
+            choice.check(self.quantizer, self.embedding, size)
 
 
 class Block(nn.Module):
@@ -168,6 +178,23 @@ class TopDown(nn.Module):
         self.rungs = nn.ModuleList(Rung(config, fine != coarse) for coarse, fine in pairs)
 
 
+def codebook(config: RRVQConfig, size: int, seed: int) -> Any:
+    """Of a layer: ``Responsibility``, or a quantizer by name whose codes have a ``price``."""
+    if config.quantizer == "responsibility":
+        return Responsibility(
+            config.embedding,
+            size,
+            learn_variances=config.learn_variances,
+            free_bits=config.free_bits,
+            seed=seed,
+        )
+    priced = partial(Priced, learn_variances=config.learn_variances)
+    made = choice.make(config.quantizer, config.embedding, size, beta=config.beta, seed=seed)
+    if isinstance(made, Residual):
+        return Residual(map(priced, made.stages), straight_through=made.straight_through)
+    return Product(map(priced, made.parts)) if isinstance(made, Product) else priced(made)
+
+
 class Posterior(nn.Module):
     """One layer of the encoder, and its codebook, which is the prior's too."""
 
@@ -175,13 +202,20 @@ class Posterior(nn.Module):
         super().__init__()
         self.qladder = nn.Conv2d(config.width, config.embedding, 1)
         self.qstrap = nn.Conv2d(config.width, config.embedding, 1)
-        self.codebook = Responsibility(
-            config.embedding,
-            size,
-            learn_variances=config.learn_variances,
-            free_bits=config.free_bits,
-            seed=seed,
-        )
+        self.codebook = codebook(config, size, seed)
+
+    def quantize(
+        self, e_q: Tensor, e_p: Tensor, generator: torch.Generator | None = None
+    ) -> Quantized:
+        """e_q, e_p (B, d_e, h, w) -> its code's vectors, with ``bits``: the KL divergence, or what
+        the codes cost where q is all on them; a sum over the grid and a mean over the batch."""
+        if isinstance(self.codebook, Responsibility):
+            log_p = self.codebook.log_responsibilities(e_p)
+            made: Quantized = self.codebook(e_q, log_p, generator)
+            return made
+        made = self.codebook(e_q, generator)
+        nats = self.codebook.price(e_p, made.codes).sum() / len(e_q)
+        return made._replace(bits=nats / math.log(2))
 
     def forward(self, d_bar: Tensor, d: Tensor) -> Tensor:
         """d_bar, d (B, width, h, w) -> e_q (B, d_e, h, w)."""
@@ -240,8 +274,8 @@ class RRVQ(System):
         )
         self.log_scale = nn.Parameter(torch.tensor(math.log(0.05)))  # of pixels in [0, 1]
         self._levels = [
-            Level(f"z{len(config.grids) - layer}", (grid, grid), (size,))
-            for layer, (grid, size) in enumerate(zip(config.grids, config.sizes, strict=True))
+            Level(f"z{len(config.grids) - layer}", (grid, grid), self.codebook(layer).sizes)
+            for layer, grid in enumerate(config.grids)
         ]
 
     def levels(self, rate: str) -> list[Level]:
@@ -249,10 +283,13 @@ class RRVQ(System):
             raise ValueError(f"there is no rate point {rate!r}, only {self.rates[0]!r}")
         return self._levels
 
-    def network(self) -> "ExactTopDown":
+    def network(self) -> "ExactTopDown | None":
+        """None where a level has several columns."""
+        if any(len(level.sizes) > 1 for level in self._levels):
+            return None
         return ExactTopDown(self)
 
-    def codebook(self, layer: int) -> Responsibility:
+    def codebook(self, layer: int) -> Any:
         return self._posterior(layer).codebook
 
     def _posterior(self, layer: int) -> Posterior:
@@ -302,44 +339,48 @@ class RRVQ(System):
         for level, c in zip(levels, given, strict=True):
             if c is None:
                 continue
-            if c.shape != (count, 1, *level.grid):
+            if c.shape != (count, len(level.sizes), *level.grid):
                 raise ValueError(f"codes of {level.name} have the shape {tuple(c.shape)}")
-            if c.numel() and not 0 <= c.min() <= c.max() < level.sizes[0]:
-                raise ValueError(f"a code of {level.name} is not in [0, {level.sizes[0]})")
+            for column, size in zip(c.unbind(1), level.sizes, strict=True):
+                if column.numel() and not 0 <= column.min() <= column.max() < size:
+                    raise ValueError(f"a code of {level.name} is not in [0, {size})")
 
         def choose(layer: int, d: Tensor, e_p: Tensor) -> Tensor:
             codebook, known = self.codebook(layer), given[layer]
-            if known is None:
-                if generator is None:
-                    return codebook.expected(e_p)
+            if known is None and generator is not None:
                 known = codebook.sample(e_p, generator)
-            return codebook.decode(known)
+            z: Tensor = codebook.expected(e_p) if known is None else codebook.decode(known)
+            return z
 
         return self._descend(count, choose)
 
     def loss(self, x: Tensor, progress: float, generator: torch.Generator) -> dict[str, Tensor]:
         """See ``System.loss``; 'loss' is in bits per dimension. Named parts: 'bits' per dimension
         of the pixels, given the codes, and 'kl.z5' and so on, bits of each layer in a square: KL in
-        training, -log2 p of the codes in evaluation.
+        training, -log2 p of the codes in evaluation. 'perplexity' is that of first columns.
         """
         self._check_pixels(x)
         first, last = self.config.temperature, self.config.last_temperature
+        choice.before_step(self, first + (last - first) * progress)
         # Not from the start: a layer whose posterior gets sharp before it is of use never will be.
         sharpening = max(0.0, (progress - SHARPEN_FROM) / (1 - SHARPEN_FROM))
+        for part in self.modules():
+            if isinstance(part, Responsibility):
+                part.bits_back = 1 + (self.config.last_bits_back - 1) * sharpening
         d_bars = self.bottom_up(x)
         rates: dict[str, Tensor] = {}
+        losses: list[Tensor] = []
         perplexities: list[Tensor] = []
 
         def choose(layer: int, d: Tensor, e_p: Tensor) -> Tensor:
             posterior = self._posterior(layer)
-            codebook = posterior.codebook
-            codebook.temperature = first + (last - first) * progress
-            codebook.bits_back = 1 + (self.config.last_bits_back - 1) * sharpening
-            e_q = posterior(d_bars[layer], d)
-            quantized = codebook(e_q, codebook.log_responsibilities(e_p), generator)
+            quantized = posterior.quantize(posterior(d_bars[layer], d), e_p, generator)
+            assert quantized.bits is not None
             rates[f"kl.{self._levels[layer].name}"] = quantized.bits
-            hits = quantized.codes.flatten()
-            counts = x.new_zeros(codebook.sizes[0]).index_add_(0, hits, x.new_ones(len(hits)))
+            losses.append(quantized.loss)
+            hits = quantized.codes[:, 0].flatten()
+            size = self._levels[layer].sizes[0]
+            counts = x.new_zeros(size).index_add_(0, hits, x.new_ones(len(hits)))
             perplexities.append(usage.perplexity(counts[None])[0])
             return quantized.z
 
@@ -347,7 +388,7 @@ class RRVQ(System):
         pixels = logistic_nats(x, mean, self.log_scale).mean() / math.log(2)
         rate = torch.stack(list(rates.values())).sum()
         return {
-            "loss": pixels + rate / x[0].numel(),
+            "loss": pixels + rate / x[0].numel() + torch.stack(losses).sum(),
             "mse": F.mse_loss(mean, x).detach(),
             "perplexity": torch.stack(perplexities).mean(),
             "bits": pixels.detach(),
@@ -356,7 +397,10 @@ class RRVQ(System):
 
     @torch.no_grad()
     def divergences(self, x: Tensor) -> dict[str, Tensor]:
-        """KL(q || p) of each level, given the codes of ``encode`` above it: bits a square, (B,)."""
+        """KL(q || p) of each level, given the codes of ``encode`` above it: bits a square, (B,).
+
+        Where q is all on one code, this is what the codes cost.
+        """
         self._check_pixels(x)
         d_bars = self.bottom_up(x)
         found: dict[str, Tensor] = {}
@@ -364,9 +408,14 @@ class RRVQ(System):
         def choose(layer: int, d: Tensor, e_p: Tensor) -> Tensor:
             posterior = self._posterior(layer)
             codebook, e_q = posterior.codebook, posterior(d_bars[layer], d)
-            log_q, log_p = codebook.log_responsibilities(e_q), codebook.log_responsibilities(e_p)
-            found[self._levels[layer].name] = kl(log_q, log_p).sum((1, 2)) / math.log(2)
-            return codebook.decode(codebook.encode(e_q))
+            codes = codebook.encode(e_q)
+            if isinstance(codebook, Responsibility):
+                nats = kl(codebook.log_responsibilities(e_q), codebook.log_responsibilities(e_p))
+            else:
+                nats = codebook.price(e_p, codes)
+            found[self._levels[layer].name] = nats.sum((1, 2)) / math.log(2)
+            z: Tensor = codebook.decode(codes)
+            return z
 
         self._descend(len(x), choose)
         return found
@@ -374,6 +423,7 @@ class RRVQ(System):
     @torch.no_grad()
     def begin(self, stage: int, x: Tensor, generator: torch.Generator) -> None:
         """Codebooks of embeddings e_q of pictures, spread so that few codes are likely for each."""
+        choice.begin(self)
         d_bars = self.bottom_up(x)
 
         def choose(layer: int, d: Tensor, e_p: Tensor) -> Tensor:
@@ -382,11 +432,17 @@ class RRVQ(System):
             rows = rows_of(qladder(leaky(d_bars[layer])))
             factor = SPREAD / rows.std(0).mean()
             qladder.weight.mul_(factor)
-            rows = rows_of(posterior(d_bars[layer], d))
-            codebook.means.copy_(usage.pick(rows, len(codebook.means), generator, SPREAD))
-            return codebook.decode(codebook.encode(posterior(d_bars[layer], d)))
+            e_q = posterior(d_bars[layer], d)
+            codebook.start(e_q, generator)
+            z: Tensor = codebook.decode(codebook.encode(e_q))
+            return z
 
         self._descend(len(x), choose)
+
+    def after_step(
+        self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
+    ) -> None:
+        choice.after_step(self, progress, generator, optimizer)
 
     def _check_pixels(self, x: Tensor) -> None:
         c = self.config

@@ -1,8 +1,9 @@
 """Quantizers by name, and what a trainer does to them between its steps.
 
-The seven estimators of the DiVeQ poster and its variant without noise, so that a system takes
-``quantizer = "diveq"`` in its configuration. What each needs besides gradients stands here alone:
-first codewords, unused codewords that move, a temperature that falls.
+The seven estimators of the DiVeQ poster and its variant without noise, relaxed responsibilities,
+and two combinations of EMA's codebooks, ``residual`` and ``product``, with two codes for a vector:
+every system takes ``quantizer = "diveq"`` in its configuration. What each needs besides gradients
+stands here alone: first codewords, and unused codewords that move.
 
 As SF-DiVeQ does, all of them let the latents pass for a while and then make latents codewords. At
 the start all latents move together, and by the time they differ a few codewords have all of them.
@@ -18,9 +19,12 @@ from torch import Tensor, nn
 from vqcodec import distributed
 from vqcodec.quantizers import Quantized
 from vqcodec.quantizers.diveq import DiVeQ, SFDiVeQ
+from vqcodec.quantizers.product import Product
+from vqcodec.quantizers.residual import Residual
+from vqcodec.quantizers.responsibility import Responsibility
 from vqcodec.quantizers.vq import VQ
 
-QUANTIZERS: dict[str, Callable[..., Any]] = {
+CODEBOOKS: dict[str, Callable[..., Any]] = {
     "ste": partial(VQ, estimator="ste"),
     "ema": partial(VQ, estimator="ema"),
     "gumbel": partial(VQ, estimator="gumbel", negentropy=5e-4),  # DiVeQ's baseline
@@ -29,35 +33,60 @@ QUANTIZERS: dict[str, Callable[..., Any]] = {
     "diveq": DiVeQ,
     "diveq-detached": partial(DiVeQ, detached=True),
     "sfdiveq": SFDiVeQ,
+    "responsibility": Responsibility,
 }
+QUANTIZERS = (*CODEBOOKS, "residual", "product")
 
-COLDEST = 0.1  # temperature of gumbel at the end; 1 at the start (DiVeQ's baseline)
+COLDEST = 0.1  # temperature at the end; 1 at the start (DiVeQ's baseline)
 UNQUANTIZED = 0.05  # share of a stage that passes before; with SF-DiVeQ's authors 1000 steps
 SETTLED = 0.75  # share of a stage after which codewords stay where they are (HQA, C.4)
 WINDOW = 100  # steps in which a codeword must be hit (DiVeQ)
 HQA_WINDOW, HQA_SHARE = 20, 0.03  # the same, and how often compared with the most used
 
 
-def make(name: str, dim: int, size: int, *, beta: float = 0.25, seed: int = 0) -> "Tended":
-    """A quantizer of vectors of ``dim`` numbers with ``size`` codewords.
+def check(name: str, dim: int, size: int) -> None:
+    """Raises ValueError, of one line, where ``make`` cannot make it."""
+    if name not in QUANTIZERS:
+        raise ValueError(f"quantizer {name!r} is none of {', '.join(QUANTIZERS)}")
+    if size < 2:
+        raise ValueError(f"a codebook needs at least 2 codewords, not {size}")
+    if name == "product" and dim % 2:
+        raise ValueError(f"a product halves its vectors, which have {dim} numbers")
+
+
+def make(name: str, dim: int, size: int, *, beta: float = 0.25, seed: int = 0) -> Any:
+    """A quantizer of vectors of ``dim`` numbers with ``size`` codewords, in each codebook.
+
+    What is made is ``Tended``, or a ``Residual`` or ``Product`` of such. Besides the methods of all
+    quantizers it has ``start(z, generator)``, which makes latents codewords, and ``sample(z,
+    generator)``, which draws codes, the likelier the nearer.
 
     beta: weight of the commitment loss, where there is one
     seed: of the codewords and of noise drawn without a generator
 
-    Raises ValueError for a name that is not one of ``QUANTIZERS``.
+    Raises ValueError: see ``check``.
     """
-    if name not in QUANTIZERS:
-        raise ValueError(f"quantizer {name!r} is none of {', '.join(QUANTIZERS)}")
+    check(name, dim, size)
+    if name == "residual":
+        return Residual([make("ema", dim, size, beta=beta, seed=2 * seed + n) for n in range(2)])
+    if name == "product":
+        half = dim // 2
+        return Product([make("ema", half, size, beta=beta, seed=2 * seed + n) for n in range(2)])
     options = {"beta": beta} if name in ("ste", "ema", "gumbel", "rotation") else {}
-    return Tended(name, QUANTIZERS[name](dim, size, seed=seed, **options))
+    return Tended(name, CODEBOOKS[name](dim, size, seed=seed, **options))
 
 
 class Tended(nn.Module):
     """The quantizer ``name``, with what its training needs between steps.
 
-    A system calls ``begin`` and ``after_step`` of this module on itself; they find all of its
-    quantizers, however deep.
+    A system calls ``begin``, ``before_step`` and ``after_step`` of this module on itself; they find
+    all of its quantizers, however deep.
+
+    state: what one step tells the next, so that a checkpoint has it, as it has all buffers; it does
+        not ship. It stays on the CPU, where looking at it does not wait for a GPU
     """
+
+    state: Tensor
 
     def __init__(self, name: str, quantizer: Any) -> None:
         super().__init__()
@@ -65,10 +94,32 @@ class Tended(nn.Module):
         self.inner = quantizer
         self.dim: int = quantizer.dim
         self.estimator = name  # by which ``Residual`` knows straight-through stages
-        self.steps = 0  # since the first codewords
-        self.latents: Tensor | None = None  # of the last forward pass in training, (B, D, H, W)
-        self.bypassed = False  # latents pass as they are
-        self.waiting = False  # for the latents that become the first codewords
+        self.register_buffer("state", torch.zeros(3, dtype=torch.int64), persistent=False)
+        self.latents: list[Tensor] = []  # of the forward passes since the last step, (B, D, H, W)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Tended":
+        state = self.state
+        super()._apply(fn, recurse)
+        self.state = state
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Since the first codewords."""
+        return int(self.state[0])
+
+    @property
+    def bypassed(self) -> bool:
+        """Latents pass as they are."""
+        return bool(self.state[1])
+
+    @property
+    def waiting(self) -> bool:
+        """For the latents that become the first codewords."""
+        return bool(self.state[2])
+
+    def _set(self, steps: int, bypassed: bool = False, waiting: bool = False) -> None:
+        self.state.copy_(torch.tensor([steps, bypassed, waiting]))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -77,15 +128,28 @@ class Tended(nn.Module):
     def forward(self, z: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """What the quantizer makes of z (B, D, H, W)."""
         if self.training:
-            self.latents = z.detach()
             if self.bypassed:
                 return Quantized(z, self.inner.encode(z), z.new_zeros(()), None)
+            self.latents.append(z.detach())
             if self.waiting:  # here, as what comes later depends on what this makes of z
-                self.waiting = False
-                more = {} if self.name == "sfdiveq" else {"generator": generator}
-                self.inner.start(distributed.gathered(self.latents), **more)
-        result: Quantized = self.inner(z, generator)
+                self._set(self.steps)
+                self.start(distributed.gathered(z.detach()), generator)
+        result: Quantized = self.inner(z, generator=generator)
         return result
+
+    def start(self, z: Tensor, generator: torch.Generator | None = None) -> None:
+        """Make latents of z (B, D, H, W) the codewords."""
+        self.inner.start(z, generator)
+
+    def points(self) -> Tensor:
+        """All that can be decoded, (N, D), where the last column of the codes changes fastest."""
+        points: Tensor = self.inner.points()
+        return points
+
+    def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """z (B, D, H, W) -> codes (B, C, H, W) int64, drawn, the likelier the nearer."""
+        codes: Tensor = self.inner.sample(z, generator)
+        return codes
 
     def encode(self, z: Tensor) -> Tensor:
         codes: Tensor = self.inner.encode(z)
@@ -98,16 +162,15 @@ class Tended(nn.Module):
     def _after_step(
         self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
     ) -> None:
-        quantizer, z, self.latents = self.inner, self.latents, None
-        before, self.bypassed = self.bypassed, progress < UNQUANTIZED
-        if self.bypassed or before:
-            self.waiting = not self.bypassed
+        quantizer, latents, self.latents = self.inner, self.latents, []
+        bypassed = progress < UNQUANTIZED
+        if bypassed or self.bypassed:
+            self._set(self.steps, bypassed, not bypassed)
             return
-        self.steps += 1
-        if self.name == "gumbel":
-            quantizer.temperature = COLDEST**progress
-        if self.name == "sfdiveq" or progress >= SETTLED or z is None:
+        self._set(self.steps + 1, waiting=self.waiting)
+        if self.name in ("sfdiveq", "responsibility") or progress >= SETTLED or not latents:
             return
+        z = torch.cat(latents)
         if self.name == "ema":
             # DQ-AE: averaged counts below 1, after each step. With few latents to a codeword half
             # of them are below 1 by chance.
@@ -130,7 +193,17 @@ def tended(module: nn.Module) -> Iterator[Tended]:
 def begin(module: nn.Module) -> None:
     """Let latents pass the quantizers in ``module`` from the first step on."""
     for quantizer in tended(module):
-        quantizer.bypassed, quantizer.waiting, quantizer.steps = True, False, 0
+        quantizer._set(0, bypassed=True)
+
+
+def before_step(module: nn.Module, temperature: float) -> None:
+    """Make ready for a step, in which relaxed samples have that temperature."""
+    for quantizer in tended(module):
+        quantizer.latents = []  # of a step that was skipped
+    part: Any
+    for part in module.modules():
+        if hasattr(part, "temperature"):
+            part.temperature = temperature
 
 
 def after_step(

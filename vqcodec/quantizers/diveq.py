@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vqcodec import distributed
 from vqcodec.quantizers import Quantized
 from vqcodec.quantizers import usage as use
-from vqcodec.quantizers.vq import Codebook, nearest, planes_of, rows_of
+from vqcodec.quantizers.vq import Codebook, draw_near, nearest, planes_of, rows_of
 
 
 def simulated_error(z: Tensor, near: Tensor, noise: Tensor | None) -> Tensor:
@@ -124,7 +124,15 @@ class SFDiVeQ(nn.Module):
 
     def encode(self, z: Tensor) -> Tensor:
         """z (B, D, H, W) -> codes (B, 2, H, W) int64 of the nearest point; ties to the lowest."""
-        index = nearest(rows_of(z), self.points())
+        return self._planes(nearest(rows_of(z), self.points()), z)
+
+    @torch.no_grad()
+    def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """z (B, D, H, W) -> codes (B, 2, H, W) int64 of points drawn as ``draw_near`` does."""
+        return self._planes(draw_near(rows_of(z), self.points(), generator), z)
+
+    def _planes(self, index: Tensor, z: Tensor) -> Tensor:
+        """Which of the points, (B*H*W,) -> codes (B, 2, H, W) for z (B, D, H, W)."""
         return planes_of(torch.stack([index // self.levels, index % self.levels], 1), z)
 
     def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
@@ -163,16 +171,15 @@ class SFDiVeQ(nn.Module):
         return Quantized(planes_of(out, z).to(z.dtype), codes, z.new_zeros(()), None)
 
     @torch.no_grad()
-    def start(self, z: Tensor) -> None:
+    def start(self, z: Tensor, generator: torch.Generator | None = None) -> None:
         """Make the means of K consecutive runs of latents z (B, D, H, W) the codewords.
 
         As the authors do with 50 batches, after training the net without a quantizer for a while.
-        Raises ValueError for fewer latents than codewords.
+        Of fewer latents than codewords they become random ones, as ``usage.pick`` has them.
         """
         rows = rows_of(z).to(self.codebook.dtype)
         size = len(self.codebook)
         if len(rows) < size:
-            raise ValueError(f"{len(rows)} latents are too few for {size} codewords")
-        self.codebook.copy_(
-            distributed.shared(torch.stack([run.mean(0) for run in rows.tensor_split(size)]))
-        )
+            rows = use.pick(rows, size, generator or self.generator)
+        runs = torch.stack([run.mean(0) for run in rows.tensor_split(size)])
+        self.codebook.copy_(distributed.shared(runs))

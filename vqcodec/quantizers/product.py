@@ -91,6 +91,30 @@ class Product(nn.Module):
         slices = zip(self.parts, self._split(z), strict=True)
         return self._join([part.encode(x) for part, x in slices])
 
+    @torch.no_grad()
+    def start(self, z: Tensor, generator: torch.Generator | None = None) -> None:
+        """Start every quantizer with its slices of z (B, M * D, H, W)."""
+        for part, x in zip(self.parts, self._split(z), strict=True):
+            part.start(x, generator)
+
+    def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """z as for ``forward`` -> codes (B, M * C, H, W) that every quantizer draws."""
+        slices = zip(self.parts, self._split(z), strict=True)
+        return self._join([part.sample(x, generator) for part, x in slices])
+
+    def price(self, e: Tensor, codes: Tensor) -> Tensor:
+        """-log p of codes (B, M * C, H, W) for e (B, M * D, H, W), nats, (B, H, W).
+
+        The slices are ``responsibility.Priced``, along the channels, and independent given e.
+        """
+        slices = zip(self.parts, self._split(e), self._split(codes), strict=True)
+        return torch.stack([part.price(x, c) for part, x, c in slices]).sum(0)
+
+    def expected(self, e: Tensor) -> Tensor:
+        """e (B, M * D, H, W) -> what every quantizer expects of its slice, likewise."""
+        slices = zip(self.parts, self._split(e), strict=True)
+        return self._join([part.expected(x) for part, x in slices])
+
     def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
         """codes (B, M * C, H, W) -> (B, M * D, H, W); vectors whose columns are left out are 0."""
         vectors = []

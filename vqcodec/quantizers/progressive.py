@@ -19,18 +19,25 @@ Codes that are sure given the picture and evenly used over the pictures are rewa
 are all sub-maps of the batch, and the codes of a step are counted without regard to those before,
 H(q(z_l | x)) for H(q(z_l | x, z_<l)), as in the paper. Eq. 5 has this sign; the reconstruction term
 that it prints beside it, +E log p, has to be -E log p in a loss.
+
+Any other quantizer of vectors can take the place of the codebook, for all steps too. Where it has
+several columns, those of step 1 come before those of step 2. Where it draws codes, with
+probabilities that are known, the information is rewarded too.
 """
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec import distributed
 from vqcodec.quantizers import Quantized
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.residual import prefix_lengths
+from vqcodec.quantizers.responsibility import Responsibility
 from vqcodec.quantizers.vq import distances, gumbel_softmax, nearest
 
 
@@ -50,8 +57,8 @@ def mutual_information(logits: Tensor) -> Tensor:
 
 
 def _columns(codes: list[Tensor], h: int, w: int) -> Tensor:
-    """L times the codes of all sub-maps (B*h*w,) -> (B, L, h, w)."""
-    return torch.stack(codes, 1).unflatten(0, (-1, h, w)).movedim(-1, 1)
+    """L times the codes of all sub-maps (B*h*w, C) -> (B, L*C, h, w)."""
+    return torch.cat(codes, 1).unflatten(0, (-1, h, w)).movedim(-1, 1)
 
 
 def _orthonormal(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
@@ -70,13 +77,17 @@ class Progressive(nn.Module):
     likely as long ones: a doubling of the length counts alike wherever it is. ``seed`` makes the
     first parameters and, where ``forward`` is given no generator, the noise.
 
-    hits (K,) int64: how often each code was chosen in training since the last revival; not saved
+    ``shared`` quantizes vectors of r*s numbers in place of a codebook of ``size``.
+
+    hits (K,) int64: how often each code was chosen in training since the last revival; not saved.
+        They and ``codebook`` (K, r*s) are there without ``shared``
 
     ValueError: fewer than 2 codewords, no steps, a rank larger than what it maps from, a
     temperature that is not positive, a dropout outside of 0..1.
     """
 
     hits: Tensor
+    codebook: Tensor
 
     def __init__(
         self,
@@ -90,6 +101,7 @@ class Progressive(nn.Module):
         temperature: float = 0.66,
         dropout: float = 0.0,
         seed: int = 0,
+        shared: Any = None,
     ) -> None:
         super().__init__()
         if size < 2:
@@ -103,7 +115,8 @@ class Progressive(nn.Module):
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout is a probability, not {dropout}")
         self.dim = dim
-        self.sizes = (size,) * steps
+        self.steps = steps
+        self.columns = 1 if shared is None else len(shared.sizes)  # of a step
         self.side = side
         self.rank = rank
         self.weight = weight
@@ -112,10 +125,13 @@ class Progressive(nn.Module):
         self.generator = torch.Generator().manual_seed(seed)
         self.space = nn.Parameter(_orthonormal((steps, side * side, rank[0]), self.generator))
         self.channel = nn.Parameter(_orthonormal((steps, dim, rank[1]), self.generator))
-        self.register_buffer("hits", torch.zeros(size, dtype=torch.int64), persistent=False)
-        # Codewords of about unit length: soft choices, and so gradients for all, at the start.
-        codebook = torch.randn(size, math.prod(rank), generator=self.generator)
-        self.codebook = nn.Parameter(codebook / math.sqrt(math.prod(rank)))  # (K, r*s)
+        self.shared = shared
+        self.sizes: tuple[int, ...] = ((size,) if shared is None else shared.sizes) * steps
+        if shared is None:
+            self.register_buffer("hits", torch.zeros(size, dtype=torch.int64), persistent=False)
+            # Codewords of about unit length: soft choices, and so gradients for all, at the start.
+            codebook = torch.randn(size, math.prod(rank), generator=self.generator)
+            self.codebook = nn.Parameter(codebook / math.sqrt(math.prod(rank)))
 
     def grid(self, h: int, w: int) -> tuple[int, int]:
         """The grid of the codes of a map of h x w cells. ValueError: not multiples of ``side``."""
@@ -166,37 +182,30 @@ class Progressive(nn.Module):
         """z (B, D, H, W) with sides that are multiples of ``side``, else ValueError.
 
         In training every step mixes the codewords by a relaxed sample of q, the softmax of minus
-        the squared distances, and ``codes`` are the heaviest of each mixture. In evaluation ``z``
-        is what the codes of ``encode`` decode to. ``loss`` is that of the steps as they were made.
+        the squared distances, and ``codes`` are the heaviest of each mixture; or they are what
+        ``shared`` makes. In evaluation ``z`` is what the codes of ``encode`` decode to. ``loss`` is
+        that of the steps as they were made, and the mean of the losses of ``shared``.
         """
         h, w = self.grid(*z.shape[2:])
         draw = generator or self.generator
         with torch.autocast(z.device.type, enabled=False):  # 16 bits leave little of a residual
             inverses = self.inverses()
-            rest = self.partition(z.to(self.codebook.dtype))
-            # Logits are minus the squared distances, less |e|^2, which all codewords share.
-            twice, minus = 2 * self.codebook.T, -self.codebook.square().sum(1)
-            columns, vectors, nats = [], [], []
-            for step in range(len(self.sizes)):
+            rest = self.partition(z.to(self.space.dtype))
+            columns, vectors, losses = [], [], []
+            for step in range(self.steps):
                 e = self.project(step, rest)  # (r*s, N)
-                logits = torch.addmm(minus, e.T, twice)  # (N, K)
-                if self.training:
-                    weights = gumbel_softmax(logits, self.temperature, draw)
-                    index, chosen = weights.argmax(1), self.codebook.T @ weights.T
-                else:
-                    index = nearest(e.T, self.codebook)
-                    chosen = self.codebook[index].T
-                rest = self.subtract(rest, step, chosen, inverses)
-                columns.append(index)
-                vectors.append(chosen)
-                nats.append(mutual_information(logits))
-            loss = -self.weight * torch.stack(nats).sum()
+                made = self._relaxed(e, draw) if self.shared is None else self._shared(e, draw)
+                rest = self.subtract(rest, step, made.z, inverses)
+                columns.append(made.codes)
+                vectors.append(made.z)
+                losses.append(made.loss)
+            loss = torch.stack(losses).sum()
             codes = _columns(columns, h, w)
             if not self.training:
                 return Quantized(self.decode(codes).to(z.dtype), codes, loss, None)
-            self.hits += distributed.total(
-                torch.bincount(torch.cat(columns), minlength=self.sizes[0])
-            )
+            if self.shared is None:
+                hits = torch.bincount(torch.cat(columns).flatten(), minlength=self.sizes[0])
+                self.hits += distributed.total(hits)
             mixed = torch.stack(vectors)  # (L, r*s, N)
             if self.dropout > 0:
                 kept = self._prefixes(len(z), draw).repeat_interleave(h * w, -1)
@@ -204,11 +213,39 @@ class Progressive(nn.Module):
             total = self.lift(mixed, inverses)
         return Quantized(self.join(total, h, w).to(z.dtype), codes, loss, None)
 
+    def _relaxed(self, e: Tensor, generator: torch.Generator) -> Quantized:
+        """e (r*s, N) -> mixtures of codewords, likewise, and their heaviest codes (N, 1)."""
+        # Logits are minus the squared distances, less |e|^2, which all codewords share.
+        logits = torch.addmm(-self.codebook.square().sum(1), e.T, 2 * self.codebook.T)  # (N, K)
+        if self.training:
+            weights = gumbel_softmax(logits, self.temperature, generator)
+            index, chosen = weights.argmax(1), self.codebook.T @ weights.T
+        else:
+            index = nearest(e.T, self.codebook)
+            chosen = self.codebook[index].T
+        return Quantized(chosen, index[:, None], -self.weight * mutual_information(logits), None)
+
+    def _shared(self, e: Tensor, generator: torch.Generator) -> Quantized:
+        """e (r*s, N) -> what ``shared`` makes of it, likewise, and its codes (N, C)."""
+        made = self.shared(e.T[:, :, None, None], generator)
+        loss, logits = made.loss / self.steps, self._logits(e.T)
+        if logits is not None:
+            loss = loss - self.weight * mutual_information(logits)
+        return Quantized(made.z[:, :, 0, 0].T, made.codes[:, :, 0, 0], loss, None)
+
+    def _logits(self, e: Tensor) -> Tensor | None:
+        """Of q(z | e) for e (N, r*s), (N, K); None where q is all on one code."""
+        if self.shared is None:
+            return -distances(e, self.codebook)
+        inner = getattr(self.shared, "inner", None)  # of ``choice.Tended``
+        if isinstance(inner, Responsibility):
+            return inner.logits(e[:, :, None, None])[:, :, 0, 0]
+        return None
+
     def _prefixes(self, batch: int, generator: torch.Generator) -> Tensor:
         """(L, 1, batch) bool: which codes of each image are in the prefix drawn for it."""
-        steps = len(self.sizes)
-        lengths = prefix_lengths(batch, steps, self.dropout, generator, early=True)
-        return torch.arange(steps, device=lengths.device)[:, None, None] < lengths
+        lengths = prefix_lengths(batch, self.steps, self.dropout, generator, early=True)
+        return torch.arange(self.steps, device=lengths.device)[:, None, None] < lengths
 
     def revive(
         self, generator: torch.Generator, optimizer: torch.optim.Optimizer | None = None
@@ -225,7 +262,7 @@ class Progressive(nn.Module):
         return moved
 
     def encode(self, z: Tensor, upto: int | None = None) -> Tensor:
-        """z (B, D, H, W) -> codes (B, L, H/side, W/side) int64, of the first ``upto`` steps.
+        """z (B, D, H, W) -> codes (B, L*C, H/side, W/side) int64, of the first ``upto`` steps.
 
         ValueError: see ``forward``.
         """
@@ -235,25 +272,52 @@ class Progressive(nn.Module):
 
     @torch.no_grad()
     def entropies(self, z: Tensor) -> Tensor:
-        """H(q(z_l | x, z_<l)) of z (B, D, H, W), along the codes of ``encode``, (L, B*h*w) nats."""
+        """H(q(z_l | x, z_<l)) of z (B, D, H, W), along the codes of ``encode``, nats.
+
+        (L*C, B*h*w); zeros where q is all on one code.
+        """
         with torch.autocast(z.device.type, enabled=False):
-            logits = (-distances(e, self.codebook) for e, _ in self._steps(z))
-            return torch.stack([torch.special.entr(x.softmax(1)).sum(1) for x in logits])
+            found = []
+            for e, codes in self._steps(z):
+                logits = self._logits(e)
+                if logits is None:
+                    found.append(e.new_zeros(codes.T.shape))
+                else:
+                    found.append(torch.special.entr(logits.softmax(1)).sum(1)[None])
+            return torch.cat(found)
 
     def _steps(self, z: Tensor, upto: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each step its vectors (N, r*s) and the codes (N,) nearest to them."""
+        """For each step its vectors (N, r*s) and the codes (N, C) nearest to them."""
         inverses = self.inverses()
-        rest = self.partition(z.to(self.codebook.dtype))
-        for step in range(len(self.sizes))[:upto]:
+        rest = self.partition(z.to(self.space.dtype))
+        for step in range(self.steps)[:upto]:
             e = self.project(step, rest).T
-            codes = nearest(e, self.codebook)
+            if self.shared is None:
+                codes = nearest(e, self.codebook)[:, None]
+            else:
+                codes = self.shared.encode(e[:, :, None, None])[:, :, 0, 0]
             yield e, codes
-            rest = self.subtract(rest, step, self.codebook[codes].T, inverses)
+            rest = self.subtract(rest, step, self._vectors(codes).T, inverses)
+
+    def _vectors(self, codes: Tensor, upto: int | None = None) -> Tensor:
+        """codes (N, C) -> vectors (N, r*s), from the first ``upto`` columns."""
+        if self.shared is None:
+            return F.embedding(codes[:, 0], self.codebook)
+        vectors: Tensor = self.shared.decode(codes[:, :, None, None], upto)[:, :, 0, 0]
+        return vectors
 
     def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
-        """codes (B, L, h, w) -> (B, D, h*side, w*side), from the first ``upto`` steps."""
+        """codes (B, L*C, h, w) -> (B, D, h*side, w*side), from the first ``upto`` columns."""
         h, w = codes.shape[2:]
+        columns = codes[:, :upto].movedim(1, -1).flatten(0, -2)  # (N, l*C)
+        whole, rest = divmod(columns.shape[1], self.columns)
         with torch.autocast(codes.device.type, enabled=False):
-            columns = codes[:, :upto].transpose(0, 1).flatten(1)  # (l, N)
-            total = self.lift(self.codebook[columns].mT, self.inverses())
+            parts = columns.split([whole * self.columns, rest], 1)
+            steps = parts[0].unflatten(1, (whole, self.columns)).transpose(0, 1)  # (l, N, C)
+            shape = (whole, len(columns), math.prod(self.rank))
+            vectors = self._vectors(steps.flatten(0, 1)).reshape(shape)
+            if rest:
+                last = F.pad(parts[1], (0, self.columns - rest))
+                vectors = torch.cat((vectors, self._vectors(last, rest)[None]))
+            total = self.lift(vectors.mT, self.inverses())
         return self.join(total, h, w)

@@ -94,7 +94,8 @@ class Residual(nn.Module):
             kept = prefix_lengths(len(z), len(self.stages), self.dropout, draw)
             kept = kept.to(z.device)[:, None, None, None]
         wide = _widened(z)
-        rest, total, loss = wide, torch.zeros_like(wide), wide.new_zeros(())
+        # In the memory format of ``decode``: in that of a slice, convolutions round otherwise.
+        rest, total, loss = wide, wide.new_zeros(wide.shape), wide.new_zeros(())
         codes = []
         for number, stage in enumerate(self.stages):
             part = stage(rest) if generator is None else stage(rest, generator=generator)
@@ -116,10 +117,44 @@ class Residual(nn.Module):
             rest = rest - stage.decode(columns[-1])
         return torch.cat(columns, 1)
 
+    @torch.no_grad()
+    def start(self, z: Tensor, generator: torch.Generator | None = None) -> None:
+        """Start every stage with what those before it leave of z (B, dim, H, W)."""
+        rest = _widened(z)
+        for stage in self.stages:
+            stage.start(rest, generator)
+            rest = rest - stage.decode(stage.encode(rest))
+
+    def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """z (B, dim, H, W) -> codes (B, C, H, W) that every stage draws for what is left."""
+        rest, columns = _widened(z), []
+        for stage in self.stages:
+            columns.append(stage.sample(rest, generator))
+            rest = rest - stage.decode(columns[-1])
+        return torch.cat(columns, 1)
+
+    def price(self, e: Tensor, codes: Tensor) -> Tensor:
+        """-log p of codes (B, C, H, W) for e (B, dim, H, W), nats, (B, H, W).
+
+        Stages are ``responsibility.Priced``: p(codes | e) = prod_c p_c(code_c | e - q_1 - ...).
+        """
+        rest, nats = _widened(e), e.new_zeros(())
+        for stage, column in zip(self.stages, self._columns(codes), strict=True):
+            nats = nats + stage.price(rest, column)
+            rest = rest - stage.decode(column)
+        return nats
+
+    def expected(self, e: Tensor) -> Tensor:
+        """e (B, dim, H, W) -> the sum of what every stage expects of what is left, likewise."""
+        total = torch.zeros_like(_widened(e))
+        for stage in self.stages:
+            total = total + stage.expected(e - total)
+        return total
+
     def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
         """codes (B, C, H, W) -> (B, dim, H, W), from the first ``upto`` columns (0: zeros)."""
         left = len(self.sizes) if upto is None else upto
-        parts = codes.split([len(stage.sizes) for stage in self.stages], 1)
+        parts = self._columns(codes)
         z = self.stages[0].decode(parts[0], upto=left)
         for number in range(1, len(parts)):
             left -= len(self.stages[number - 1].sizes)
@@ -127,3 +162,7 @@ class Residual(nn.Module):
                 break
             z = z + self.stages[number].decode(parts[number], upto=left)
         return z
+
+    def _columns(self, codes: Tensor) -> tuple[Tensor, ...]:
+        """Codes (B, C, H, W) -> those of each stage."""
+        return codes.split([len(stage.sizes) for stage in self.stages], 1)

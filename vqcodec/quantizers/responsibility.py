@@ -10,19 +10,25 @@ The posterior q(z | x, above) and the prior p(z | above) of a layer are the resp
 embeddings under the *same* codebook. The paper prints the square root of a scalar variance; it is
 the determinant of the covariance that is meant, hence one log s_kj for each of the dimensions. With
 all variances 1 this is the relaxed VQ of Eq. 2, ``learn_variances=False``.
+
+Where q is all on one code, as with other quantizers, KL(q || p) is the code's -log p: ``Priced``.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqcodec import distributed
 from vqcodec.quantizers import Quantized
+from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.gradients import clamp
-from vqcodec.quantizers.vq import gumbel_softmax, rows_of
+from vqcodec.quantizers.vq import draw, gumbel_softmax, planes_of, rows_of
 
 MAX_LOG_VARIANCE = 6.0  # nats: standard deviations from 1/20 to 20 times that of a latent
+SPREAD = 0.5  # standard deviation of an embedding that few codewords are responsible for at first
 
 
 def kl(log_q: Tensor, log_p: Tensor) -> Tensor:
@@ -33,13 +39,59 @@ def kl(log_q: Tensor, log_p: Tensor) -> Tensor:
     return (log_q.exp() * (log_q - log_p)).sum(1)
 
 
-def _relaxed(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """logits (B, K, H, W) -> relaxed one-hot samples (B, H, W, K)."""
-    b, _, h, w = logits.shape
-    return gumbel_softmax(rows_of(logits), temperature, generator).reshape(b, h, w, -1)
+class Mixture(nn.Module):
+    """Gaussians of equal weight, with means and diagonal variances."""
+
+    dim: int
+    sizes: tuple[int, ...]  # (K,)
+    means: Tensor  # (K, D)
+    raw_log_variances: Tensor  # (K, D) nats, before they are clamped
+
+    def log_variances(self) -> Tensor:
+        """(K, D) nats, within +-MAX_LOG_VARIANCE."""
+        return clamp(self.raw_log_variances, -MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+
+    def logits(self, e: Tensor) -> Tensor:
+        """e (B, D, H, W) -> Gaussian log-densities (B, K, H, W), nats; a constant is left out."""
+        means = self.means
+        dtype = torch.promote_types(e.dtype, means.dtype)
+        # Differences of large squares: 16 bits would not leave much of them.
+        with torch.autocast(e.device.type, enabled=False):
+            log_variances, means = self.log_variances().to(dtype), means.to(dtype)
+            precision = torch.exp(-log_variances)
+            # The square is multiplied out: two matrix products, and no (B, K, D, H, W) tensor. What
+            # cancels is small where e and mu are measured from the middle of the codebook.
+            middle = means.detach().mean(0)
+            e, means = e.to(dtype).movedim(1, -1) - middle, means - middle
+            squares = (e * e) @ precision.T - 2 * (e @ (means * precision).T)  # (B, H, W, K)
+            constants = (means * means * precision + log_variances).sum(1)  # (K,)
+            return -0.5 * (squares + constants).movedim(-1, 1)
+
+    def log_responsibilities(self, e: Tensor) -> Tensor:
+        """e (B, D, H, W) -> log pi (B, K, H, W), nats: of q for e_q, of p for e_p."""
+        return self.logits(e).log_softmax(1)
+
+    def price(self, e: Tensor, codes: Tensor) -> Tensor:
+        """-log pi of codes (B, 1, H, W) for e (B, D, H, W), nats, (B, H, W)."""
+        return -self.log_responsibilities(e).gather(1, codes)[:, 0]
+
+    @torch.no_grad()
+    def sample(self, e: Tensor, generator: torch.Generator) -> Tensor:
+        """e (B, D, H, W) -> codes (B, 1, H, W) int64, drawn from its responsibilities."""
+        return planes_of(draw(rows_of(self.logits(e)), generator), e)
+
+    def expected(self, e: Tensor) -> Tensor:
+        """e (B, D, H, W) -> the mean of all means under its responsibilities, likewise."""
+        weights = self.log_responsibilities(e).exp().movedim(1, -1)  # (B, H, W, K)
+        return (weights @ self.means.to(weights.dtype)).movedim(-1, 1)
+
+    def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
+        """codes (B, 1, H, W) -> means (B, D, H, W); zeros with ``upto=0``."""
+        z = F.embedding(codes[:, 0], self.means).movedim(-1, 1).contiguous()
+        return torch.zeros_like(z) if upto == 0 else z
 
 
-class Responsibility(nn.Module):
+class Responsibility(Mixture):
     """One codebook of ``size`` means and diagonal variances for embeddings of ``dim`` channels.
 
     ``temperature`` is that of the relaxed samples in training; a trainer may lower the attribute.
@@ -79,31 +131,19 @@ class Responsibility(nn.Module):
         # Codewords of about unit length: the logits of unit embeddings then differ by about 1, and
         # every codeword gets a gradient from the first step on.
         means = torch.randn(size, dim, generator=self.generator) / math.sqrt(dim)
-        self.means = nn.Parameter(means)  # (K, D)
-        self.raw_log_variances = nn.Parameter(torch.zeros(size, dim), learn_variances)  # (K, D)
+        self.means = nn.Parameter(means)
+        self.raw_log_variances = nn.Parameter(torch.zeros(size, dim), learn_variances)
 
-    def log_variances(self) -> Tensor:
-        """(K, D) nats, within +-MAX_LOG_VARIANCE."""
-        return clamp(self.raw_log_variances, -MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+    def points(self) -> Tensor:
+        """All that can be decoded, (K, D)."""
+        return self.means
 
-    def logits(self, e: Tensor) -> Tensor:
-        """e (B, D, H, W) -> Gaussian log-densities (B, K, H, W), nats; a constant is left out."""
-        dtype = torch.promote_types(e.dtype, self.means.dtype)
-        # Differences of large squares: 16 bits would not leave much of them.
-        with torch.autocast(e.device.type, enabled=False):
-            log_variances, means = self.log_variances().to(dtype), self.means.to(dtype)
-            precision = torch.exp(-log_variances)
-            # The square is multiplied out: two matrix products, and no (B, K, D, H, W) tensor. What
-            # cancels is small where e and mu are measured from the middle of the codebook.
-            middle = means.detach().mean(0)
-            e, means = e.to(dtype).movedim(1, -1) - middle, means - middle
-            squares = (e * e) @ precision.T - 2 * (e @ (means * precision).T)  # (B, H, W, K)
-            constants = (means * means * precision + log_variances).sum(1)  # (K,)
-            return -0.5 * (squares + constants).movedim(-1, 1)
-
-    def log_responsibilities(self, e: Tensor) -> Tensor:
-        """e (B, D, H, W) -> log pi (B, K, H, W), nats: of q for e_q, of p for e_p."""
-        return self.logits(e).log_softmax(1)
+    @torch.no_grad()
+    def start(self, z: Tensor, generator: torch.Generator | None = None) -> None:
+        """Make random embeddings of z (B, D, H, W) the means."""
+        rows = rows_of(z).to(self.means.dtype)
+        rows = use.pick(rows, self.sizes[0], generator or self.generator, SPREAD)
+        self.means.copy_(distributed.shared(rows))
 
     def uniform(self) -> Tensor:
         """(1, K, 1, 1): the log-probabilities of the uniform prior, for the topmost layer."""
@@ -130,11 +170,10 @@ class Responsibility(nn.Module):
                 bits = -log_p.gather(1, codes).sum() * nats_to_bits
             return Quantized(self.decode(codes).to(e.dtype), codes, e.new_zeros(()), bits)
         logits = self.logits(e)
-        draw = generator or self.generator
-        weights = _relaxed(logits, self.temperature, draw)  # (B, H, W, K)
-        codes = weights.argmax(-1)[:, None]
+        weights = gumbel_softmax(rows_of(logits), self.temperature, generator or self.generator)
+        codes = planes_of(weights.argmax(1), e)
         with torch.autocast(e.device.type, enabled=False):
-            z = (weights @ self.means.to(weights.dtype)).movedim(-1, 1).to(e.dtype)
+            z = planes_of(weights @ self.means.to(weights.dtype), e).to(e.dtype)
         if log_p is not None:
             log_q = logits.log_softmax(1)
             entropy = (log_q.exp() * -log_q).sum() * nats_to_bits
@@ -148,17 +187,40 @@ class Responsibility(nn.Module):
         # In float64, so that what else is in the batch decides only between equals.
         return self.logits(e.double()).argmax(1, keepdim=True)
 
-    def sample(self, e: Tensor, generator: torch.Generator) -> Tensor:
-        """e (B, D, H, W) -> codes (B, 1, H, W) int64, drawn from its responsibilities."""
-        # The largest of logits with Gumbel noise is an exact draw.
-        return _relaxed(self.logits(e), 1.0, generator).argmax(-1)[:, None]
 
-    def expected(self, e: Tensor) -> Tensor:
-        """e (B, D, H, W) -> the mean of all codewords under its responsibilities, likewise."""
-        weights = self.log_responsibilities(e).exp().movedim(1, -1)  # (B, H, W, K)
-        return (weights @ self.means.to(weights.dtype)).movedim(-1, 1)
+class Priced(Mixture):
+    """Another quantizer, whose points (see ``points``) are the means of a mixture.
 
-    def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
-        """codes (B, 1, H, W) -> means (B, D, H, W); zeros with ``upto=0``."""
-        z = F.embedding(codes[:, 0], self.means).movedim(-1, 1).contiguous()
-        return torch.zeros_like(z) if upto == 0 else z
+    Its codes have probabilities then. There is one column: a code is the number of a point, which
+    for SF-DiVeQ is one of (K - 1) * levels. Training is that of ``inner``.
+    """
+
+    def __init__(self, inner: Any, *, learn_variances: bool = True) -> None:
+        super().__init__()
+        self.inner = inner
+        self.dim, self.sizes = inner.dim, (math.prod(inner.sizes),)
+        self.raw_log_variances = nn.Parameter(torch.zeros_like(self.means), learn_variances)
+
+    @property
+    def means(self) -> Tensor:  # type: ignore[override]
+        points: Tensor = self.inner.points()
+        return points
+
+    def start(self, z: Tensor, generator: torch.Generator | None = None) -> None:
+        self.inner.start(z, generator)
+
+    def forward(self, e: Tensor, generator: torch.Generator | None = None) -> Quantized:
+        """What ``inner`` makes of e (B, D, H, W), with codes (B, 1, H, W)."""
+        made: Quantized = self.inner(e, generator)
+        return made._replace(codes=self._number(made.codes))
+
+    def encode(self, e: Tensor) -> Tensor:
+        """e (B, D, H, W) -> codes (B, 1, H, W) int64."""
+        return self._number(self.inner.encode(e))
+
+    def _number(self, codes: Tensor) -> Tensor:
+        """Codes (B, C, H, W) of ``inner`` -> number of the point (B, 1, H, W)."""
+        number = codes[:, :1]
+        for column, size in enumerate(self.inner.sizes[1:], 1):
+            number = number * size + codes[:, column : column + 1]
+        return number

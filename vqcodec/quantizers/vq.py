@@ -112,6 +112,17 @@ def gumbel_softmax(logits: Tensor, temperature: float, generator: torch.Generato
     return ((logits + noise) / temperature).softmax(1)
 
 
+def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """logits (N, K) -> codes (N,) int64 drawn from their softmax."""
+    # The largest of logits with Gumbel noise is an exact draw.
+    return gumbel_softmax(logits, 1.0, generator).argmax(1)
+
+
+def draw_near(z: Tensor, points: Tensor, generator: torch.Generator) -> Tensor:
+    """z (N, D), points (K, D) -> codes (N,) drawn from softmax_k(-|z - p_k|^2) (HQA, eq. 6)."""
+    return draw(-distances(z.double(), points.double()), generator)
+
+
 class Codebook(nn.Module):
     """``size`` codewords of ``dim`` numbers: what quantizers with one code per place share.
 
@@ -154,6 +165,15 @@ class Codebook(nn.Module):
         """codes (B, 1, H, W) -> codewords (B, D, H, W); zeros for ``upto=0``."""
         near = F.embedding(codes[:, 0], self.codebook).movedim(-1, 1).contiguous()
         return torch.zeros_like(near) if upto == 0 else near
+
+    def points(self) -> Tensor:
+        """All that can be decoded, (K, D)."""
+        return self.codebook
+
+    @torch.no_grad()
+    def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """z (B, D, H, W) -> codes (B, 1, H, W) int64, drawn as ``draw_near`` does."""
+        return planes_of(draw_near(rows_of(z), self.codebook, generator), z)
 
     @property
     def usage(self) -> Tensor:
