@@ -2,5 +2,5 @@
 
 import os
 
-# As `vqcodec train` sets it, and before torch is imported: sums in MKL that are the same in each run.
+# As `vqcodec train` sets it, and before torch is imported: sums in MKL are the same in each run.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
