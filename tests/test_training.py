@@ -19,7 +19,8 @@ from vqcodec.training import export, ladder, loop, recipe, run
 from vqcodec.training.batches import Crops
 from vqcodec.training.journal import Journal
 from vqcodec.training.ladder import LadderTask, LadderTraining
-from vqcodec.training.loop import Run, TrainConfig
+from vqcodec.training.loop import Run
+from vqcodec.training.task import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 TINY = LadderConfig(fine=8, coarse=16, hyper=4, features=8, hidden=(8, 8, 8, 8))

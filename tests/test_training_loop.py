@@ -22,6 +22,7 @@ from vqcodec.training.display import Display
 from vqcodec.training.journal import Journal
 from vqcodec.training.ladder import LadderTask
 from vqcodec.training.loop import Run
+from vqcodec.training.meter import State
 from vqcodec.training.systems import SystemTask, SystemTraining
 
 HELD_OUT = torch.from_numpy(photo(64, 64, 9)).permute(2, 0, 1)[None].float()
@@ -249,7 +250,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 def test_the_log_has_means_what_was_measured_and_the_settings(tmp_path: Path) -> None:
     run = ladder(tmp_path, steps=100, batch=1, late_steps=0, evaluate_steps=40)
-    states: list[loop.State] = []
+    states: list[State] = []
     assert loop.train(run, HELD_OUT, Journal(tmp_path), states.append)
     log = lines(tmp_path)
     assert log[0]["config"]["steps"] == 100 and log[0]["model"] == TINY.to_dict()
@@ -302,13 +303,13 @@ def test_tensorboard_gets_curves_codes_and_pictures(tmp_path: Path) -> None:
     assert (events.Images("8bit")[0].width, events.Images("8bit")[0].height) == (64, 64)
 
 
-def state(**changes: Any) -> loop.State:
+def state(**changes: Any) -> State:
     values = {"loss": 1.25, "mse": 30.0, "bpp": 0.5, "perplexity": 7.0}
     settled = {
         "step": 20, "steps": 80, "stage": 1, "stages": 1, "values": values, "psnr_db": 33.36,
         "lr": 1e-3, "images_per_second": 12.5, "wait_share": 0.02, "seconds_left": 61,
     }  # fmt: skip
-    return loop.State(**(settled | changes))
+    return State(**(settled | changes))
 
 
 def test_a_pipe_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,9 @@ from vqcodec.errors import InputError
 from vqcodec.image import Picture
 from vqcodec.training import data, recipe, run
 from vqcodec.training.batches import Crops
-from vqcodec.training.loop import Run, TrainConfig
+from vqcodec.training.loop import Run
 from vqcodec.training.systems import SystemTask, SystemTraining
+from vqcodec.training.task import TrainConfig
 
 SHAPE = HQAConfig(side=16, codebook=8, dim=4, encoder=(4, 4), decoder=(4, 4), places=1024)
 SHORT = SystemTraining(

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from vqcodec.training.loop import State
+from vqcodec.training.meter import State
 
 T = TypeVar("T")
 LINE_SECONDS = 60.0  # between two lines where stderr is no terminal

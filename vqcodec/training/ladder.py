@@ -25,7 +25,7 @@ from vqcodec.priors.histogram import Histogram, integer_rows
 from vqcodec.training import losses
 from vqcodec.training.batches import Crops
 from vqcodec.training.export import pack_weights
-from vqcodec.training.loop import TrainConfig
+from vqcodec.training.task import TrainConfig
 
 EXACT = ("hyper_synthesis.", "anchor_nets.", "other_nets.")  # evaluated in fixed point
 TABLE_RATES = ("5bit", "6bit", "7bit", "8bit", "9bit", "10bit")
@@ -71,7 +71,7 @@ def sample_bits(config: LadderTraining, count: int, generator: torch.Generator) 
 
 
 class LadderTask:
-    """A ladder in training: see ``loop.Task``."""
+    """A ladder in training: see ``task.Task``."""
 
     model: Ladder
 

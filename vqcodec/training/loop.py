@@ -11,155 +11,25 @@ import math
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vqcodec import distributed, zoo
-from vqcodec.errors import InputError, OutputError, reason
-from vqcodec.settings import Settings
+from vqcodec.errors import InputError, OutputError, VqcodecError, reason
 from vqcodec.training import optimizers
 from vqcodec.training.batches import Batches, Crops
 from vqcodec.training.interrupts import Interrupts
 from vqcodec.training.journal import Journal
+from vqcodec.training.meter import LOG_EVERY, READ_EVERY, Meter, State
+from vqcodec.training.task import Task, TrainConfig
 
 CHECKPOINT = "last.pt"
-READ_EVERY = 10  # steps: to read a loss more often would make a GPU wait
-LOG_EVERY = 100
 NORMS = 200  # of past gradients, whose median is the usual one
-AMP = ("off", "bf16")
 TIME_IS_UP = 1  # beside the numbers of signals that end a training
-
-
-@dataclass(frozen=True)
-class TrainConfig(Settings):
-    """What a recipe sets for any system. Steps are optimizer steps."""
-
-    start: str = ""  # a codec, by id or folder, whose weights to start from; "" for none
-    steps: int = 18000  # of each stage; most systems have one
-    stage_steps: tuple[int, ...] = ()  # where the stages differ
-    warmup_steps: int = 200  # of each stage
-    decay_steps: int = 7000  # the last steps of a stage, on a cosine from lr to lr * lr_end
-    lr: float = 1e-3
-    lr_end: float = 0.02
-    optimizer: str = "adamw"  # or soap, muon
-    weight_decay: float = 0.0
-    scales: tuple[int, ...] = (0,)  # short sides, in pixels, to which pictures are made; 0: none
-    batch: int = 8  # crops of a step, of all processes
-    accumulate: int = 1  # parts in which a batch goes through the network, to save memory
-    amp: str = "off"  # bf16: networks in bfloat16 where that is safe
-    compile: bool = False  # networks by torch.compile: worth its minutes in long runs
-    crop: int = 128  # pixels
-    late_batch: int = 4
-    late_crop: int = 192
-    late_steps: int = 5000  # the last steps use the late crops
-    clip: float = 0.5  # of the gradient's norm
-    skip: float = 4.0  # skip a step whose gradient norm is over this many running medians
-    ema: float = 0.999
-    seed: int = 1
-    checkpoint_seconds: float = 180.0
-    evaluate_steps: int = 1000
-    evaluate_files_steps: int = 0  # the same with real files; 0: at the end of stages alone
-    flip: bool = True  # left to right, half of the time
-    held_out: int = 40  # pictures to measure on, at most
-    workers: int = -1  # processes that make batches; -1: one per core, at most 8
-    fitting: int = 40  # pictures, or squares, whose codes make the tables of the priors
-
-    def check(self) -> None:
-        """Raises ValueError for values that nothing can be done with."""
-        for name, value, known in (
-            ("optimizer", self.optimizer, optimizers.OPTIMIZERS),
-            ("amp", self.amp, AMP),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} {value!r} is none of {', '.join(known)}")
-        for name in ("batch", "crop", "accumulate", "evaluate_steps", "late_batch", "late_crop"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1")
-
-    def smallest(self) -> int:
-        """The short side that pictures need, in pixels."""
-        return max(self.crop, self.late_crop if self.late_steps else 0)
-
-
-class Task(Protocol):
-    """A model and what its system has to say in training; ``config`` is the recipe's."""
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    def sizes(self) -> dict[str, Any]:
-        """Of the model, for the log and the card."""
-
-    def rates(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-        """For the card: in words, the names of all rate points if they have, those to measure."""
-
-    def held_out_side(self) -> int:
-        """Of the middles of held-out pictures that ``evaluate`` gets, in pixels."""
-
-    def new_model(self) -> nn.Module:
-        """Another model of the same sizes."""
-
-    def stages(self) -> list[list[dict[str, Any]]]:
-        """Of each stage the optimizer's groups: 'params', and 'factor' of the learning rate."""
-
-    def begin(self, stage: int, crops: Crops, generator: torch.Generator) -> None:
-        """Called before the first step of each stage."""
-
-    def objective(
-        self, x: Tensor, progress: float, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """x (B, 3, h, w) 0..255 -> 'loss', and parts of it for the log, of which 'mse' is one."""
-
-    def after_step(
-        self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
-    ) -> None:
-        """Called after each optimizer step."""
-
-    def evaluate(self, model: nn.Module, held_out: Tensor) -> dict[str, dict[str, float]]:
-        """held_out (n, 3, h, w) 0..255 -> by rate, what was measured, without files."""
-
-    def look(
-        self, model: nn.Module, held_out: Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """held_out (n, 3, h, w) 0..255 -> reconstructions by rate, codes by level."""
-
-    def fitting_steps(self, fitting: int) -> int:
-        """How often ``export`` calls ``advance``."""
-
-    def export(
-        self,
-        model: nn.Module,
-        crops: Crops,
-        fitting: int,
-        advance: Callable[[], None],
-    ) -> dict[str, Tensor]:
-        """The tensors of the codec's weights file, with tables fitted to training pictures.
-
-        fitting: how many pictures, or squares of them, are coded for that.
-        """
-
-
-@dataclass(frozen=True)
-class State:
-    """The state of a training run, for the display. Means over the last steps."""
-
-    step: int
-    steps: int
-    stage: int
-    stages: int
-    values: dict[str, float]  # 'loss', and the parts of it
-    psnr_db: float
-    lr: float
-    images_per_second: float
-    wait_share: float  # of the time, for pictures
-    seconds_left: float
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int | None = None) -> float:
@@ -385,6 +255,8 @@ class Run:
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(state["buffers"][name])
             self.optimizer.load_state_dict(state["optimizer"])
+        except VqcodecError:
+            raise
         except Exception as error:  # of pickle, zip files, sizes...
             why = str(error).partition("\n")[0]
             raise InputError(f"{path}: not a checkpoint of this recipe: {why}") from error
@@ -409,64 +281,6 @@ def compile_parts(module: nn.Module) -> None:
             compile_parts(part)
         elif code is None or "generator" not in code.co_varnames:
             part.compile()
-
-
-class Meter:
-    """Means over the last steps. Losses are read from the device every READ_EVERY steps."""
-
-    def __init__(self) -> None:
-        self.unread: list[Tensor] = []
-        self.names: list[str] = []
-        self.rows: deque[dict[str, float]] = deque(maxlen=LOG_EVERY // READ_EVERY)
-        self.steps = self.crops = 0
-        self.busy = self.waited = 0.0  # seconds in steps, and of these for pictures
-        self.marks: deque[tuple[int, int, float, float]] = deque([(0, 0, 0.0, 0.0)], maxlen=6)
-
-    def clear(self) -> None:
-        """Forget the losses but the last: another stage has begun."""
-        del self.unread[:-1]
-        self.rows.clear()
-
-    def add(self, out: dict[str, Tensor], crops: int, started: float, waited: float) -> None:
-        """Count a step of so many crops."""
-        self.unread.append(torch.stack(list(out.values())))
-        self.names = list(out)
-        self.busy += time.monotonic() - started
-        self.waited += waited
-        self.crops += crops
-        self.steps += 1
-
-    def read(self) -> None:
-        """Wait for the device, and for the losses of the other ranks."""
-        started = time.monotonic()
-        means = distributed.mean(torch.stack(self.unread).mean(0)).tolist()
-        self.unread.clear()
-        self.rows.append(dict(zip(self.names, means, strict=True)))
-        self.busy += time.monotonic() - started
-        self.marks.append((self.steps, self.crops, self.busy, self.waited))
-
-    def means(self, rows: int) -> dict[str, float]:
-        """Over the last readings."""
-        chosen = list(self.rows)[-rows:]
-        return {name: sum(row[name] for row in chosen) / len(chosen) for name in chosen[-1]}
-
-    def state(self, run: Run) -> State:
-        values = self.means(5)
-        first, last = self.marks[0], self.marks[-1]
-        steps, crops = last[0] - first[0], last[1] - first[1]
-        busy, waited = last[2] - first[2], last[3] - first[3]
-        return State(
-            step=run.step,
-            steps=run.steps,
-            stage=run.stage + 1,
-            stages=len(run.stages),
-            values=values,
-            psnr_db=10 * math.log10(255**2 / max(values["mse"], 1e-9)),
-            lr=run.optimizer.param_groups[0]["lr"],
-            images_per_second=crops / busy,
-            wait_share=waited / busy,
-            seconds_left=(run.steps - run.step) * busy / steps,
-        )
 
 
 Measured = dict[str, dict[str, float]]  # by rate
@@ -522,14 +336,15 @@ def train(
                     meter.clear()
                 if run.step % READ_EVERY == 0:
                     meter.read()
-                    state = meter.state(run)
+                    lr = run.optimizer.param_groups[0]["lr"]
+                    state = meter.state(run.step, run.steps, run.stage + 1, len(run.stages), lr)
                     show(state)
                     if journal and run.step % LOG_EVERY == 0:
                         means = {k: round(v, 4) for k, v in meter.means(len(meter.rows)).items()}
                         speed = round(state.images_per_second, 1)
                         wait = round(state.wait_share, 3)
                         journal.write(
-                            run.step, run.seconds, stage=run.stage, lr=state.lr,
+                            run.step, run.seconds, stage=run.stage, lr=lr,
                             images_per_second=speed, wait_share=wait, **means,
                         )  # fmt: skip
                 now = time.monotonic()
@@ -541,11 +356,8 @@ def train(
                     saved = now
                 files = _due(run.step, config.evaluate_files_steps) and not last
                 files |= run.step in ends
-                if (
-                    journal
-                    and not stop
-                    and (files or last or _due(run.step, config.evaluate_steps))
-                ):
+                due = files or last or _due(run.step, config.evaluate_steps)
+                if journal and due and not stop:
                     evaluate(files)
     finally:
         run.batches.close()

@@ -16,9 +16,9 @@ from vqcodec.settings import Settings
 from vqcodec.training.batches import Crops
 from vqcodec.training.export import toml_lines
 from vqcodec.training.ladder import LadderTask, LadderTraining
-from vqcodec.training.loop import Task, TrainConfig
 from vqcodec.training.sources import SPLITS
 from vqcodec.training.systems import SystemTask, SystemTraining
+from vqcodec.training.task import Task, TrainConfig
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -16,8 +16,8 @@ from vqcodec.errors import CodecError, OutputError, reason
 from vqcodec.files import make_folder
 from vqcodec.training import export
 from vqcodec.training.batches import Crops
-from vqcodec.training.loop import Task
 from vqcodec.training.recipe import Recipe
+from vqcodec.training.task import Task
 
 WEIGHTS, CARD = "weights.safetensors", "card.toml"
 Track = Callable[[str, int], AbstractContextManager[Callable[[], None]]]  # name, total -> advance

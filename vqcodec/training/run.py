@@ -22,13 +22,13 @@ from vqcodec.training.batches import Crops
 from vqcodec.training.data import Decoded, Pictures, Skip, Skipped, Track
 from vqcodec.training.display import Display
 from vqcodec.training.journal import Journal
-from vqcodec.training.loop import CHECKPOINT, Measured, Run, Task, TrainConfig, train
+from vqcodec.training.loop import CHECKPOINT, Measured, Run, train
 from vqcodec.training.recipe import DataSettings, Recipe, read_recipe
 from vqcodec.training.systems import SystemTraining
+from vqcodec.training.task import Task, TrainConfig
 
 RECIPE = "recipe.toml"
 SKIPPED = "skipped.jsonl"  # the pictures that cannot be used
-FEW = 8  # pictures that are coded for tables, and that are measured, while training goes on
 LARGEST_HELD_OUT = 1024  # pixels a side of pictures that are measured
 
 
@@ -110,9 +110,10 @@ def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: 
                     file.write(recipe.text().encode())
 
             def with_files(model: nn.Module) -> Measured:
+                fitting, some = _few(recipe.config.fitting), held[: _few(len(held))]
                 with tempfile.TemporaryDirectory() as folder:
                     points = release.build(
-                        recipe, run.task, model, crops, held[:FEW], run.task.rates()[2], FEW,
+                        recipe, run.task, model, crops, some, run.task.rates()[2], fitting,
                         {}, Path(folder), display.task,
                     )  # fmt: skip
                 return {point.pop("rate"): point for point in points}
@@ -196,6 +197,11 @@ def _publish(
     for row in table:
         display.note(f"held out  {row['rate']:>6}  {row['bpp']:.3f} bpp  {row['psnr_db']:.2f} dB")
     return table
+
+
+def _few(count: int) -> int:
+    """Of pictures that are coded for tables, or measured, while the training waits."""
+    return max(8, count // 8)
 
 
 def _data(recipe: Recipe, named: Path | None) -> Path:

@@ -20,7 +20,7 @@ from vqcodec.rangecoder import RangeEncoder
 from vqcodec.training.batches import Crops
 from vqcodec.training.data import centre, scaled
 from vqcodec.training.export import pack_weights
-from vqcodec.training.loop import TrainConfig
+from vqcodec.training.task import TrainConfig
 
 BEGINNING = 1024  # squares that a system sees before a stage
 
@@ -49,7 +49,7 @@ class SystemTraining(TrainConfig):
 
 
 class SystemTask:
-    """A system in training: see ``loop.Task``."""
+    """A system in training: see ``task.Task``."""
 
     model: System
 
