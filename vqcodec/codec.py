@@ -16,7 +16,7 @@ from vqcodec.autoencoders import grid_codec
 from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.autoencoders.ladder_codec import LadderCodec
-from vqcodec.container import Box, Container, Header
+from vqcodec.container import MAX_PIXELS, Box, Container, Header
 from vqcodec.errors import (
     CodecError,
     FormatError,
@@ -351,14 +351,18 @@ class Choices:
 
 
 def decompress(
-    codec: Codec, data: bytes, levels: int | None = None, choices: Choices = Choices()
+    codec: Codec,
+    data: bytes,
+    levels: int | None = None,
+    choices: Choices = Choices(),
+    max_pixels: int = MAX_PIXELS,
 ) -> image.Picture:
     """Decode a file. With ``levels`` only the first levels are read: a preview.
 
-    Raises FormatError for a damaged file, and for one that is not of this codec; UsageError for
-    choices that the codec does not have.
+    Raises FormatError for a damaged file, for one that is not of this codec, and before memory is
+    taken for one of more than ``max_pixels``; UsageError for choices that the codec does not have.
     """
-    parsed, point = _parse(codec, data, levels)
+    parsed, point = _parse(codec, data, levels, max_pixels)
     header = parsed.header
     latent = codec.system.decode(list(parsed.sections), header.height, header.width, point)
     pixels = _synthesize(codec, latent, header.height, header.width, point, choices)
@@ -422,9 +426,14 @@ def ideal_bits(codec: Codec, data: bytes) -> list[float]:
     return bits
 
 
-def _parse(codec: Codec, data: bytes, levels: int | None) -> tuple[Container, Any]:
+def _parse(
+    codec: Codec, data: bytes, levels: int | None, max_pixels: int = MAX_PIXELS
+) -> tuple[Container, Any]:
     parsed = container.read(data, levels)
     header = parsed.header
+    if header.width * header.height > max_pixels:
+        size = f"{header.width} x {header.height}"
+        raise SizeError(f"{size} pixels; at most {max_pixels} are decoded (--max-pixels)")
     if (header.codec, header.weights_hash) != (codec.card.number, codec.card.hash):
         raise CodecError(f"the file was not made with these weights of {codec.card.id}")
     point = codec.system.point(header.rate)

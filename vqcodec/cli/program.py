@@ -15,7 +15,7 @@ import vqcodec
 from vqcodec.cli import streams
 from vqcodec.cli.failure import explain, print_error
 
-_COMMANDS = ("encode", "decode", "info", "models", "train", "bench", "sample", "analyse")
+_COMMANDS = ("encode", "decode", "verify", "info", "models", "train", "bench", "sample", "analyse")
 
 _EPILOG = """\b
 Examples:
