@@ -113,6 +113,8 @@ class Codec:
         """weights: the bytes of weights.safetensors. Raises CodecError if they do not fit."""
         try:
             tensors = safetensors.torch.load(weights)
+            if not all(torch.isfinite(value).all() for value in tensors.values()):
+                raise ValueError("a weight is not a number")
             load: Callable[..., Coder] = _load_ladder if card.system == "ladder" else _load_grids
             system = load(card, tensors, torch.device(device))
         except (
@@ -122,7 +124,8 @@ class Codec:
             ValueError,
             RuntimeError,
         ) as error:
-            raise CodecError(f"{card.id}: the weights cannot be used: {error}") from error
+            why = " ".join(str(error).split())  # torch's have several lines
+            raise CodecError(f"{card.id}: the weights cannot be used: {why}") from error
         return cls(card, system)
 
     def rate_index(self, rate: Rate) -> int:
@@ -142,6 +145,8 @@ def _load_ladder(card: Card, tensors: dict[str, torch.Tensor], device: torch.dev
     state = {name: stored_weights(value) for name, value in tensors.items()}
     state["std"] = units[0].float() / 256
     _fill(model, state, {"hyper_scale", "hyper_mean"})
+    if {units.dtype, hyper.dtype, classes.dtype} != {torch.int32}:
+        raise ValueError("the tables are not of 32-bit integers")
     tables = hyper.numpy().astype(np.uint32), classes.numpy().astype(np.uint32)
     return LadderCodec(model, units, *tables, device)
 
