@@ -117,9 +117,8 @@ def main() -> int:
     for run in runs:
         print(json.dumps(run))
     failed = sum(not run["sound"] for run in runs)
-    print(
-        f"{len(runs) - failed} passed, {failed} failed, {sum(run['inputs'] for run in runs)} inputs"
-    )
+    print(f"{sum(run['inputs'] for run in runs)} inputs in {round(args.seconds)} s")
+    print(f"{len(runs) - failed} passed, {failed} failed")
     return int(failed > 0)
 
 
