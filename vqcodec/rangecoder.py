@@ -39,7 +39,7 @@ class Model:
     def __init__(self, table: np.ndarray) -> None:
         """table (K,) of integers. Raises ValueError where it is no table."""
         if table.ndim != 1:
-            raise ValueError("a model is of one table")
+            raise ValueError("a table is one row of integers")
         check_tables(table)
         self.size, self.ready, self.table = len(table), _model(table), table
 

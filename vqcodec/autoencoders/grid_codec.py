@@ -144,7 +144,7 @@ class GridCodec:
         return np.concatenate(parts)
 
     def _batches(self, count: int) -> int:
-        return max(1, -(-count * self.model.config.side**2 // BATCH_PIXELS))
+        return min(count, -(-count * self.model.config.side**2 // BATCH_PIXELS))
 
     def encode(self, pixels: np.ndarray, index: int) -> GridCoded:
         """pixels (H, W, 3) uint8 -> sections."""
