@@ -235,7 +235,7 @@ def test_a_picture_above_the_limit_is_neither_coded_nor_decoded(tmp_path: Path) 
 def test_the_limit_holds_in_python(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     for source in (tmp_path / "a.png", (tmp_path / "a.png").read_bytes(), Image.fromarray(PIXELS)):
-        with pytest.raises(ImageError, match="--max-pixels"):
+        with pytest.raises(ImageError, match="can be read"):
             vqcodec.encode(source, device="cpu", max_pixels=1999)
     with pytest.raises(SizeError, match="--max-pixels"):
         vqcodec.decode(photo(), device="cpu", max_pixels=1999)

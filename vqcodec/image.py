@@ -299,9 +299,7 @@ def _line(error: BaseException) -> str:
 
 def _check_size(im: Image.Image, name: str, max_pixels: int) -> None:
     if not 0 < im.width * im.height <= max_pixels:
-        raise ImageError(
-            f"{name}: {im.width} x {im.height} pixels; 1 to {max_pixels} are taken (--max-pixels)"
-        )
+        raise ImageError(f"{name}: {im.width} x {im.height} pixels; 1 to {max_pixels} can be read")
 
 
 def _check_still(im: ImageFile.ImageFile, name: str) -> None:
