@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -118,8 +119,7 @@ def train(folder: Path) -> Kind:
             torch.load(out / "last.pt", weights_only=True)
         if (out / "card.toml").exists():  # a codec, or none yet, but not a broken one
             zoo.load(zoo.read_card(out), "cpu")
-            for path in out.iterdir():
-                path.unlink()
+            shutil.rmtree(out)
 
     run(command)
     check()

@@ -41,9 +41,9 @@ def test_the_seeded_engine_finds_and_repeats_what_fails() -> None:
 def test_a_slow_input_and_a_large_one_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     check = harness.load("rangecoder")
     check(b"")
-    for name, limit in (("SECONDS", -1.0), ("MEBIBYTES", 1)):
+    for name, value in (("SECONDS", -1.0), ("peak_mebibytes", lambda: 1e6)):
         with monkeypatch.context() as patch:
-            patch.setattr(harness, name, limit)
+            patch.setattr(harness, name, value)
             with pytest.raises(harness.Finding, match="an input of 0 bytes"):
                 check(b"")
 
