@@ -12,13 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vqcodec
 from vqcodec import codec as codec_module
 from vqcodec import container, image
 from vqcodec.autoencoders import ladder_codec
-from vqcodec.codec import Codec, Compressed, compress, decompress, parse_rate, psnr_db
+from vqcodec.codec import (
+    Codec,
+    Compressed,
+    compress,
+    decompress,
+    decompress_rows,
+    parse_rate,
+    psnr_db,
+)
 from vqcodec.errors import (
     CodecError,
     ImageError,
@@ -332,6 +341,76 @@ def test_an_unknown_codec_is_refused() -> None:
         vqcodec.load_codec("photo-999")
 
 
+# -------------------------------------------------------------------------- parts of a picture
+
+
+@pytest.mark.parametrize(
+    "region", [(0, 0, 192, 128), (0, 0, 1, 1), (191, 127, 1, 1), (60, 33, 70, 66), (64, 64, 64, 64)]
+)
+@pytest.mark.parametrize("tile", [4, 128])
+def test_a_region_is_exactly_that_of_the_whole(
+    region: tuple[int, int, int, int], tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder_codec, "TILE", tile)
+    x, y, width, height = region
+    alpha = np.arange(192, dtype=np.uint8)[None].repeat(128, 0)
+    data = compress(shipped(), image.Picture(crop(), alpha), "7bit").data
+    whole = decompress(shipped(), data)
+    part = decompress(shipped(), data, region=region)
+    assert np.array_equal(part.pixels, whole.pixels[y : y + height, x : x + width])
+    assert part.alpha is not None
+    assert np.array_equal(part.alpha, alpha[y : y + height, x : x + width])
+
+
+def test_the_pixels_of_a_region_are_all_that_is_synthesized(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ladder_codec, "TILE", 4)
+    monkeypatch.setattr(ladder_codec, "HALO", 1)
+    cells: list[int] = []
+    plain = ladder_codec.FoldedSynthesis.__call__
+
+    def count(self: ladder_codec.FoldedSynthesis, y: torch.Tensor) -> torch.Tensor:
+        cells.append(y.shape[0] * y.shape[1])
+        return plain(self, y)
+
+    monkeypatch.setattr(ladder_codec.FoldedSynthesis, "__call__", count)
+    decompress(shipped(), made("7bit").data, region=(70, 70, 10, 10))
+    assert cells == [5 * 6]  # one tile of 4 x 4 cells, at the lower edge, with its halo
+
+
+@pytest.mark.parametrize("region", [(0, 0, 193, 1), (-1, 0, 5, 5), (5, 5, 0, 5), (0, 120, 1, 9)])
+def test_a_region_must_lie_within_the_picture(region: tuple[int, int, int, int]) -> None:
+    with pytest.raises(UsageError, match="not within the picture of 192x128"):
+        decompress(shipped(), made("7bit").data, region=region)
+
+
+def test_rows_come_in_bands_that_make_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder_codec, "TILE", 3)
+    rows = decompress_rows(shipped(), made("7bit").data)
+    bands = list(rows.bands)
+    assert [len(band) for band in bands] == [48, 48, 32]
+    assert np.array_equal(np.concatenate(bands), decompress(shipped(), made("7bit").data).pixels)
+
+
+def test_progress_rises_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder_codec, "TILE", 4)
+    monkeypatch.setattr(ladder_codec, "BAND", 24)
+    encoded: list[tuple[str, float]] = []
+    decoded: list[float] = []
+    data = compress(
+        shipped(),
+        image.from_array(crop()),
+        "7bit",
+        progress=lambda rate, share: encoded.append((rate, share)),
+    ).data
+    decompress(shipped(), data, progress=decoded.append)
+    assert {rate for rate, _ in encoded} == {"7bit"}
+    for shares in ([share for _, share in encoded], decoded):
+        assert len(shares) > 10
+        assert shares == sorted(shares) and shares[-1] == 1.0
+
+
 # ----------------------------------------------------------------------------------- exactness
 
 
@@ -343,7 +422,7 @@ def test_tiles_change_no_code_and_no_pixel_by_more_than_a_step(
 
     def results() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         latent = system.decode(list(content.sections), 128, 192, point)
-        pixels = system.synthesize(latent, 128, 192, point).astype(int)
+        pixels = np.concatenate(list(system.bands(latent, 128, 192, point))).astype(int)
         return latent.numpy(), pixels, system.latents(crop(), point)[1].numpy()
 
     codes, pixels, analysed = results()

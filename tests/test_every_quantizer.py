@@ -134,7 +134,7 @@ def test_a_file_decodes_to_the_codes_that_were_written(
         decoded = tiny.system.decode(sections, 40, 24, index)
         assert all(np.array_equal(a, b) for a, b in zip(decoded, codes, strict=True))
         assert codec.decompress(tiny, data).pixels.shape == pixels.shape
-        drawn = [tiny.system.synthesize(codes, 40, 24, index, seeded(1)) for _ in range(2)]
+        drawn = [tiny.system.drawn(codes, index, seeded(1)) for _ in range(2)]
         assert np.array_equal(*drawn)
 
 

@@ -11,6 +11,7 @@ from tiny_codec import made, photo
 
 from vqcodec import codec as codec_module
 from vqcodec import container, zoo
+from vqcodec.autoencoders import grid_codec
 from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
 from vqcodec.autoencoders.hqa import HQAConfig
 from vqcodec.codec import Choices, Codec, compress, decompress, sample
@@ -64,7 +65,23 @@ def test_files_of_any_size_decode_to_the_codes_of_the_encoder(
     data = compress(codec, Picture(pixels), name).data
     out = decompress(codec, data).pixels
     assert out.shape == pixels.shape
-    assert np.array_equal(out, codec.system.synthesize(coded.latent, height, width, rate))
+    bands = codec.system.bands(coded.latent, height, width, rate)
+    assert np.array_equal(out, np.concatenate(list(bands)))
+
+
+@pytest.mark.parametrize(
+    "region", [(0, 0, 75, 50), (3, 20, 40, 9), (74, 49, 1, 1), (30, 0, 10, 50)]
+)
+@pytest.mark.parametrize("batch", [1, 256 * 5, 1 << 19])
+def test_a_region_is_that_of_the_whole(
+    codec: Codec, region: tuple[int, int, int, int], batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y, width, height = region
+    data = compress(codec, Picture(photo(50, 75)), codec.card.points[-1]).data
+    whole = decompress(codec, data).pixels[y : y + height, x : x + width]
+    monkeypatch.setattr(grid_codec, "BATCH_PIXELS", batch)
+    part = decompress(codec, data, region=region).pixels
+    assert np.abs(part.astype(int) - whole).max() <= 1
 
 
 def test_the_batch_does_not_change_the_codes(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:

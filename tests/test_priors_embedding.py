@@ -362,4 +362,4 @@ def test_sections_decode_to_the_codes_and_any_prefix_to_a_preview(
         decoded = again.decode(coded.sections[:n], 23, 40, 0)
         for mine, other in zip(decoded, coded.latent, strict=False):
             assert np.array_equal(mine, other)
-        assert again.synthesize(decoded, 23, 40, 0).shape == (23, 40, 3)
+        assert [band.shape for band in again.bands(decoded, 23, 40, 0)] == [(23, 40, 3)]

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 
 from vqcodec import autoencoders, container, image
 from vqcodec.autoencoders import grid_codec
-from vqcodec.autoencoders.grid_codec import GridCodec
+from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.autoencoders.ladder_codec import LadderCodec
+from vqcodec.autoencoders.system import Region
 from vqcodec.container import MAX_PIXELS, Box, Container, Header
 from vqcodec.errors import (
     CodecError,
@@ -26,11 +28,13 @@ from vqcodec.errors import (
     UsageError,
 )
 from vqcodec.fixedpoint import stored_weights
+from vqcodec.progress import Progress, between, unseen
 from vqcodec.rangecoder import Draws, RangeDecoder
 from vqcodec.zoo import Card
 
 CLOSE_ENOUGH = 0.995  # of a size target: no need to search for the last bytes
 CLOSE_DB = 0.02  # above a PSNR target
+CODES_SHARE = 0.55  # of the time that decoding takes; pixels take the rest
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class Coder(Protocol):
     def rate_index(self, bits: float, grid: str | None) -> int: ...
     def levels(self, point: Any) -> int: ...
     def least_bytes(self, height: int, width: int, point: Any) -> int: ...
-    def encode(self, pixels: np.ndarray, point: Any) -> Any: ...
+    def encode(self, pixels: np.ndarray, point: Any, progress: Progress = unseen) -> Any: ...
     def decode(
         self,
         sections: Sequence[bytes | RangeDecoder],
@@ -98,8 +102,17 @@ class Coder(Protocol):
         width: int,
         point: Any,
         ideal: list[float] | None = None,
+        progress: Progress = unseen,
     ) -> Any: ...
-    def synthesize(self, latent: Any, height: int, width: int, point: Any) -> np.ndarray: ...
+    def bands(
+        self,
+        latent: Any,
+        height: int,
+        width: int,
+        point: Any,
+        region: Region | None = None,
+        progress: Progress = unseen,
+    ) -> Iterator[np.ndarray]: ...
 
 
 class Codec:
@@ -173,10 +186,14 @@ def _fill(
         raise ValueError("they are not those of this version's network")
 
 
-def psnr_db(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of two uint8 arrays of one shape, in dB; inf where equal."""
+def psnr_db(a: np.ndarray, b: np.ndarray | Iterable[np.ndarray]) -> float:
+    """Peak signal-to-noise ratio of two uint8 arrays of one shape, in dB; inf where equal.
+
+    Of the second there may be bands of rows.
+    """
+    rows = b if isinstance(b, np.ndarray) else chain.from_iterable(b)
     total = 0.0
-    for one, other in zip(a, b, strict=True):  # a row at a time: no large temporaries
+    for one, other in zip(a, rows, strict=True):  # a row at a time: no large temporaries
         total += float(np.square(one.astype(np.float32) - other).sum(dtype=np.float64))
     return 10 * math.log10(255**2 * a.size / total) if total else math.inf
 
@@ -188,6 +205,15 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
 def _grey(pixels: np.ndarray) -> np.ndarray:
     """The nearest grey: the mean of the three channels."""
     return ((pixels.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+
+
+def _whole(bands: Iterator[np.ndarray], *shape: int) -> np.ndarray:
+    """Bands of rows as an array of that shape."""
+    pixels, at = np.empty(shape, np.uint8), 0
+    for band in bands:
+        pixels[at : at + len(band)] = band
+        at += len(band)
+    return pixels
 
 
 def _boxes(picture: image.Picture, strip: bool) -> tuple[Box, ...]:
@@ -216,13 +242,17 @@ class _Attempt:
 
 
 def encode_at(
-    codec: Codec, picture: image.Picture, index: int, boxes: tuple[Box, ...] = ()
+    codec: Codec,
+    picture: image.Picture,
+    index: int,
+    boxes: tuple[Box, ...] = (),
+    progress: Progress = unseen,
 ) -> tuple[bytes, Any]:
     """A picture at a stored rate point: the finished file, and what the coder made of the picture.
 
     The latter has 'sections', 'ideal_bits' of each, and 'latent', what a decoder should find.
     """
-    coded = codec.system.encode(_rgb(picture.pixels), codec.system.point(index))
+    coded = codec.system.encode(_rgb(picture.pixels), codec.system.point(index), progress)
     header = Header(
         codec.card.number, codec.card.hash, picture.width, picture.height, index, picture.grey
     )
@@ -234,12 +264,12 @@ def compress(
     picture: image.Picture,
     rate: str,
     strip: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str, float], None] = lambda rate, share: None,
 ) -> Compressed:
     """Encode a picture. ``strip`` drops ICC, EXIF and the note of 16-bit input, not alpha.
 
-    ``progress`` is told each rate point that is tried. Raises RateError where the rate cannot be
-    parsed or reached.
+    ``progress`` is told each rate point that is tried, and how far that is, from 0 to 1. Raises
+    RateError where the rate cannot be parsed or reached.
     """
     wanted = parse_rate(rate)
     if max(picture.width, picture.height) > container.MAX_SIDE:
@@ -247,14 +277,14 @@ def compress(
     boxes, system = _boxes(picture, strip), codec.system
 
     def attempt(index: int) -> _Attempt:
-        progress(codec.card.rate_name(index))
-        data, coded = encode_at(codec, picture, index, boxes)
+        name = codec.card.rate_name(index)
+        progress(name, 0.0)
+        data, coded = encode_at(codec, picture, index, boxes, lambda share: progress(name, share))
         quality = None
         if wanted.kind == "db":
-            decoded = system.synthesize(
-                coded.latent, picture.height, picture.width, system.point(index)
-            )
-            quality = psnr_db(picture.pixels, _grey(decoded) if picture.grey else decoded)
+            size = picture.height, picture.width
+            bands = system.bands(coded.latent, *size, system.point(index))
+            quality = psnr_db(picture.pixels, map(_grey, bands) if picture.grey else bands)
         return _Attempt(index, data, [len(s) for s in coded.sections], coded.ideal_bits, quality)
 
     notes: tuple[str, ...] = ()
@@ -369,23 +399,69 @@ def decompress(
     data: bytes,
     levels: int | None = None,
     choices: Choices = Choices(),
+    region: Region | None = None,
+    progress: Progress = unseen,
     max_pixels: int = MAX_PIXELS,
 ) -> image.Picture:
     """Decode a file. With ``levels`` only the first levels are read: a preview.
 
+    region: x, y, width and height in pixels, of what is to be seen of the picture. It has exactly
+    the pixels of the whole; most of the time is saved that the networks from codes to pixels take.
+
     Raises FormatError for a damaged file, for one that is not of this codec, and before memory is
-    taken for one of more than ``max_pixels``; UsageError for choices that the codec does not have.
+    taken for one of more than ``max_pixels``; UsageError for choices that the codec does not have,
+    and for a region that is not within the picture.
+    """
+    rows = decompress_rows(codec, data, levels, choices, region, progress, max_pixels)
+    shape = (rows.height, rows.width) if rows.grey else (rows.height, rows.width, 3)
+    return image.Picture(_whole(rows.bands, *shape), rows.alpha, rows.icc, rows.exif, rows.deep)
+
+
+def decompress_rows(
+    codec: Codec,
+    data: bytes,
+    levels: int | None = None,
+    choices: Choices = Choices(),
+    region: Region | None = None,
+    progress: Progress = unseen,
+    max_pixels: int = MAX_PIXELS,
+) -> image.Rows:
+    """The same as rows from top to bottom, so that the pixels need never be in memory at once.
+
+    All codes are decoded here, and the pixels when the rows are asked for.
     """
     parsed, point = _parse(codec, data, levels, max_pixels)
     header = parsed.header
-    latent = codec.system.decode(list(parsed.sections), header.height, header.width, point)
-    pixels = _synthesize(codec, latent, header.height, header.width, point, choices)
+    x, y, width, height = region or (0, 0, header.width, header.height)
+    if not (0 <= x < x + width <= header.width and 0 <= y < y + height <= header.height):
+        size = f"{header.width}x{header.height}"
+        raise UsageError(f"the region {x},{y},{width},{height} is not within the picture of {size}")
     boxes = {box.type: box.payload for box in parsed.boxes}
     alpha = None
     if "ALPH" in boxes:
         alpha = image.decode_alpha(boxes["ALPH"], header.width, header.height)
-    return image.Picture(
-        _grey(pixels) if header.grey else pixels,
+        alpha = np.ascontiguousarray(alpha[y : y + height, x : x + width])
+    latent = codec.system.decode(
+        list(parsed.sections),
+        header.height,
+        header.width,
+        point,
+        progress=between(progress, 0, CODES_SHARE),
+    )
+    if choices.columns is not None:
+        latent = _first_columns(codec, latent, choices.columns)
+    if choices.seed is None:
+        bands = codec.system.bands(
+            latent, header.height, header.width, point, region, between(progress, CODES_SHARE, 1)
+        )
+    else:
+        pixels = _drawn(codec, latent, header.height, header.width, point, choices)
+        bands = iter([pixels[y : y + height, x : x + width]])
+    return image.Rows(
+        height,
+        width,
+        header.grey,
+        map(_grey, bands) if header.grey else bands,
         alpha=alpha,
         icc=boxes.get("ICC "),
         exif=boxes.get("EXIF"),
@@ -393,26 +469,28 @@ def decompress(
     )
 
 
-def _synthesize(
+def _first_columns(codec: Codec, latent: Any, columns: int) -> Any:
+    if not isinstance(codec.system, GridCodec):
+        raise UsageError(f"{codec.card.id} has one way to decode a file")
+    most = max(level.shape[1] for level in latent)
+    if columns > most:
+        raise UsageError(f"the file has {most} codes for each cell, not {columns}")
+    return [level[:, :columns] for level in latent]
+
+
+def _drawn(
     codec: Codec, latent: Any, height: int, width: int, point: Any, choices: Choices
 ) -> np.ndarray:
-    """pixels (height, width, 3) uint8."""
+    """pixels (height, width, 3) uint8, the mean of several drawn."""
     system = codec.system
-    if choices == Choices():
-        return system.synthesize(latent, height, width, point)
     if not isinstance(system, GridCodec):
         raise UsageError(f"{codec.card.id} has one way to decode a file")
-    if choices.columns is not None:
-        most = max(level.shape[1] for level in latent)
-        if choices.columns > most:
-            raise UsageError(f"the file has {most} codes for each cell, not {choices.columns}")
-        latent = [level[:, : choices.columns] for level in latent]
-    if choices.seed is None:
-        return system.synthesize(latent, height, width, point)
-    total = np.zeros((height, width, 3), np.float32)
+    assert choices.seed is not None
     generator = torch.Generator(system.device).manual_seed(choices.seed)
+    mosaic = Mosaic.of(height, width, system.model.config.side)
+    total = np.zeros((height, width, 3), np.float32)
     for _ in range(choices.average):
-        total += system.synthesize(latent, height, width, point, generator)
+        total += mosaic.join(system.drawn(latent, point, generator), height, width)
     return np.rint(total / choices.average).astype(np.uint8)
 
 
@@ -428,7 +506,7 @@ def sample(codec: Codec, rate: str, height: int, width: int, seed: int) -> image
     draws = Draws(seed)
     sections = [draws] * codec.system.levels(point)
     latent = codec.system.decode(sections, height, width, point)
-    return image.Picture(codec.system.synthesize(latent, height, width, point))
+    return image.Picture(_whole(codec.system.bands(latent, height, width, point), height, width, 3))
 
 
 def ideal_bits(codec: Codec, data: bytes) -> list[float]:

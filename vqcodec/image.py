@@ -1,6 +1,7 @@
 """Files to arrays and back: grey, alpha, 16 bit, palettes, orientation, ICC, EXIF.
 
-Only this file and ``pillow``, which teaches Pillow to open and save .vqc files, import Pillow.
+Only this file, ``rowfile``, which writes large pictures, and ``pillow``, which teaches Pillow to
+open and save .vqc files, import Pillow.
 """
 
 import math
@@ -121,6 +122,20 @@ class Picture:
     @property
     def grey(self) -> bool:
         return self.pixels.ndim == 2
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A picture whose pixels come row by row, once; the rest as in ``Picture``."""
+
+    height: int
+    width: int
+    grey: bool
+    bands: Iterator[np.ndarray]  # (rows, w, 3) uint8, or (rows, w), from top to bottom
+    alpha: np.ndarray | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+    deep: bool = False
 
 
 # ------------------------------------------------------------------------------------------ in
@@ -511,35 +526,19 @@ def write(
     written. Errors of a stream pass through.
     """
     format = format.upper()
-    if format not in _SAVE_OPTIONS:
-        raise OutputError(f"{format}: unknown format; can write {', '.join(_SAVE_OPTIONS)}")
-    if picture.alpha is not None and format not in _WITH_ALPHA:
-        raise OutputError(f"{format} cannot store alpha; {', '.join(sorted(_WITH_ALPHA))} can")
-    if format == "PGM" and not picture.grey:
-        raise OutputError("PGM cannot store colour; PPM can")
+    icc, exif, notes = metadata(picture, format)
     im = to_pillow(picture)
     if format in ("PPM", "WEBP"):  # which know no grey
         im = im.convert("RGB" if picture.alpha is None else "RGBA")
     options = dict(_SAVE_OPTIONS[format])
     if format == "JPEG":
         options["quality"] = quality
-    dropped = []
-    if picture.icc:
-        if format in _WITH_METADATA and _fits(picture.icc, grey=im.mode.startswith("L")):
-            options["icc_profile"] = picture.icc
-        else:
-            dropped.append("ICC profile")
-    if picture.exif:
-        if format in _WITH_METADATA:
-            options["exif"] = im.info["exif"]
-        else:
-            dropped.append("EXIF")
+    if icc:
+        options["icc_profile"] = icc
+    if exif:
+        options["exif"] = exif if format == "TIFF" else EXIF_PREFIX + exif
     buffer = BytesIO()  # TIFF needs to seek, pipes cannot
     try:
-        if format == "TIFF" and picture.exif:  # or its tags would replace the file's own
-            tags = Image.Exif()
-            tags.load(picture.exif)
-            options["exif"] = _exif_of_tags(tags) or b""
         im.save(buffer, format="PPM" if format in ("PGM", "PNM") else format, **options)
     except Exception as error:
         raise OutputError(f"cannot be stored as {format}: {_line(error)}") from error
@@ -548,7 +547,39 @@ def write(
             file.write(buffer.getbuffer())
     else:
         target.write(buffer.getbuffer())
-    return (f"{' and '.join(dropped)} left out: {format} cannot hold that",) if dropped else ()
+    return notes
+
+
+def metadata(
+    picture: Picture | Rows, format: str
+) -> tuple[bytes | None, bytes | None, tuple[str, ...]]:
+    """ICC profile and EXIF as a file of a format can hold them, and what is left out, for the user.
+
+    Raises OutputError for an unknown format, alpha in one without it, and colour in PGM.
+    """
+    if format not in _SAVE_OPTIONS:
+        raise OutputError(f"{format}: unknown format; can write {', '.join(_SAVE_OPTIONS)}")
+    if picture.alpha is not None and format not in _WITH_ALPHA:
+        raise OutputError(f"{format} cannot store alpha; {', '.join(sorted(_WITH_ALPHA))} can")
+    if format == "PGM" and not picture.grey:
+        raise OutputError("PGM cannot store colour; PPM can")
+    icc, exif = picture.icc, picture.exif
+    dropped = []
+    if icc and not (format in _WITH_METADATA and _fits(icc, picture.grey and format != "WEBP")):
+        icc = None
+        dropped.append("ICC profile")
+    if exif and format not in _WITH_METADATA:
+        exif = None
+        dropped.append("EXIF")
+    if exif and format == "TIFF":  # or its tags would replace the file's own
+        try:
+            tags = Image.Exif()
+            tags.load(exif)
+            exif = _exif_of_tags(tags)
+        except Exception as error:
+            raise OutputError(f"cannot be stored as {format}: {_line(error)}") from error
+    left_out = f"{' and '.join(dropped)} left out: {format} cannot hold that"
+    return icc, exif, (left_out,) if dropped else ()
 
 
 def to_pillow(picture: Picture) -> Image.Image:

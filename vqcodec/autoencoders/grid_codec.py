@@ -5,17 +5,18 @@ codes of all squares of a level are one section. The priors see integers only, s
 the same codes everywhere; the squares go through the networks in batches of any size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.autoencoders.system import System
+from vqcodec.autoencoders.system import Region, System
 from vqcodec.errors import FormatError, RateError
 from vqcodec.priors.embedding import EmbeddingPrior, Remembering
 from vqcodec.priors.grid import GridPrior, LevelPrior, Sizes
+from vqcodec.progress import Progress, unseen
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder, open_section
 
 BATCH_PIXELS = 1 << 19  # go through the networks at once
@@ -146,13 +147,16 @@ class GridCodec:
     def _batches(self, count: int) -> int:
         return min(count, -(-count * self.model.config.side**2 // BATCH_PIXELS))
 
-    def encode(self, pixels: np.ndarray, index: int) -> GridCoded:
+    def encode(self, pixels: np.ndarray, index: int, progress: Progress = unseen) -> GridCoded:
         """pixels (H, W, 3) uint8 -> sections."""
         height, width = pixels.shape[:2]
         mosaic = Mosaic.of(height, width, self.model.config.side)
         codes = self.codes(mosaic.cut(pixels), index)
-        sections, ideal, known = [], [], Remembering()
-        for level, grid in zip(self.model.levels(self.model.rates[index]), codes, strict=True):
+        sections: list[bytes] = []
+        ideal, known = [], Remembering()
+        levels = self.model.levels(self.model.rates[index])
+        for level, grid in zip(levels, codes, strict=True):
+            progress((1 + len(sections)) / (1 + len(levels)))
             coder = RangeEncoder()
             ideal.append(self.priors[level.name].encode(coder, grid, known))
             sections.append(coder.finish())
@@ -168,6 +172,7 @@ class GridCodec:
         width: int,
         index: int,
         ideal: list[float] | None = None,
+        progress: Progress = unseen,
     ) -> list[np.ndarray]:
         """The first sections, one at least -> codes of their levels.
 
@@ -182,20 +187,45 @@ class GridCodec:
             known[level.name], bits = self.priors[level.name].decode(coder, shape, known)
             if ideal is not None:
                 ideal.append(bits)
+            progress(len(known) / len(sections))
         return list(known.values())
 
-    def synthesize(
+    def bands(
         self,
         latent: list[np.ndarray],
         height: int,
         width: int,
         index: int,
-        generator: torch.Generator | None = None,
+        region: Region | None = None,
+        progress: Progress = unseen,
+    ) -> Iterator[np.ndarray]:
+        """Codes of the first levels -> the pixels (rows, columns, 3) uint8, from top to bottom."""
+        mosaic = Mosaic.of(height, width, self.model.config.side)
+        side = mosaic.side
+        x, y, columns, rows = region or (0, 0, width, height)
+        left, right = (x + mosaic.left) // side, -(-(x + mosaic.left + columns) // side)
+        first, last = (y + mosaic.top) // side, -(-(y + mosaic.top + rows) // side)
+        grid = np.arange(mosaic.size).reshape(mosaic.rows, mosaic.columns)[:, left:right]
+        step = max(1, BATCH_PIXELS // ((right - left) * side**2))
+        for at in range(first, last, step):
+            end = min(at + step, last)
+            squares = self.drawn([level[grid[at:end].ravel()] for level in latent], index)
+            # The squares as a mosaic, cut to the rows and columns that are wanted.
+            skipped = max(0, y + mosaic.top - at * side), x + mosaic.left - left * side
+            n_rows = min(end * side, y + mosaic.top + rows) - at * side - skipped[0]
+            part = Mosaic(end - at, right - left, *skipped, side)
+            progress((end - first) / (last - first))
+            yield part.join(squares, n_rows, columns)
+
+    def drawn(
+        self, latent: list[np.ndarray], index: int, generator: torch.Generator | None = None
     ) -> np.ndarray:
-        """Codes of the first levels -> pixels (height, width, 3) uint8."""
+        """Codes of the first levels -> squares (count, side, side, 3) uint8.
+
+        What the decoder may choose is drawn where there is a generator.
+        """
         missing = [None] * (self.levels(index) - len(latent))
-        squares = self.squares([*latent, *missing], index, generator)
-        return Mosaic.of(height, width, self.model.config.side).join(squares, height, width)
+        return self.squares([*latent, *missing], index, generator)
 
 
 def to_input(x: Tensor, model: System) -> Tensor:

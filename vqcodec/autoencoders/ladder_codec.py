@@ -5,12 +5,16 @@ A section is a level: the hyper grid, then the slices of the latent that the rat
 it is read, its means and its classes, by exact arithmetic. The encoder and the decoder run the same
 walk; they differ only in where the codes come from. Nothing that the walk sees depends on floating
 point rounding, so a file decodes to the same codes everywhere.
+
+Memory is bounded for large pictures: pixels go through the transforms in tiles, the grid of the
+latent through the networks of the prior in bands of rows. All that is kept of a whole picture is
+its latent, and the codes of one group.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,9 +32,11 @@ from vqcodec.autoencoders.ladder import (
     mean_unit,
 )
 from vqcodec.autoencoders.synthesis import FoldedSynthesis
+from vqcodec.autoencoders.system import Region
 from vqcodec.errors import FormatError, RateError
 from vqcodec.priors.classes import CLASSES, LARGEST, ClassTables, classify
 from vqcodec.priors.network import FixedCellNet, FixedFilm, apply_film, fixed_conv, fixed_linear
+from vqcodec.progress import Progress, between, unseen
 from vqcodec.rangecoder import (
     TABLE_BITS,
     RangeDecoder,
@@ -46,6 +52,8 @@ HYPER_BANDS = 6  # hyper tables, one for each whole N from 5 to 10
 RDO = 0.08  # squared steps that one bit is worth in the encoder's choice of codes
 TILE = 128  # cells; larger images go through the convolutions in tiles of 2048 pixels
 HALO = 6  # cells: the receptive field of analysis and synthesis reaches 4 cells and a bit
+BAND = 1 << 15  # cells that the prior's networks see at once, of at most 3 kB each
+ANALYSIS_SHARE = 0.35  # of the time that encoding takes; the walk takes the rest
 _FIXED = 16  # fractional bits of the factors between units; std has 8 more, the power 32
 _LOG2_RANGE = 13642  # log2(RANGE) * 2**10, rounded
 
@@ -58,14 +66,55 @@ class Coded(NamedTuple):
     latent: Tensor  # (h * w, c) float32 in steps: what the decoder will make of them
 
 
+Watch = Callable[[int, np.ndarray, np.ndarray], None]
+
+
 class Group(NamedTuple):
-    """Codes that are coded together, and all that is known before."""
+    """Codes of one level that are coded together, in a band, and what is known of them before."""
 
     level: int
-    cells: Tensor  # (n,) int64, flat indices into the grid of the latent
+    cells: Tensor | slice  # n flat indices into the grid of the latent
     part: slice  # channels
     mean: Tensor  # (n, c) float32, in steps, multiples of 2**-10 up to 2**10: exact
     classes: Tensor  # (n, c) uint8
+
+
+class _Step(NamedTuple):
+    """A group before anything is known of it."""
+
+    level: int
+    net: FixedCellNet
+    cells: Tensor | None  # (h, w) bool: those of the group, None for all
+    half: Tensor | None  # (h, w) bool: those of the level that are decoded, None for none
+
+
+@dataclass
+class _View:
+    """What the networks of the prior see of some rows. Slices are added as they are decoded."""
+
+    rows: slice
+    seen: Tensor  # (rows, w, inputs): features, then values and magnitudes of each slice
+    slices: int = 0  # that are in it
+
+    @classmethod
+    def of(cls, known: Tensor, rows: slice, n_more: int) -> "_View":
+        """Of features known (h, w, features), with room for ``n_more`` inputs."""
+        features = known[rows]
+        seen = features.new_empty(*features.shape[:2], features.shape[2] + n_more)
+        seen[:, :, : features.shape[2]] = features
+        return cls(rows, seen)
+
+
+class Source(Protocol):
+    """Where the codes of a walk come from. ``latent`` (h * w, c) is filled with code plus mean."""
+
+    latent: Tensor
+
+    def see(self, group: Group) -> None:
+        """One band of a group; the bands come from top to bottom."""
+
+    def finish(self, level: int) -> None:
+        """All bands of the group were seen: from now on the latent is what was decoded."""
 
 
 @dataclass(frozen=True)
@@ -183,37 +232,61 @@ class LadderCodec:
         """How many sections a file has."""
         return 1 + self.model.config.coded_slices(rate.bits)
 
-    def analyse(self, pixels: np.ndarray, rate: RatePoint) -> Tensor:
-        """pixels (H, W, 3) uint8 -> latent (1, C, h, w) float32 in transform units."""
+    def analyse(self, pixels: np.ndarray, rate: RatePoint, progress: Progress = unseen) -> Tensor:
+        """pixels (H, W, 3) uint8 -> latent (h, w, c) float32 in steps, of the coded channels."""
         height, width = pixels.shape[:2]
         h, w = -(-height // 16), -(-width // 16)
-        latent = torch.empty(1, len(self.std), h, w, device=self.device)
+        channels = self.model.config.coded_channels(rate.bits)
+        latent = torch.empty(h, w, channels, device=self.device)
         t = torch.tensor([rate.t], device=self.device)
-        for inner, outer, crop in _tiles(h, w):
-            rows, columns = (slice(16 * s.start, 16 * s.stop) for s in outer)
+        tiles = [(row, column) for row in _spans(h) for column in _spans(w)]
+        for done, (row, column) in enumerate(tiles, 1):
+            rows, columns = (slice(16 * s.outer.start, 16 * s.outer.stop) for s in (row, column))
             tile = torch.from_numpy(np.array(pixels[rows, columns]))
             if self.device.type == "cuda":
                 tile = tile.pin_memory().to(self.device, non_blocking=True)
             x = tile.permute(2, 0, 1)[None].float()
-            missing = (16 * (outer[1].stop - outer[1].start) - x.shape[3],
-                       16 * (outer[0].stop - outer[0].start) - x.shape[2])  # fmt: skip
+            missing = columns.stop - columns.start - x.shape[3], rows.stop - rows.start - x.shape[2]
             x = F.pad(x, (0, missing[0], 0, missing[1]), mode="replicate")
-            latent[:, :, inner[0], inner[1]] = self.model.analysis(x, t)[:, :, crop[0], crop[1]]
+            y = self.model.analysis(x, t)[0, :channels, row.crop, column.crop].permute(1, 2, 0)
+            torch.div(y, rate.step, out=latent[row.inner, column.inner])
+            progress(done / len(tiles))
         return latent
 
-    def synthesize(self, latent: Tensor, height: int, width: int, rate: RatePoint) -> np.ndarray:
-        """latent (h * w, c) in steps -> pixels (height, width, 3) uint8."""
+    def bands(
+        self,
+        latent: Tensor,
+        height: int,
+        width: int,
+        rate: RatePoint,
+        region: Region | None = None,
+        progress: Progress = unseen,
+    ) -> Iterator[np.ndarray]:
+        """latent (h * w, c) in steps -> the pixels (rows, columns, 3) uint8, from top to bottom.
+
+        Of a region exactly the pixels of the whole: the tiles are the same.
+        """
         h, w = -(-height // 16), -(-width // 16)
-        pixels = np.empty((height, width, 3), np.uint8)
+        x, y, columns, rows = region or (0, 0, width, height)
+        down = [s for s in _spans(h) if 16 * s.inner.start < y + rows and 16 * s.inner.stop > y]
+        along = [s for s in _spans(w) if 16 * s.inner.start < x + columns and 16 * s.inner.stop > x]
         synthesis = self._synthesis(rate)
         grid = latent.reshape(h, w, -1)
-        for inner, outer, crop in _tiles(h, w):
-            rows, columns = (slice(16 * c.start, 16 * c.stop) for c in crop)
-            x = synthesis(grid[outer[0], outer[1]])[rows, columns]
-            rows, columns = (slice(16 * s.start, 16 * s.stop) for s in inner)
-            target = pixels[rows, columns]
-            target[:] = x[: target.shape[0], : target.shape[1]].cpu().numpy()
-        return pixels
+        done = 0
+        for row in down:
+            top, bottom = max(y, 16 * row.inner.start), min(y + rows, 16 * row.inner.stop)
+            band = np.empty((bottom - top, columns, 3), np.uint8)
+            for column in along:
+                left = max(x, 16 * column.inner.start)
+                right = min(x + columns, 16 * column.inner.stop)
+                origin = 16 * row.outer.start, 16 * column.outer.start
+                tile = synthesis(grid[row.outer, column.outer])[
+                    top - origin[0] : bottom - origin[0], left - origin[1] : right - origin[1]
+                ]
+                band[:, left - x : right - x] = tile.cpu().numpy()
+                done += 1
+                progress(done / (len(down) * len(along)))
+            yield band
 
     def _synthesis(self, rate: RatePoint) -> FoldedSynthesis:
         """That of the last call where the rate point is the same: folding takes milliseconds."""
@@ -225,10 +298,11 @@ class LadderCodec:
 
     # --- codes: exact -----------------------------------------------------------------------------
 
-    def encode(self, pixels: np.ndarray, rate: RatePoint) -> Coded:
+    def encode(self, pixels: np.ndarray, rate: RatePoint, progress: Progress = unseen) -> Coded:
         """pixels (H, W, 3) uint8 -> sections."""
-        z, y, (h, w) = self.latents(pixels, rate)
-        return self.encode_latent(y, z, h, w, rate)
+        z, y, (h, w) = self.latents(pixels, rate, between(progress, 0, ANALYSIS_SHARE))
+        progress = between(progress, ANALYSIS_SHARE, 1)
+        return self.encode_latent(y, z, h, w, rate, progress=progress)
 
     def least_bytes(self, height: int, width: int, rate: RatePoint) -> int:
         """Of the first section of a picture: a shorter one is refused before memory is taken.
@@ -241,15 +315,24 @@ class LadderCodec:
 
     @torch.inference_mode()
     def latents(
-        self, pixels: np.ndarray, rate: RatePoint
+        self, pixels: np.ndarray, rate: RatePoint, progress: Progress = unseen
     ) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """pixels (H, W, 3) uint8 -> hyper codes (hyper, h', w'), latent (h * w, C), (h, w)."""
-        y = self.analyse(pixels, rate)
-        t = torch.tensor([rate.t], device=self.device)
-        step = torch.tensor([rate.step], device=self.device)
-        z = self.model.hyper_analysis(y, t, self.model.std, step).round_()[0]
-        h, w = y.shape[-2:]
-        return z, y[0].permute(1, 2, 0).reshape(h * w, -1) / rate.step, (h, w)
+        """pixels (H, W, 3) uint8 -> hyper codes (hyper, h', w'), latent (h * w, c), (h, w).
+
+        The latent has the coded channels, in steps.
+        """
+        y = self.analyse(pixels, rate, progress)
+        h, w = y.shape[:2]
+        t, one = (torch.tensor([value], device=self.device) for value in (rate.t, 1.0))
+        rows = max(1, BAND // (4 * w))  # of the hyper grid
+        bands = []
+        for top in range(0, -(-h // 4), rows):
+            # A cell of the hyper grid sees 3 rows above its own 4, and its convolutions have the
+            # same phase with 4.
+            band = y[max(0, 4 * top - 4) : 4 * (top + rows)].permute(2, 0, 1)[None]
+            z = self.model.hyper_analysis(band, t, self.model.std, one).round_()[0]
+            bands.append(z[:, 1:] if top else z)
+        return torch.cat(bands, 1), y.view(h * w, -1), (h, w)
 
     @torch.inference_mode()
     def encode_latent(
@@ -259,36 +342,25 @@ class LadderCodec:
         h: int,
         w: int,
         rate: RatePoint,
-        watch: Callable[[Group, np.ndarray], None] = lambda group, codes: None,
+        watch: Watch = lambda level, codes, classes: None,
+        progress: Progress = unseen,
     ) -> Coded:
-        """y (h * w, C) in steps, z (hyper, h', w') integers -> sections.
+        """y (h * w, c) in steps, z (hyper, h', w') integers -> sections. Overwrites y.
 
-        ``watch`` sees each group with its symbols."""
+        ``watch`` is told the level, the symbols (n,) and the classes (n,) of each group."""
         symbols = (z + HYPER_SIZE // 2).flatten(1).to(torch.int32).cpu().numpy()
         coder, bits = RangeEncoder(), 0.0
         for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
             coder.encode(row, table)
             bits += ideal_bits(row, table)
         payload = coder.finish().ljust(self.least_bytes(16 * h, 16 * w, rate), b"\0")
-        sections, ideal = [payload], [bits]
-
         tables = ClassTables(self.class_tables, rate.size)
-        cost = torch.from_numpy(np.minimum(tables.bits, 1e6)).float().to(self.device)
-        coders = [RangeEncoder() for _ in range(self.levels(rate) - 1)]
-        ideal += [0.0] * len(coders)
+        chooser = _Chooser(y, tables, self.levels(rate) - 1, self.rdo, watch)
+        self._walk(z, h, w, rate, chooser, progress)
+        sections = [payload, *(coder.finish() for coder in chooser.coders)]
+        return Coded(sections, [bits, *chooser.ideal_bits], y)
 
-        def choose(group: Group) -> Tensor:
-            residual = y[group.cells, group.part] - group.mean
-            codes = _choose(residual, group.classes, cost, tables.zero, self.rdo)
-            values = (codes + tables.zero).flatten().to(torch.int32).cpu().numpy()
-            classes = group.classes.flatten().cpu().numpy()
-            ideal[group.level] += tables.encode(coders[group.level - 1], values, classes)
-            watch(group, values)
-            return codes
-
-        latent = self._walk(z, h, w, rate, choose)
-        return Coded(sections + [coder.finish() for coder in coders], ideal, latent)
-
+    @torch.inference_mode()
     def decode(
         self,
         sections: Sequence[bytes | RangeDecoder],
@@ -296,6 +368,7 @@ class LadderCodec:
         width: int,
         rate: RatePoint,
         ideal: list[float] | None = None,
+        progress: Progress = unseen,
     ) -> Tensor:
         """The first sections, one at least -> latent (h * w, c) in steps.
 
@@ -304,30 +377,21 @@ class LadderCodec:
         """
         h, w = -(-height // 16), -(-width // 16)
         shape = (self.model.config.hyper, -(-h // 4), -(-w // 4))
-        bits = [0.0] * len(sections)
+        bits = 0.0
         coder = open_section(sections[0])
         symbols = np.empty((shape[0], shape[1] * shape[2]), np.int32)
         for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
             row[:] = coder.decode(len(row), table)
-            bits[0] += ideal_bits(row, table) if ideal is not None else 0.0
+            bits += ideal_bits(row, table) if ideal is not None else 0.0
         z = torch.from_numpy(symbols).reshape(shape) - HYPER_SIZE // 2
         tables = ClassTables(self.class_tables, rate.size)
+        channels = self.model.config.coded_channels(rate.bits)
+        latent = torch.empty(h * w, channels, device=self.device)
         coders = [open_section(section) for section in sections[1:]]
-
-        def read(group: Group) -> Tensor:
-            if group.level > len(coders):
-                return torch.zeros_like(group.mean)
-            classes = group.classes.flatten().cpu().numpy()
-            values = tables.decode(coders[group.level - 1], classes)
-            if ideal is not None:
-                bits[group.level] += float(tables.bits[classes, values].sum())
-            codes = torch.from_numpy(values).to(self.device).reshape(group.mean.shape)
-            return codes.float().sub_(tables.zero)
-
-        with torch.inference_mode():
-            latent = self._walk(z.to(self.device).float(), h, w, rate, read)
+        reader = _Reader(latent, tables, coders, count_bits=ideal is not None)
+        self._walk(z.to(self.device).float(), h, w, rate, reader, progress)
         if ideal is not None:
-            ideal += bits
+            ideal += [bits, *reader.ideal_bits]
         return latent
 
     def _features(self, z: Tensor, h: int, w: int, t: float) -> Tensor:
@@ -339,66 +403,83 @@ class LadderCodec:
         return fixedpoint.pixel_shuffle(fixedpoint.each_cell(self.up32.activated, x))[:h, :w]
 
     def _walk(
-        self, z: Tensor, h: int, w: int, rate: RatePoint, visit: Callable[[Group], Tensor]
-    ) -> Tensor:
-        """Call ``visit`` for each group in coding order; it returns the codes (n, c), 0 for zero.
-
-        Returns the latent (h * w, c) float32 in steps: code plus mean, a multiple of 2**-10.
-        """
+        self, z: Tensor, h: int, w: int, rate: RatePoint, source: Source, progress: Progress
+    ) -> None:
+        """Show ``source`` each group in coding order, and what it makes of it to the next ones."""
         slices = self.model.config.slices[: self.model.config.coded_slices(rate.bits)]
-        levels = list(zip(slices, self.anchor_nets, self.other_nets, strict=False))
+        parts = [slice(sum(slices[:i]), sum(slices[: i + 1])) for i in range(len(slices))]
         known = self._features(z, h, w, rate.t)
-        # What the networks see grows by each slice, but for a last one that nothing depends on.
-        context = 2 * sum(slices if levels[-1][2] else slices[:-1])
-        seen = torch.empty(h, w, known.shape[2] + context, device=self.device)
-        inputs = known.shape[2]
-        seen[:, :, :inputs] = known
-        board = anchors(h, w, self.device).flatten()
-        everywhere = torch.arange(h * w, device=self.device)
-        black, white = everywhere[board], everywhere[~board]
-        latent = torch.empty(h * w, sum(slices), device=self.device)
+        steps = list(self._steps(len(slices), anchors(h, w, self.device)))
+        tops = range(0, h, max(1, BAND // w))
         log2_step = _LOG2_RANGE - 4 * rate.index
-        start = 0
-        for level, (size, first, second) in enumerate(levels, 1):
-            part = slice(start, start + size)
-            start += size
+        view: _View | None = None
+        done = 0
+        for level, net, cells, half in steps:
+            part = parts[level - 1]
             factor = self._factors(
                 unit * rate.power // (int(RANGE) << (40 - _FIXED)) for unit in self.mean_unit[part]
             )  # mean unit over step
             offset = torch.tensor(self.log2_std[part], device=self.device) - log2_step
-
-            def visit_cells(net: FixedCellNet, inputs: int, cells: Tensor) -> None:
-                if not len(cells):  # the second colour of a board of one cell
-                    return
+            for top in tops:
+                rows = slice(top, min(top + tops.step, h))
+                around = slice(max(0, rows.start - 1), min(h, rows.stop + 1))  # what 3x3 cells see
+                if view is None or len(tops) > 1:  # kept where there is one band
+                    needed = parts[:level] if len(tops) > 1 else parts
+                    view = _View.of(known, around, 2 * needed[-1].stop)
+                seen = self._inputs(view, source.latent.view(h, w, -1), parts[:level], half, rate)
+                within = torch.arange(rows.start * w, rows.stop * w, device=self.device)
+                if cells is not None:
+                    within = within[cells[rows].flatten()]
                 means, classes = [], []
-                for rows in net.chunks(seen[:, :, :inputs], cells, rate.t):
-                    mean, scale = rows.chunk(2, 1)
-                    means.append(fixedpoint.round_activations(mean * factor).float())  # noqa: B023
-                    classes.append(classify(scale + offset))  # noqa: B023
+                for out in net.chunks(seen, within - around.start * w, rate.t):
+                    mean, scale = out.chunk(2, 1)
+                    means.append(fixedpoint.round_activations(mean * factor).float())
+                    classes.append(classify(scale + offset))
                 mean = torch.cat(means).div_(fixedpoint.UNITS)
-                group = Group(level, cells, part, mean, torch.cat(classes))  # noqa: B023
-                decoded = visit(group) + group.mean
-                if len(cells) == len(latent):
-                    latent[:, part] = decoded  # noqa: B023
-                else:
-                    latent[cells, part] = decoded  # noqa: B023
+                place = slice(rows.start * w, rows.stop * w) if cells is None else within
+                source.see(Group(level, place, part, mean, torch.cat(classes)))
+                done += 1
+                progress(done / (len(steps) * len(tops)))
+            source.finish(level)
 
-            def look(inputs: int) -> int:
-                """Append what is known of this slice to the inputs. Returns their new number."""
-                end = inputs + 2 * size  # noqa: B023
-                y = latent[:, part].view(h, w, -1)  # noqa: B023
-                self._context(y, part, rate, seen[:, :, inputs:end])  # noqa: B023
-                return end
-
+    def _steps(self, n_slices: int, board: Tensor) -> Iterator["_Step"]:
+        """The groups of a grid in coding order. board (h, w): the anchors."""
+        for level, first, second in zip(
+            range(1, n_slices + 1), self.anchor_nets, self.other_nets, strict=False
+        ):
             if second is None:
-                visit_cells(first, inputs, everywhere)
-            else:
-                visit_cells(first, inputs, black)
-                latent[white, part] = 0.0
-                visit_cells(second, look(inputs), white)
-            if level < len(levels):
-                inputs = look(inputs)
-        return latent
+                yield _Step(level, first, None, None)
+                continue
+            yield _Step(level, first, board, None)
+            if board.numel() > 1:  # a board of one cell has one colour
+                yield _Step(level, second, ~board, board)
+
+    def _inputs(
+        self,
+        view: "_View",
+        latent: Tensor,
+        parts: Sequence[slice],
+        half: Tensor | None,
+        rate: RatePoint,
+    ) -> Tensor:
+        """What a network sees: (rows, w, inputs) float32.
+
+        latent (h, w, c) in steps. parts: the slices up to the one that is coded. half (h, w) bool:
+        the cells of that slice that are known, None where none are.
+        """
+        grid, start = latent[view.rows], self.model.config.features
+
+        def put(part: slice, y: Tensor) -> None:
+            place = slice(start + 2 * part.start, start + 2 * part.stop)
+            self._context(y, part, rate, view.seen[:, :, place])
+
+        for part in parts[view.slices : -1]:
+            put(part, grid[:, :, part])
+        view.slices = len(parts) - 1
+        if half is None:
+            return view.seen[:, :, : start + 2 * parts[-1].start]
+        put(parts[-1], torch.where(half[view.rows, :, None], grid[:, :, parts[-1]], 0.0))
+        return view.seen[:, :, : start + 2 * parts[-1].stop]
 
     def _context(self, y: Tensor, part: slice, rate: RatePoint, out: Tensor) -> None:
         """The exact form of ``ladder.context_inputs``: y (h, w, c) in steps -> out (h, w, 2c)."""
@@ -415,6 +496,64 @@ class LadderCodec:
     def _factors(self, integers: Iterable[int]) -> Tensor:
         """Integers with 16 fractional bits, as float64."""
         return torch.tensor(list(integers), dtype=torch.float64, device=self.device) / 2**_FIXED
+
+
+class _Chooser:
+    """The encoder's source of codes. Of groups not yet seen the latent is what is to be coded."""
+
+    def __init__(
+        self, latent: Tensor, tables: ClassTables, n_levels: int, rdo: float, watch: Watch
+    ) -> None:
+        self.latent = latent
+        self.coders = [RangeEncoder() for _ in range(n_levels)]
+        self.ideal_bits = [0.0] * n_levels
+        self._tables, self._rdo, self._watch = tables, rdo, watch
+        self._cost = torch.from_numpy(np.minimum(tables.bits, 1e6)).float().to(latent.device)
+        self._seen: list[tuple[np.ndarray, np.ndarray]] = []  # codes and classes
+
+    def see(self, group: Group) -> None:
+        residual = self.latent[group.cells, group.part] - group.mean
+        codes = _choose(residual, group.classes, self._cost, self._tables.zero, self._rdo)
+        self.latent[group.cells, group.part] = codes + group.mean
+        values = (codes + self._tables.zero).flatten().to(torch.int16)
+        self._seen.append((values.cpu().numpy(), group.classes.flatten().cpu().numpy()))
+
+    def finish(self, level: int) -> None:
+        values, classes = (np.concatenate(part) for part in zip(*self._seen, strict=True))
+        self._seen.clear()
+        self.ideal_bits[level - 1] += self._tables.encode(self.coders[level - 1], values, classes)
+        self._watch(level, values, classes)
+
+
+class _Reader:
+    """The decoder's source of codes. Levels without a coder are their means."""
+
+    def __init__(
+        self, latent: Tensor, tables: ClassTables, coders: list[RangeDecoder], count_bits: bool
+    ) -> None:
+        self.latent = latent
+        self.ideal_bits = [0.0] * len(coders)
+        self._tables, self._coders, self._count_bits = tables, coders, count_bits
+        self._seen: list[Group] = []
+
+    def see(self, group: Group) -> None:
+        self._seen.append(group)
+
+    def finish(self, level: int) -> None:
+        values: np.ndarray | None = None
+        if level <= len(self._coders):
+            classes = torch.cat([group.classes.flatten() for group in self._seen]).cpu().numpy()
+            values = self._tables.decode(self._coders[level - 1], classes)
+            if self._count_bits:
+                self.ideal_bits[level - 1] += self._tables.ideal_bits(values, classes)
+        for group in self._seen:
+            decoded = group.mean
+            if values is not None:
+                band, values = np.split(values, [decoded.numel()])
+                codes = torch.from_numpy(band).to(decoded.device).view(decoded.shape)
+                decoded = codes.float().sub_(self._tables.zero).add_(decoded)
+            self.latent[group.cells, group.part] = decoded
+        self._seen.clear()
 
 
 def _choose(residual: Tensor, classes: Tensor, cost: Tensor, zero: int, rdo: float) -> Tensor:
@@ -441,18 +580,19 @@ def _choose(residual: Tensor, classes: Tensor, cost: Tensor, zero: int, rdo: flo
     return codes
 
 
-_Span = tuple[slice, slice]
+class _Span(NamedTuple):
+    """A tile along one side of the grid, in cells."""
+
+    inner: slice
+    outer: slice  # with a halo
+    crop: slice  # inner within outer
 
 
-def _tiles(h: int, w: int) -> list[tuple[_Span, _Span, _Span]]:
-    """(inner, outer, crop) of each tile in cells: outer has a halo, crop is inner within it."""
-
-    def spans(n: int) -> list[tuple[slice, slice, slice]]:
-        result = []
-        for start in range(0, n, TILE):
-            stop = min(start + TILE, n)
-            low, high = max(0, start - HALO), min(n, stop + HALO)
-            result.append((slice(start, stop), slice(low, high), slice(start - low, stop - low)))
-        return result
-
-    return [tuple(zip(r, c, strict=True)) for r in spans(h) for c in spans(w)]  # type: ignore[misc]
+def _spans(n: int) -> list[_Span]:
+    """The tiles of ``n`` cells."""
+    result = []
+    for start in range(0, n, TILE):
+        stop = min(start + TILE, n)
+        low, high = max(0, start - HALO), min(n, stop + HALO)
+        result.append(_Span(slice(start, stop), slice(low, high), slice(start - low, stop - low)))
+    return result

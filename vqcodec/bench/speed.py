@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from vqcodec import container, image, zoo
-from vqcodec.autoencoders.ladder_codec import Group, LadderCodec, RatePoint
+from vqcodec.autoencoders.ladder_codec import LadderCodec, RatePoint
 from vqcodec.bench.measure import Plan
 from vqcodec.bench.references import Reference
 from vqcodec.codec import Codec, compress, decompress
@@ -118,8 +118,8 @@ def _parts(codec: Codec, system: LadderCodec, pixels: np.ndarray, data: bytes) -
     z, y, (h, w) = system.latents(pixels, point)
     groups: list[tuple[int, np.ndarray, np.ndarray]] = []
 
-    def watch(group: Group, codes: np.ndarray) -> None:
-        groups.append((group.level - 1, codes, group.classes.flatten().cpu().numpy()))
+    def watch(level: int, codes: np.ndarray, classes: np.ndarray) -> None:
+        groups.append((level - 1, codes, classes))
 
     coded = system.encode_latent(y, z, h, w, point, watch)
     tables = ClassTables(system.class_tables, point.size)
@@ -152,7 +152,7 @@ def _parts(codec: Codec, system: LadderCodec, pixels: np.ndarray, data: bytes) -
 
         return (
             seconds(lambda: system.latents(pixels, point)),
-            seconds(lambda: system.synthesize(coded.latent, height, width, point)),
+            seconds(lambda: list(system.bands(coded.latent, height, width, point))),
             seconds(range_encode),
             seconds(range_decode),
             seconds(read, 3),

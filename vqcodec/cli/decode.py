@@ -149,7 +149,7 @@ def decode(
         begun = time.perf_counter()
         drawn = seed if average is None else seed or 0
         choices = Choices(columns, drawn, average or 1)
-        picture = decompress(model, data, first, choices, max_pixels)
+        picture = decompress(model, data, first, choices, max_pixels=max_pixels)
         if job.output == STDIO:
             stream = BytesIO()
             notes = image.write(picture, stream, format)

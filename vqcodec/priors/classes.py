@@ -64,20 +64,17 @@ class ClassTables:
         rows = largest[:, first : first + size].astype(np.int64)
         rows[:, self.zero] += TOTAL - rows.sum(1)
         self.rows = rows.astype(np.uint32)
-        self._tables = Tables(self.rows)
-        self.bits = self._tables.bits.copy()  # (64, size) float64, for the encoder's choices
-        self.bits[0] = np.where(np.arange(size) == self.zero, 0.0, np.inf)
+        self._tables = Tables(self.rows, certain=self.zero)
+        self.bits = self._tables.bits  # (64, size) float64, for the encoder's choices
 
     def encode(self, coder: RangeEncoder, codes: np.ndarray, classes: np.ndarray) -> float:
         """codes (n,) integers, classes (n,) uint8. Returns their ideal bits."""
-        coded = np.flatnonzero(classes)
-        codes, classes = codes[coded], classes[coded]
-        self._tables.encode(coder, codes, classes)
-        return self._tables.ideal_bits(codes, classes)
+        return self._tables.encode(coder, codes, classes)
 
     def decode(self, coder: RangeDecoder, classes: np.ndarray) -> np.ndarray:
-        """classes (n,) uint8 -> codes (n,) int32."""
-        coded = np.flatnonzero(classes)
-        codes = np.full(len(classes), self.zero, np.int32)
-        codes[coded] = self._tables.decode(coder, classes[coded])
-        return codes
+        """classes (n,) uint8 -> codes (n,) int16."""
+        return self._tables.decode(coder, classes)
+
+    def ideal_bits(self, codes: np.ndarray, classes: np.ndarray) -> float:
+        """Of codes (n,) in classes (n,)."""
+        return self._tables.ideal_bits(codes, classes)

@@ -97,8 +97,7 @@ class EmbeddingPrior:
         """See ``LevelPrior``."""
         b, c, h, w = codes.shape
         classes = self._classes((b, c, h, w), known)
-        self.tables.encode(coder, codes.ravel(), classes)
-        return self.tables.ideal_bits(codes.ravel(), classes)
+        return self.tables.encode(coder, codes.ravel(), classes)
 
     def decode(self, coder: RangeDecoder, shape: Shape, known: Known) -> tuple[np.ndarray, float]:
         """See ``LevelPrior``."""

@@ -14,7 +14,6 @@ from vqcodec.autoencoders.ladder_codec import (
     RATE_HIGH,
     RATE_LOW,
     RDO,
-    Group,
     LadderCodec,
     RatePoint,
     unit_tables,
@@ -198,10 +197,9 @@ def fit_tables(
                 low, high = max(RATE_LOW, middle - 128), min(RATE_HIGH, middle + 127)
                 rate = RatePoint(int(rng.integers(low, high + 1)))
 
-                def count(group: Group, values: np.ndarray) -> None:
-                    centred = values + classes.LARGEST // 2 - rate.size // 2  # noqa: B023
-                    index = group.classes.flatten().cpu().numpy().astype(np.int64)
-                    flat = index * classes.LARGEST + centred
+                def count(level: int, codes: np.ndarray, chosen: np.ndarray) -> None:
+                    centred = codes + classes.LARGEST // 2 - rate.size // 2  # noqa: B023
+                    flat = chosen.astype(np.int64) * classes.LARGEST + centred
                     class_counts.reshape(-1)[:] += np.bincount(flat, minlength=class_counts.size)  # noqa: B023
 
                 z, y, (h, w) = codec.latents(pixels, rate)

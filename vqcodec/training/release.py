@@ -80,7 +80,7 @@ def measure(
         data, coded = codec.encode_at(trained, image.Picture(pixels), index)
         decoded = codec.decompress(trained, data).pixels
         point = trained.system.point(index)
-        expected = trained.system.synthesize(coded.latent, height, width, point)
+        expected = np.concatenate(list(trained.system.bands(coded.latent, height, width, point)))
         if not np.array_equal(decoded, expected):
             name = f"{trained.card.id}: a file of {width} x {height} pixels at {rate}"
             raise CodecError(f"{name} does not decode to what was encoded")
