@@ -17,9 +17,13 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY vqcodec /src/vqcodec
 COPY models /src/models
 RUN pip install /src && rm -rf /src
+COPY tests/golden/photo-2/grey-17x9.vqc /usr/local/share/vqcodec/sound.vqc
 
 RUN useradd --create-home --uid 1000 vqcodec && install -d -o vqcodec /data
 USER vqcodec
 WORKDIR /data
+# The default codec loads and decodes a file of an earlier release; it takes some 3 s.
+HEALTHCHECK --interval=10m --timeout=1m --start-period=10s \
+    CMD ["vqcodec", "verify", "--quiet", "/usr/local/share/vqcodec/sound.vqc"]
 ENTRYPOINT ["vqcodec"]
 CMD ["--help"]

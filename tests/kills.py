@@ -87,7 +87,7 @@ def bench(folder: Path) -> Kind:
     codec, cache = model(folder), folder / "cache"
     page, data, table = folder / "out.html", folder / "out.json", folder / "out.csv"
     command = ["bench", *pictures(folder, 2, 48), "--codec", codec, "--vs", "jpeg", "--force"]
-    command += ["--rates", "3bit", "--metrics", "psnr", "--cache", str(cache)]
+    command += ["--rates", "3bit", "--metrics", "psnr", "--no-speed", "--cache", str(cache)]
     command += ["--html", str(page), "--json", str(data), "--csv", str(table)]
 
     def check() -> None:

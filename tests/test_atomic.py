@@ -62,7 +62,17 @@ COMMANDS = {
     "encode": ["encode", "a.png", "--rate", "3bit", "-o", "{out}/b.vqc"],
     "archive": ["encode", "a.png", "b.png", "--rate", "3bit", "-o", "{out}/b.vqc"],
     "decode": ["decode", "a.vqc", "-o", "{out}/b.png"],
-    "bench": ["bench", "a.png", "--rates", "3bit", "--vs", "jpeg", "--json", "{out}/b.json"],
+    "bench": [
+        "bench",
+        "a.png",
+        "--no-speed",
+        "--rates",
+        "3bit",
+        "--vs",
+        "jpeg",
+        "--json",
+        "{out}/b.json",
+    ],
 }
 
 

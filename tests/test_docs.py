@@ -7,7 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from click.testing import CliRunner
 
+import vqcodec
 from vqcodec import errors, zoo
 from vqcodec.cli.program import program
 
@@ -21,6 +23,10 @@ def made() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def read_text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
 
 
 def read(name: str) -> dict:
@@ -62,3 +68,32 @@ def _subclasses(kind: type[errors.VqcodecError]) -> list[type[errors.VqcodecErro
 def test_the_numbers_are_of_the_shipped_weights() -> None:
     settings = {c["id"]: c["settings"] for c in read("bench.json")["codecs"]}
     assert f"weights {zoo.find().sha256[:8]}" in settings[zoo.DEFAULT]
+
+
+def test_the_changelog_and_the_package_tell_one_version() -> None:
+    project = re.search(r'^version = "(.*)"$', read_text("pyproject.toml"), re.MULTILINE)
+    assert project and project[1] == vqcodec.__version__
+    released = re.findall(r"^## (\d+\.\d+\.\d+)", read_text("CHANGELOG.md"), re.MULTILINE)
+    assert vqcodec.__version__ in released
+    assert released == sorted(released, key=lambda text: [*map(int, text.split("."))], reverse=True)
+
+
+def test_the_image_is_built_from_what_it_may_see() -> None:
+    dockerfile = read_text("Dockerfile")
+    copied = {
+        path for line in re.findall(r"^COPY (.*) \S+$", dockerfile, re.M) for path in line.split()
+    }
+    allowed = set(re.findall(r"^!(.*)$", read_text(".dockerignore"), re.MULTILINE))
+    assert copied == allowed and all((ROOT / path).exists() for path in copied)
+    assert read_text("pyproject.toml").count(re.findall(r"torch>=[^']*", dockerfile)[0]) == 1
+
+
+def test_the_health_check_of_the_image_passes() -> None:
+    dockerfile = read_text("Dockerfile")
+    place = re.search(r"^COPY (\S+) (\S+\.vqc)$", dockerfile, re.MULTILINE)
+    check = re.search(r'^    CMD \["vqcodec", (.*)\]$', dockerfile, re.MULTILINE)
+    assert place and check
+    words = [word.strip(' "') for word in check[1].split(",")]
+    words = [str(ROOT / place[1]) if word == place[2] else word for word in words]
+    result = CliRunner().invoke(program, words)
+    assert (result.exit_code, result.output) == (0, "")
