@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -20,6 +21,7 @@ import vqcodec
 from vqcodec import container, errors, image
 from vqcodec.cli import jobs, options, report
 from vqcodec.cli.program import program
+from vqcodec.progress import Progress
 
 HASH = b"fake"
 
@@ -74,8 +76,15 @@ def parse_rate(text: str) -> float:
         raise errors.RateError(f"{text} is no rate; 7.5bit is one") from None
 
 
-def compress(codec: Card, picture: image.Picture, rate: str, strip: bool = False) -> Compressed:
+def compress(
+    codec: Card,
+    picture: image.Picture,
+    rate: str,
+    strip: bool,
+    progress: Callable[[str, float], None],
+) -> Compressed:
     bits = parse_rate(rate)
+    progress(rate, 0.5)
     sections = (b"coarse", zlib.compress(picture.pixels.tobytes()))
     boxes = (container.Box("EXIF", picture.exif),) if picture.exif and not strip else ()
     size = picture.width, picture.height
@@ -102,16 +111,28 @@ SEEN: list[Choices] = []
 
 
 def decompress(
-    codec: Card, data: bytes, levels: int | None, choices: Choices, max_pixels: int
+    codec: Card,
+    data: bytes,
+    levels: int | None,
+    choices: Choices,
+    region: tuple[int, int, int, int] | None,
+    progress: Progress,
+    max_pixels: int,
 ) -> image.Picture:
     SEEN.append(choices)
+    progress(0.25)
     content = container.read(data, levels)
     shape = (content.header.height, content.header.width, *(() if content.header.grey else (3,)))
     if levels == 1:
         return image.Picture(np.full(shape, 128, np.uint8))
-    return image.Picture(
-        np.frombuffer(zlib.decompress(content.sections[1]), np.uint8).reshape(shape)
-    )
+    pixels = np.frombuffer(zlib.decompress(content.sections[1]), np.uint8).reshape(shape)
+    x, y, width, height = region or (0, 0, shape[1], shape[0])
+    return image.Picture(pixels[y : y + height, x : x + width])
+
+
+def decompress_rows(*how: Any) -> image.Rows:
+    whole = decompress(*how)
+    return image.Rows(whole.height, whole.width, whole.grey, iter(whole.pixels[:, None]))
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +151,7 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
             compress=compress,
             Choices=Choices,
             decompress=decompress,
+            decompress_rows=decompress_rows,
             ideal_bits=lambda codec, data: [40.5, 99.0],
         ),
     }
@@ -595,7 +617,7 @@ def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(
 ) -> None:
     todo = [jobs.Job(f"{i}.png", f"{i}.vqc") for i in range(3)]
 
-    def work(job: jobs.Job) -> report.Done:
+    def work(job: jobs.Job, progress: Progress) -> report.Done:
         return report.Done("done", {}, warnings=["odd"])
 
     assert report.run(todo, work) == 0
@@ -609,6 +631,46 @@ def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(
     assert "3/3" in bar.err
     assert report.run(todo, work, quiet=True) == 0
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("large", "shown"), [(240, True), (241, False)])
+def test_the_bar_of_one_file_is_that_of_a_large_picture(
+    large: int, shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw("a.png")  # of 240 pixels
+    monkeypatch.setattr(report, "LARGE", large)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    for args in (["encode", "a.png"], ["decode", "a.vqc", "-o", "b.png"]):
+        with pytest.raises(SystemExit, match="0"):
+            program.main(args)
+        assert ("100%" in capsys.readouterr().err) == shown
+
+
+# ------------------------------------------------------------------------------ large pictures
+
+
+@pytest.mark.parametrize("large", [1, 1 << 24])
+@pytest.mark.parametrize("suffix", ["png", "tiff", "ppm", "bmp"])
+def test_a_region_comes_back(suffix: str, large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "LARGE", large)
+    pixels = draw("a.png")
+    assert run("encode", "a.png").exit_code == 0
+    result = run("decode", "a.vqc", "-o", f"b.{suffix}", "--region", "3,2,10,7", "--json")
+    assert result.exit_code == 0
+    record = json.loads(result.stdout)
+    assert (record["width"], record["height"]) == (10, 7)
+    assert record["bpp"] == json.loads(run("decode", "a.vqc", "--force", "--json").stdout)["bpp"]
+    assert np.array_equal(pixels_of(f"b.{suffix}"), pixels[2:9, 3:13])
+    piped = run("decode", "a.vqc", "-o", "-", "--region", "3,2,10,7", "--format", suffix)
+    assert piped.stdout_bytes == Path(f"b.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("region", ["1,2,3", "1,2,3,-4", "a,b,c,d", "1,2,3,4,5"])
+def test_a_region_is_four_numbers(region: str) -> None:
+    draw("a.png")
+    run("encode", "a.png")
+    assert_fails(run("decode", "a.vqc", "--region", region, "--force"), 2, region)
 
 
 # --------------------------------------------------------------------------- how much is printed

@@ -357,6 +357,8 @@ def test_a_region_is_exactly_that_of_the_whole(
     data = compress(shipped(), image.Picture(crop(), alpha), "7bit").data
     whole = decompress(shipped(), data)
     part = decompress(shipped(), data, region=region)
+    by_name = np.array(vqcodec.decode(data, device="cpu", region=region))
+    assert np.array_equal(by_name[:, :, :3], part.pixels)
     assert np.array_equal(part.pixels, whole.pixels[y : y + height, x : x + width])
     assert part.alpha is not None
     assert np.array_equal(part.alpha, alpha[y : y + height, x : x + width])

@@ -17,6 +17,7 @@ from vqcodec.container import MAX_PIXELS
 from vqcodec.errors import VqcodecError
 
 if TYPE_CHECKING:
+    from vqcodec.autoencoders.system import Region
     from vqcodec.codec import Codec
     from vqcodec.image import Picture
 
@@ -77,15 +78,17 @@ def decode(
     codec: str | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
+    region: "Region | None" = None,
 ) -> Any:
     """The bytes of a .vqc file as a Pillow image. ``levels``: read the first only, a preview.
 
+    region: x, y, width and height in pixels, of the part that is wanted; equals that of the whole.
     A file of more than ``max_pixels`` is refused before memory is taken for it. Raises a
     VqcodecError.
     """
     from vqcodec import image
 
-    return image.to_pillow(decode_picture(data, levels, device, codec, max_pixels))
+    return image.to_pillow(decode_picture(data, levels, device, codec, max_pixels, region))
 
 
 def encode_many(
@@ -144,6 +147,7 @@ def decode_picture(
     device: str = "auto",
     codec: str | None = None,
     max_pixels: int = MAX_PIXELS,
+    region: "Region | None" = None,
 ) -> "Picture":
     """As ``decode``, to a ``Picture``.
 
@@ -154,7 +158,7 @@ def decode_picture(
     loaded = zoo.load(zoo.for_header(container.read(data, levels).header, codec), device)
     from vqcodec.codec import decompress
 
-    return decompress(loaded, data, levels, max_pixels=max_pixels)
+    return decompress(loaded, data, levels, max_pixels=max_pixels, region=region)
 
 
 pillow.register()

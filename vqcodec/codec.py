@@ -405,8 +405,9 @@ def decompress(
 ) -> image.Picture:
     """Decode a file. With ``levels`` only the first levels are read: a preview.
 
-    region: x, y, width and height in pixels, of what is to be seen of the picture. It has exactly
-    the pixels of the whole; most of the time is saved that the networks from codes to pixels take.
+    region: x, y, width and height in pixels, of what is to be seen of the picture. Its pixels are
+    those of the whole; where a system decodes squares in batches, within one step. All codes are
+    decoded, but only the tiles or squares that the region touches go through the networks.
 
     Raises FormatError for a damaged file, for one that is not of this codec, and before memory is
     taken for one of more than ``max_pixels``; UsageError for choices that the codec does not have,

@@ -1,25 +1,39 @@
 """``vqcodec decode``: .vqc files to pictures."""
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vqcodec.cli import options, report, streams, text
 from vqcodec.cli.jobs import STDIO, Job, plan, unpack
 from vqcodec.errors import UsageError, VqcodecError
+from vqcodec.progress import Progress, unseen
 
 if TYPE_CHECKING:
     from vqcodec.container import Archive
 
 # Each is the suffix, too.
 _FORMATS = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm"]
+
+
+class Region(click.ParamType):
+    """Four numbers with commas between."""
+
+    name = "region"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", value, re.ASCII)
+        if not match:
+            self.fail(f"{value!r} is not x,y,width,height", param, ctx)
+        return tuple(map(int, match.groups()))
 
 
 @click.command()
@@ -62,6 +76,12 @@ _FORMATS = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm"]
     help="Decode picture N of an archive only, to a file or stdout.",
 )
 @click.option(
+    "--region",
+    type=Region(),
+    metavar="X,Y,W,H",
+    help="Decode this part only: pixels from the left and the top, width, height.",
+)
+@click.option(
     "--format",
     "format_name",
     type=click.Choice(_FORMATS),
@@ -86,6 +106,7 @@ def decode(
     seed: int | None,
     average: int | None,
     number: int | None,
+    region: tuple[int, int, int, int] | None,
     format_name: str | None,
 ) -> int:
     """Make pictures of .vqc files.
@@ -94,7 +115,7 @@ def decode(
     with -r its folders are repeated there. The pictures of an archive go to the folder OUT, or
     to one with the archive's name.
     """
-    from vqcodec import archive, container, image, zoo
+    from vqcodec import archive, container, image, rowfile, zoo
 
     suffix = f".{format_name or 'png'}"
     jobs = plan(inputs, output, recursive=recursive, input_suffixes=(".vqc",), output_suffix=suffix)
@@ -120,7 +141,7 @@ def decode(
                 f"{inputs[0]}: an archive goes to a folder; --index N picks a picture of it"
             )
 
-    def work(job: Job) -> report.Done:
+    def work(job: Job, progress: Progress) -> report.Done:
         job.check_output(force)
         if job.index is None:
             data = streams.read_vqc(job.input)
@@ -144,29 +165,41 @@ def decode(
         card = zoo.for_header(content.header, codec_id)
         options.use_threads(threads)
         model = zoo.load(card, device)  # which keeps it
-        from vqcodec.codec import Choices, decompress
+        from vqcodec.codec import Choices, decompress, decompress_rows
 
         begun = time.perf_counter()
         drawn = seed if average is None else seed or 0
         choices = Choices(columns, drawn, average or 1)
-        picture = decompress(model, data, first, choices, max_pixels=max_pixels)
-        if job.output == STDIO:
-            stream = BytesIO()
-            notes = image.write(picture, stream, format)
-            streams.write(stream.getvalue())
+        size = content.header.width, content.header.height
+        large = size[0] * size[1] >= report.LARGE
+        how = model, data, first, choices, region, progress if large else unseen, max_pixels
+        if large and format in rowfile.FORMATS:
+            rows = decompress_rows(*how)
+            width, height = rows.width, rows.height
+            if job.output == STDIO:
+                notes = rowfile.write(rows, streams, format)
+            else:
+                job.make_folder()
+                notes = rowfile.write(rows, Path(job.output), format, force=force)
         else:
-            job.make_folder()
-            notes = image.write(picture, Path(job.output), format, force=force)
+            picture = decompress(*how)
+            width, height = picture.width, picture.height
+            if job.output == STDIO:
+                stream = BytesIO()
+                notes = image.write(picture, stream, format)
+                streams.write(stream.getvalue())
+            else:
+                job.make_folder()
+                notes = image.write(picture, Path(job.output), format, force=force)
         seconds = time.perf_counter() - begun
 
-        width, height = picture.width, picture.height
         rate = card.rate_name(content.header.rate)
         section_bytes = [len(section) for section in content.sections]
         return report.Done(
             summary=f"{width}x{height}  {rate}  {text.speed(width, height, seconds)}",
             record={
                 "bytes": n_bytes,
-                "bpp": text.bpp(n_bytes, width, height),
+                "bpp": text.bpp(n_bytes, *size),
                 "rate": rate,
                 "width": width,
                 "height": height,
@@ -174,8 +207,8 @@ def decode(
                 "sections": section_bytes,
                 **({"missing": missing} if salvage else {}),
             },
-            details=text.sections(section_bytes, width, height),
-            warnings=missing + picture.notes + notes,
+            details=text.sections(section_bytes, *size),
+            warnings=missing + notes,
         )
 
     return report.run(jobs, work, as_json=as_json, quiet=quiet, verbose=verbose)

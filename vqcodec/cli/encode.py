@@ -10,6 +10,7 @@ import click
 from vqcodec.cli import options, report, streams, text
 from vqcodec.cli.jobs import PICTURES, STDIO, Job, plan, plan_archive
 from vqcodec.errors import OutputError
+from vqcodec.progress import Progress
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -73,7 +74,7 @@ def encode(
         options.use_threads(threads)
         return zoo.load(card, device)  # which keeps it
 
-    def work(job: Job) -> report.Done:
+    def work(job: Job, progress: Progress) -> report.Done:
         job.check_output(force)
         source = streams.stdin() if job.input == STDIO else Path(job.input)
         picture = image.read(source, job.input, max_pixels)
@@ -81,7 +82,10 @@ def encode(
         from vqcodec.codec import compress
 
         begun = time.perf_counter()
-        made = compress(model, picture, rate, strip=strip)
+        large = picture.width * picture.height >= report.LARGE
+        made = compress(
+            model, picture, rate, strip, lambda _, share: progress(share) if large else None
+        )
         if to_archive:
             content = container.read(made.data)
             packed.append(archive.with_name(content, Path(job.input).stem) if names else content)
@@ -136,7 +140,7 @@ def encode(
     whole = Job(f"{len(jobs)} picture{'s' if len(jobs) > 1 else ''}", jobs[0].output)
     return report.run(
         [*jobs, whole],
-        lambda job: pack(job) if job is whole else work(job),
+        lambda job, progress: pack(job) if job is whole else work(job, progress),
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,

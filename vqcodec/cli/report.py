@@ -11,6 +11,9 @@ import click
 
 from vqcodec.cli.failure import explain, one_line
 from vqcodec.cli.jobs import STDIO, Job
+from vqcodec.progress import Progress, unseen
+
+LARGE = 1 << 24  # pixels from which on a picture takes so long that its progress is shown
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,15 @@ class Done:
 
 def run(
     jobs: Sequence[Job],
-    work: Callable[[Job], Done],
+    work: Callable[[Job, Progress], Done],
     *,
     as_json: bool = False,
     quiet: bool = False,
     verbose: bool = False,
 ) -> int:
     """Does all jobs; one that fails does not stop the others.
+
+    ``work`` tells the progress of a job that takes long.
 
     Returns the exit code of the first failure, or 0. Results go to stdout, or to stderr where
     stdout carries a picture; warnings and errors go to stderr.
@@ -40,11 +45,11 @@ def run(
     if as_json and to_stderr:
         raise click.UsageError("--json and the output cannot both go to stdout")
     exit_code = 0
-    with _progress(len(jobs), quiet) as (say, advance):
+    with _progress(len(jobs), quiet) as (say, advance, share):
         for job in jobs:
             names = {"input": job.input, "output": job.output}
             try:
-                done = work(job)
+                done = work(job, share)
             except BrokenPipeError:
                 raise  # nobody listens any more
             except Exception as error:
@@ -69,14 +74,18 @@ def run(
 @contextmanager
 def _progress(
     count: int, quiet: bool
-) -> Iterator[tuple[Callable[[str, bool], None], Callable[[], None]]]:
-    """``say(text, to_stderr)`` and ``advance()``, with a bar if there is a terminal to show it."""
-    if count < 2 or quiet or not sys.stderr.isatty():
-        yield _say, lambda: None
+) -> Iterator[tuple[Callable[[str, bool], None], Callable[[], None], Progress]]:
+    """``say(text, to_stderr)``, ``advance()`` and the progress of one job.
+
+    A terminal shows them in a bar, that of one job only when it tells its progress.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield _say, lambda: None, unseen
         return
 
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
 
@@ -86,17 +95,33 @@ def _progress(
         else:
             _say(text, to_stderr)
 
-    with Progress(
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        bar.update(task, completed=done)
+
+    def share(part: float) -> None:
+        bar.start()  # where it has not
+        bar.update(task, completed=done + part)
+
+    bar = Bar(
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
+        MofNCompleteColumn() if count > 1 else TaskProgressColumn(),
         TimeRemainingColumn(),
         console=console,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-    ) as progress:
-        task = progress.add_task("", total=count)
-        yield say_above, lambda: progress.advance(task)
+    )
+    task = bar.add_task("", total=count)
+    try:
+        if count > 1:
+            bar.start()
+        yield say_above, advance, share
+    finally:
+        bar.stop()
 
 
 def _say(text: str, to_stderr: bool) -> None:
