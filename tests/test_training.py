@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tiny_training import SHORT, TINY, ladder_run, photo, write_photos
 
 from vqcodec import codec, zoo
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
@@ -23,33 +21,6 @@ from vqcodec.training.loop import Run
 from vqcodec.training.task import TrainConfig
 
 ROOT = Path(__file__).parents[1]
-TINY = LadderConfig(fine=8, coarse=16, hyper=4, features=8, hidden=(8, 8, 8, 8))
-SHORT = LadderTraining(
-    steps=6, decay_steps=2, late_steps=2, batch=2, crop=64, late_batch=2, late_crop=64, workers=0
-)
-
-
-def photo(height: int, width: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    waves = [np.sin(x / a + y / b) for a, b in rng.uniform(3, 30, (3, 2))]
-    noise = rng.normal(0, 5, (height, width, 3))
-    return (128 + 70 * np.stack(waves, -1) + noise).clip(0, 255).astype(np.uint8)
-
-
-def held_out_name(name: str) -> bool:
-    return sha256(name.encode()).hexdigest().startswith("0")
-
-
-def write_photos(folder: Path, training: int, held_out: int) -> None:
-    """Small PNG pictures, of which the names decide the split."""
-    folder.mkdir()
-    names = [f"photo-{i}.png" for i in range(200)]
-    chosen = [n for n in names if not held_out_name(n)][:training]
-    chosen += [n for n in names if held_out_name(n)][:held_out]
-    for seed, name in enumerate(chosen):
-        Image.fromarray(photo(70 + seed, 96 - seed, seed)).save(folder / name)
-
 
 # --- the loop -------------------------------------------------------------------------------------
 
@@ -72,16 +43,8 @@ def test_rate_points_are_drawn_from_their_interval() -> None:
     assert inside == pytest.approx(0.75 + 0.25 * 3.5 / 5.2, abs=0.03)
 
 
-def ladder_run(config: LadderTraining, shape: LadderConfig, crops: Crops, folder: Path) -> Run:
-    return Run(config, partial(LadderTask, config, shape), crops, folder)
-
-
-def new_run(folder: Path) -> Run:
-    return ladder_run(SHORT, TINY, Crops([photo(80, 90, i) for i in range(4)]), folder)
-
-
 def test_a_larger_model_starts_with_what_a_smaller_one_has_learned(tmp_path: Path) -> None:
-    small = new_run(tmp_path / "small")
+    small = ladder_run(tmp_path / "small")
     small.advance()
     shape = replace(
         TINY, more_luma=2, slices=(8, 24, 64, 160, 2), checkerboard=(True,) * 3 + (False,) * 2,
@@ -103,7 +66,8 @@ def test_a_larger_model_starts_with_what_a_smaller_one_has_learned(tmp_path: Pat
 
 def test_a_run_can_start_from_a_shipped_codec(tmp_path: Path) -> None:
     config = replace(SHORT, start="photo-1")
-    training = ladder_run(config, LadderConfig(), Crops([photo(80, 90, 0)]), tmp_path)
+    crops = Crops([photo(80, 90, 0)])
+    training = Run(config, lambda crops: LadderTask(config, LadderConfig(), crops), crops, tmp_path)
     shipped = zoo.load(zoo.find("photo-1"), "cpu").system.model.state_dict()
     own = training.model.state_dict()
     for name, value in shipped.items():
@@ -112,15 +76,15 @@ def test_a_run_can_start_from_a_shipped_codec(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
-    whole = new_run(tmp_path / "whole")
+    whole = ladder_run(tmp_path / "whole")
     for _ in range(6):
         whole.advance()
-    first = new_run(tmp_path / "parts")
+    first = ladder_run(tmp_path / "parts")
     assert not first.resume()
     for _ in range(3):
         first.advance()
     first.save()
-    second = new_run(tmp_path / "parts")
+    second = ladder_run(tmp_path / "parts")
     assert second.resume() and second.step == 3
     for _ in range(3):
         second.advance()
@@ -130,12 +94,12 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     for name in expected:
         assert torch.equal(result[name], expected[name]), name
         assert torch.equal(second.ema[name], whole.ema[name]), name
-    start = new_run(tmp_path / "start").model.state_dict()
+    start = ladder_run(tmp_path / "start").model.state_dict()
     assert not torch.equal(result["analysis.enter.weight"], start["analysis.enter.weight"])
 
 
 def test_a_step_with_an_unusual_gradient_is_skipped(tmp_path: Path) -> None:
-    training = new_run(tmp_path)
+    training = ladder_run(tmp_path)
     training.advance()
     training.norms[-20:] = 1e-6
     before = {k: v.clone() for k, v in training.model.state_dict().items()}
@@ -147,12 +111,12 @@ def test_a_step_with_an_unusual_gradient_is_skipped(tmp_path: Path) -> None:
 
 
 def test_training_logs_evaluates_and_saves(tmp_path: Path) -> None:
-    training = new_run(tmp_path)
+    training = ladder_run(tmp_path)
     held_out = torch.from_numpy(np.stack([photo(64, 64, 9)])).permute(0, 3, 1, 2).float()
     assert loop.train(training, held_out, Journal(tmp_path))
     log = (tmp_path / "log.jsonl").read_text().splitlines()
     assert "config" in log[0] and "held_out" in log[-1]
-    again = new_run(tmp_path)
+    again = ladder_run(tmp_path)
     assert again.resume() and again.step == 6
     for name, value in again.averaged().state_dict().items():
         assert torch.equal(value, training.ema[name])
