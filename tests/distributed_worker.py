@@ -9,6 +9,7 @@ import torch
 
 from vqcodec import distributed
 from vqcodec.autoencoders.hqa import HQAConfig
+from vqcodec.autoencoders.pqvae import PQVAEConfig
 from vqcodec.autoencoders.system import Config
 from vqcodec.autoencoders.vqvae import VQVAEConfig
 from vqcodec.training.batches import Crops
@@ -26,6 +27,7 @@ CASES: dict[str, tuple[str, Config]] = {
     "ema": ("vqvae", VQVAE),
     "hqa": ("hqa", HQA),
     "gumbel": ("hqa", replace(HQA, quantizer="gumbel")),
+    "pqvae": ("pqvae", PQVAEConfig(side=32, hidden=8, dim=8, rank=(4, 2), size=16, steps=4)),
 }
 
 
@@ -34,8 +36,9 @@ def trained(name: str, folder: Path) -> Run:
     rng = np.random.default_rng(0)
     pictures = [np.kron(rng.integers(0, 256, (6, 6, 3)), np.ones((4, 4, 1))) for _ in range(40)]
     system, shape = CASES[name]
+    config = replace(SHORT, crop=shape.side)
     crops = Crops([picture.astype(np.uint8) for picture in pictures], SHORT.seed)
-    run = Run(SHORT, lambda crops: SystemTask(SHORT, system, shape), crops, folder)
+    run = Run(config, lambda crops: SystemTask(config, system, shape), crops, folder)
     while run.step < run.steps:
         run.advance()
     return run

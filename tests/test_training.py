@@ -5,14 +5,13 @@ import re
 import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_training import SHORT, TINY, photo, write_photos
+from tiny_training import SHORT, TINY, ladder_run, photo, write_photos
 
 from vqcodec import codec, zoo
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
@@ -48,16 +47,8 @@ def test_rate_points_are_drawn_from_their_interval() -> None:
     assert inside == pytest.approx(0.75 + 0.25 * 3.5 / 5.2, abs=0.03)
 
 
-def ladder_run(config: LadderTraining, shape: LadderConfig, crops: Crops, folder: Path) -> Run:
-    return Run(config, partial(LadderTask, config, shape), crops, folder)
-
-
-def new_run(folder: Path) -> Run:
-    return ladder_run(SHORT, TINY, Crops([photo(80, 90, i) for i in range(4)]), folder)
-
-
 def test_a_larger_model_starts_with_what_a_smaller_one_has_learned(tmp_path: Path) -> None:
-    small = new_run(tmp_path / "small")
+    small = ladder_run(tmp_path / "small")
     small.advance()
     shape = replace(
         TINY, more_luma=2, slices=(8, 24, 64, 160, 2), checkerboard=(True,) * 3 + (False,) * 2,
@@ -79,7 +70,8 @@ def test_a_larger_model_starts_with_what_a_smaller_one_has_learned(tmp_path: Pat
 
 def test_a_run_can_start_from_a_shipped_codec(tmp_path: Path) -> None:
     config = replace(SHORT, start="photo-1")
-    training = ladder_run(config, LadderConfig(), Crops([photo(80, 90, 0)]), tmp_path)
+    crops = Crops([photo(80, 90, 0)])
+    training = Run(config, lambda crops: LadderTask(config, LadderConfig(), crops), crops, tmp_path)
     shipped = zoo.load(zoo.find("photo-1"), "cpu").system.model.state_dict()
     own = training.model.state_dict()
     for name, value in shipped.items():
@@ -88,15 +80,15 @@ def test_a_run_can_start_from_a_shipped_codec(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
-    whole = new_run(tmp_path / "whole")
+    whole = ladder_run(tmp_path / "whole")
     for _ in range(6):
         whole.advance()
-    first = new_run(tmp_path / "parts")
+    first = ladder_run(tmp_path / "parts")
     assert not first.resume()
     for _ in range(3):
         first.advance()
     first.save()
-    second = new_run(tmp_path / "parts")
+    second = ladder_run(tmp_path / "parts")
     assert second.resume() and second.step == 3
     for _ in range(3):
         second.advance()
@@ -106,12 +98,12 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     for name in expected:
         assert torch.equal(result[name], expected[name]), name
         assert torch.equal(second.ema[name], whole.ema[name]), name
-    start = new_run(tmp_path / "start").model.state_dict()
+    start = ladder_run(tmp_path / "start").model.state_dict()
     assert not torch.equal(result["analysis.enter.weight"], start["analysis.enter.weight"])
 
 
 def test_a_step_with_an_unusual_gradient_is_skipped(tmp_path: Path) -> None:
-    training = new_run(tmp_path)
+    training = ladder_run(tmp_path)
     training.advance()
     training.norms[-20:] = 1e-6
     before = {k: v.clone() for k, v in training.model.state_dict().items()}
@@ -123,12 +115,12 @@ def test_a_step_with_an_unusual_gradient_is_skipped(tmp_path: Path) -> None:
 
 
 def test_training_logs_evaluates_and_saves(tmp_path: Path) -> None:
-    training = new_run(tmp_path)
+    training = ladder_run(tmp_path)
     held_out = torch.from_numpy(np.stack([photo(64, 64, 9)])).permute(0, 3, 1, 2).float()
     assert loop.train(training, held_out, Journal(tmp_path))
     log = (tmp_path / "log.jsonl").read_text().splitlines()
     assert "config" in log[0] and "held_out" in log[-1]
-    again = new_run(tmp_path)
+    again = ladder_run(tmp_path)
     assert again.resume() and again.step == 6
     for name, value in again.averaged().state_dict().items():
         assert torch.equal(value, training.ema[name])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from tiny_training import SHORT, TINY, ladder, photo
+from tiny_training import SHORT, TINY, ladder_run, photo
 
 from vqcodec.autoencoders import SYSTEMS, classes
 from vqcodec.autoencoders.ladder import Ladder, squared_error
@@ -40,7 +40,7 @@ def test_a_run_resumes_exactly_with_any_optimizer(name: str, tmp_path: Path) -> 
     if name != "adamw":
         pytest.importorskip("pytorch_optimizer")
     settings: dict[str, Any] = {"optimizer": name, "steps": 14, "weight_decay": 0.01, "batch": 1}
-    whole, first, second = (ladder(tmp_path / part, **settings) for part in ("a", "b", "b"))
+    whole, first, second = (ladder_run(tmp_path / part, **settings) for part in ("a", "b", "b"))
     for _ in range(14):
         whole.advance()
     for _ in range(10):  # SOAP turns its basis at the next
@@ -50,7 +50,7 @@ def test_a_run_resumes_exactly_with_any_optimizer(name: str, tmp_path: Path) -> 
     for _ in range(4):
         second.advance()
     assert torch.equal(weights(second), weights(whole))
-    assert not torch.allclose(weights(whole), weights(ladder(tmp_path / "new")))
+    assert not torch.allclose(weights(whole), weights(ladder_run(tmp_path / "new")))
 
 
 def test_only_layers_have_more_than_adamw(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_missing_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match=r"pip install 'vqcodec\[train\]'"):
-        ladder(tmp_path, optimizer="soap")
+        ladder_run(tmp_path, optimizer="soap")
     with pytest.raises(UsageError, match=r"pip install 'vqcodec\[train\]'"):
         Journal(tmp_path, tensorboard=True)
 
@@ -93,9 +93,9 @@ def still(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = still(ladder(tmp_path / "a", batch=4, late_batch=4, clip=1e9), monkeypatch)
+    whole = still(ladder_run(tmp_path / "a", batch=4, late_batch=4, clip=1e9), monkeypatch)
     parts = still(
-        ladder(tmp_path / "b", batch=4, late_batch=4, clip=1e9, accumulate=4), monkeypatch
+        ladder_run(tmp_path / "b", batch=4, late_batch=4, clip=1e9, accumulate=4), monkeypatch
     )
     expected, found = whole.advance(), parts.advance()
     for name in ("loss", "mse", "bpp", "norm"):
@@ -107,7 +107,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(
 
 def test_a_batch_that_cannot_be_cut_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a batch of 2 cannot be cut into 3 parts"):
-        ladder(tmp_path, accumulate=3)
+        ladder_run(tmp_path, accumulate=3)
 
 
 def test_on_a_device_a_step_asks_nothing_and_leaves_out_what_is_unusual(
@@ -115,7 +115,7 @@ def test_on_a_device_a_step_asks_nothing_and_leaves_out_what_is_unusual(
 ) -> None:
     """On the device "meta" whatever would wait for a result is an error."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
-    run = ladder(tmp_path)
+    run = ladder_run(tmp_path)
     run.advance()
     run.device = torch.device("meta")
     run.model.to("meta")
@@ -128,7 +128,7 @@ def test_on_a_device_a_step_asks_nothing_and_leaves_out_what_is_unusual(
 
     # What is done there, with tensors that can be looked at.
     for unusual, kept in ((True, True), (False, False)):
-        run = ladder(tmp_path)
+        run = ladder_run(tmp_path)
         run.advance()
         before = weights(run)
         run.device = torch.device("meta")
@@ -156,7 +156,7 @@ def test_on_a_device_a_step_asks_nothing_and_leaves_out_what_is_unusual(
 def test_a_norm_of_several_medians_is_unusual(
     norms: list[float], norm: float, expected: bool, tmp_path: Path
 ) -> None:
-    run = ladder(tmp_path)
+    run = ladder_run(tmp_path)
     for known in norms:
         run._unusual(torch.tensor(known))
     assert bool(run._unusual(torch.tensor(norm))) == expected
@@ -200,7 +200,7 @@ def test_losses_are_alike_in_size_and_differ_in_what_they_see() -> None:
 
 @pytest.mark.parametrize("name", ["ms-ssim", "mixed"])
 def test_a_ladder_trains_for_structure(name: str, tmp_path: Path) -> None:
-    run = ladder(tmp_path, loss=name, crop=192, late_crop=192, batch=1, late_batch=1)
+    run = ladder_run(tmp_path, loss=name, crop=192, late_crop=192, batch=1, late_batch=1)
     out = run.advance()
     assert out["loss"].isfinite() and out["skipped"] == 0
     assert run.model.synthesis.linear.grad.abs().max() > 0
@@ -234,7 +234,7 @@ def test_every_system_trains_in_bfloat16(system: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_compiled_networks_train_alike(tmp_path: Path) -> None:
-    plain, compiled = ladder(tmp_path / "a"), ladder(tmp_path / "b", compile=True)
+    plain, compiled = ladder_run(tmp_path / "a"), ladder_run(tmp_path / "b", compile=True)
     for _ in range(2):
         expected, found = plain.advance(), compiled.advance()
     assert found["loss"] == pytest.approx(float(expected["loss"]), rel=1e-3)
@@ -249,7 +249,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_the_log_has_means_what_was_measured_and_the_settings(tmp_path: Path) -> None:
-    run = ladder(tmp_path, steps=100, batch=1, late_steps=0, evaluate_steps=40)
+    run = ladder_run(tmp_path, steps=100, batch=1, late_steps=0, evaluate_steps=40)
     states: list[State] = []
     assert loop.train(run, HELD_OUT, Journal(tmp_path), states.append)
     log = lines(tmp_path)
@@ -263,12 +263,12 @@ def test_the_log_has_means_what_was_measured_and_the_settings(tmp_path: Path) ->
 
 
 def test_time_is_up_at_the_end_of_a_step_with_a_checkpoint(tmp_path: Path) -> None:
-    run = ladder(tmp_path)
+    run = ladder_run(tmp_path)
     notes: list[str] = []
     now = time.monotonic()
     assert not loop.train(run, HELD_OUT, None, note=notes.append, until=now)
     assert run.step == 1 and notes == [f"stopped at step 1 of 6: {tmp_path / loop.CHECKPOINT}"]
-    again = ladder(tmp_path)
+    again = ladder_run(tmp_path)
     assert again.resume() and again.step == 1
 
 
@@ -290,7 +290,7 @@ def test_tensorboard_gets_curves_codes_and_pictures(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = ladder(tmp_path, steps=100, batch=1, late_steps=0, evaluate_steps=100)
+    run = ladder_run(tmp_path, steps=100, batch=1, late_steps=0, evaluate_steps=100)
     written = Journal(tmp_path, tensorboard=True)
     loop.train(run, HELD_OUT, written)
     written.close()
@@ -342,7 +342,7 @@ def test_a_terminal_shows_all_of_it_live() -> None:
 
 
 def test_checkpoints_that_do_not_fit_are_input_errors(tmp_path: Path) -> None:
-    run = ladder(tmp_path, optimizer="adamw")
+    run = ladder_run(tmp_path, optimizer="adamw")
     run.advance()
     run.save()
     assert not (tmp_path / "last.tmp").exists()
@@ -354,12 +354,12 @@ def test_checkpoints_that_do_not_fit_are_input_errors(tmp_path: Path) -> None:
         other.resume()
     (tmp_path / loop.CHECKPOINT).write_bytes(b"PK")
     with pytest.raises(InputError, match=r"last.pt: not a checkpoint of this recipe: ") as caught:
-        ladder(tmp_path).resume()
+        ladder_run(tmp_path).resume()
     assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
-    run = ladder(tmp_path / "run")
+    run = ladder_run(tmp_path / "run")
     (tmp_path / "run" / "last.tmp").mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
         run.save()

@@ -29,7 +29,7 @@ def photo(height: int, width: int, seed: int) -> np.ndarray:
     return (128 + 70 * np.stack(waves, -1) + noise).clip(0, 255).astype(np.uint8)
 
 
-def ladder(folder: Path, **changes: Any) -> Run:
+def ladder_run(folder: Path, **changes: Any) -> Run:
     """A tiny ladder in training, at its first step."""
     config = replace(SHORT, **changes)
     config.check()

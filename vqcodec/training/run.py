@@ -152,6 +152,7 @@ def export_command(
     if not (folder / CHECKPOINT).exists():
         raise InputError(f"{folder}: there is no run with a checkpoint")
     recipe = read_recipe(folder / RECIPE)
+    recipe = replace(recipe, data=replace(recipe.data, memory_mb=0))  # few pictures are looked at
     data = _data(recipe, data)
     if threads:
         torch.set_num_threads(threads)
