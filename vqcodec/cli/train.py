@@ -64,7 +64,7 @@ def train(
     threads: int | None,
     quiet: bool,
 ) -> None:
-    """Train a codec on the pictures in DATA, a folder or an .npz file of arrays.
+    """Train a codec on the pictures in DATA: a folder, a list, .tar shards or an .npz file.
 
     Ctrl-C, SIGTERM and loss of power are safe: `vqcodec train --out DIR` goes on from the last
     checkpoint. With `torchrun -m vqcodec.cli train ...` several processes share the work.
