@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint results clean
+.PHONY: help demo test lint fuzz results clean
 
 help:
 	@echo 'make demo   a photo to .vqc and back, beside a JPEG; results in demo/'
 	@echo 'make test   lint, types and all tests (at most 15 minutes)'
 	@echo 'make lint   ruff and mypy only'
+	@echo 'make fuzz   two minutes of hostile input for all readers (tests/fuzz)'
 	@echo 'make results  docs/results.md, plots and the README table from docs/*.json'
 	@echo 'make clean  remove .venv, demo/ and caches'
 
@@ -31,6 +32,9 @@ lint: $(INSTALLED)
 
 test: lint
 	$(BIN)/python -m pytest
+
+fuzz: $(INSTALLED)
+	$(BIN)/python tests/fuzz/run.py --seconds 120 --jobs 2
 
 results: $(INSTALLED)
 	$(BIN)/python docs/results.py

@@ -80,7 +80,7 @@ def job(label: str, system: str, shape: dict[str, Any], seed: int, **training: A
 def estimators(seed: int, factor: float) -> Iterator[Job]:
     """One network, one code of 6 to 10 bits in each of 8x8 places; the quantizer alone differs."""
     how = {"steps": round(400 * factor), "lr": 2e-3}
-    for bits in (6, 8, 10, 7, 9):
+    for bits in range(6, 11):
         for name in ("ste", "ema", "gumbel", "rotation", "nsvq", "diveq", "sfdiveq"):
             shape = {"width": 32, "blocks": 1, "size": 2**bits, "quantizer": name}
             yield job(f"{bits} bits, {name}", "vqvae", shape, seed, **how)

@@ -116,7 +116,8 @@ def table(experiment: str, jobs: list[Job]) -> str:
             for column, value in row.items():
                 cells.setdefault(label, {}).setdefault(column, []).append(value)
     lines = ["| | " + " | ".join(columns.values()) + " |", "|-" * (len(columns) + 1) + "|"]
-    order = {work["label"]: number for number, work in enumerate(jobs)}
+    wanted = EXPERIMENTS[experiment].jobs(1, 1.0)
+    order = {work["label"]: number for number, work in enumerate(wanted)}
     for label, row in sorted(cells.items(), key=lambda item: order[_owner(item[0], order)]):
         shown = (_cell(column, row.get(column, [])) for column in columns)
         lines.append(f"| {label} | {' | '.join(shown)} |")

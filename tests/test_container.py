@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from vqcodec.container import (
     MAX_CODEC,
-    MAX_PIXELS,
     MAX_RATE,
     MAX_SIDE,
     Box,
@@ -233,7 +232,7 @@ def test_a_file_cut_anywhere_is_truncated(container: Container) -> None:
             continue
         whole = sum(size >= end for end in ends[1:])
         assert f"{whole} of {n_sections} levels" in text
-        assert (f"`--levels {whole}` shows" in text) == (whole >= 1)
+        assert ("`--salvage` shows" in text) == (whole >= 1)
 
 
 @pytest.mark.parametrize("container", ALL)
@@ -359,7 +358,7 @@ def test_damage_after_the_preview_costs_only_the_boxes() -> None:
     for levels in (1, 2, 3):
         assert read(bytes(data), levels=levels) == Container(HEADER, LONG.sections[:levels])
     with pytest.raises(
-        ChecksumError, match=r"level 4 of 5 is damaged.*`--levels 3` shows a preview"
+        ChecksumError, match=r"level 4 of 5 is damaged.*`--salvage` shows a preview"
     ):
         read(bytes(data), levels=4)
     assert read(write(LONG) + b"more", levels=5) == Container(HEADER, LONG.sections)
@@ -462,8 +461,8 @@ def test_a_number_has_at_most_5_bytes(field: str) -> None:
             read(by_hand(**{field: spelling}))  # type: ignore[arg-type]
 
 
-SIZES = [(0, 1), (1, 0), (0, 0), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (MAX_SIDE, 257)]
-SIZES += [((1 << 14) + 1, 1 << 14), ((1 << 35) - 1, (1 << 35) - 1)]
+SIZES = [(0, 1), (1, 0), (0, 0), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1)]
+SIZES += [((1 << 35) - 1, (1 << 35) - 1)]
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -474,9 +473,8 @@ def test_absurd_sizes_are_neither_read_nor_written(width: int, height: int) -> N
         write(Container(replace(HEADER, width=width, height=height), (b"",)))
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (MAX_SIDE, 256), (1, MAX_SIDE)])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (MAX_SIDE, MAX_SIDE), (1, MAX_SIDE)])
 def test_the_largest_sizes_are_read(width: int, height: int) -> None:
-    assert width * height <= MAX_PIXELS
     container = Container(replace(HEADER, width=width, height=height), (b"",))
     assert read(write(container)) == container
 

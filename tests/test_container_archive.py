@@ -325,7 +325,7 @@ def test_archives_by_hand_are_read() -> None:
         pytest.param(b"", TruncatedError, id="no flags"),
         pytest.param(b"\x41", TruncatedError, id="no size"),
         pytest.param(b"\x41\0\1x", SizeError, id="no width"),
-        pytest.param(b"\x41" + varint(MAX_SIDE) + varint(257), SizeError, id="absurd size"),
+        pytest.param(b"\x41" + varint(MAX_SIDE + 1) + varint(1), SizeError, id="absurd size"),
         pytest.param(b"\x81" + varint(MAX_RATE + 1), FormatError, id="rate"),
         pytest.param(b"\x00\x00", FormatError, id="no section"),
         pytest.param(b"\x00\x0f" + bytes(20), FormatError, id="15 sections in the long way"),

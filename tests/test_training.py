@@ -1,5 +1,8 @@
 """Training: what is drawn, how it resumes, and that a model comes out at the end."""
 
+import json
+import re
+import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_training import SHORT, TINY, ladder_run, photo, write_photos
 
 from vqcodec import codec, zoo
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.errors import InputError, OutputError, UsageError
 from vqcodec.image import Picture
-from vqcodec.training import export, ladder, loop, recipe, run
+from vqcodec.training import export, ladder, loop, pack, recipe, run
 from vqcodec.training.batches import Crops
 from vqcodec.training.journal import Journal
 from vqcodec.training.ladder import LadderTask, LadderTraining
@@ -210,6 +214,26 @@ def test_pictures_become_a_model_that_encodes_and_decodes(tmp_path: Path, few_st
         train(tmp_path / "photos", out)
     train(tmp_path / "photos", out, resume=True)  # nothing is left to do but the export
     assert zoo.read_card(out).sha256 == card.sha256
+
+
+def test_a_codec_comes_from_shards_and_what_cannot_be_used_is_named(
+    tmp_path: Path, few_steps: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, shards, out = tmp_path / "photos", tmp_path / "shards", tmp_path / "model"
+    write_photos(photos, 9, 2)
+    Image.fromarray(photo(63, 99, 0)).save(photos / "small.png")
+    pack.pack(photos, shards, pack.Packing(), lambda items, name: items, pytest.fail)
+    with tarfile.open(shards / "train-00000.tar", "a") as tar:
+        tar.addfile(tarfile.TarInfo("empty.jpg"))
+    run.train_command(None, (), out, run.Wanted(shards, smoke=True, device="cpu"))
+    said = [line for line in capsys.readouterr().err.splitlines() if line.endswith("; skipped")]
+    empty, small = sorted(said, key=len)
+    assert re.search(r": [0-9a-f]{64}\.png: 99 x 63 pixels; 64 a side are needed", small)
+    assert empty.startswith(f"{shards / 'train-00000.tar'}: empty.jpg: not an image")
+    listed = (out / run.SKIPPED).read_text().splitlines()
+    assert [json.loads(line)["skipped"] + "; skipped" for line in listed] == said
+    card = zoo.read_card(out)
+    assert (card.training["skipped"], card.training["held_out"], card.split) == (2, 2, "content")
 
 
 @pytest.mark.parametrize(("training", "held_out"), [(3, 0), (0, 2)])

@@ -1,6 +1,8 @@
 """Trainings of a few steps, for tests."""
 
 import hashlib
+import io
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +38,13 @@ def ladder_run(folder: Path, **changes: Any) -> Run:
 
 
 def write_photos(folder: Path, training: int, held_out: int) -> None:
-    """Small PNG pictures, of which the names decide the split."""
+    """Small PNG pictures, of which the content decides the split."""
     folder.mkdir()
-    names = [f"photo-{i}.png" for i in range(200)]
-    held = {n for n in names if hashlib.sha256(n.encode()).hexdigest().startswith("0")}
-    chosen = [n for n in names if n not in held][:training] + sorted(held)[:held_out]
-    for seed, name in enumerate(chosen):
-        Image.fromarray(photo(70 + seed, 96 - seed, seed)).save(folder / name)
+    wanted = {False: training, True: held_out}
+    for seed in itertools.takewhile(lambda _: any(wanted.values()), itertools.count()):
+        file = io.BytesIO()
+        Image.fromarray(photo(70 + seed % 20, 96 - seed % 20, seed)).save(file, "PNG")
+        held = hashlib.sha256(file.getvalue()).hexdigest().startswith("0")
+        if wanted[held]:
+            wanted[held] -= 1
+            (folder / f"photo-{seed}.png").write_bytes(file.getvalue())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqcodec import pillow
+from vqcodec.container import MAX_PIXELS
 from vqcodec.errors import VqcodecError
 
 if TYPE_CHECKING:
@@ -43,37 +44,57 @@ def load_codec(name: str | None = None, device: str = "auto") -> "Codec":
 
 
 def encode(
-    source: Any, rate: str = "8bit", *, codec: str | None = None, device: str = "auto"
+    source: Any,
+    rate: str = "8bit",
+    *,
+    codec: str | None = None,
+    device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
 ) -> bytes:
     """A picture as the bytes of a .vqc file.
 
     source: a path, the bytes of an image file, a Pillow image, or a uint8 array (h, w[, 3]).
-    rate: '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB'. Raises a VqcodecError.
+    rate: '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB'. A file or Pillow image of more than
+    ``max_pixels`` is refused before memory is taken for it. Raises a VqcodecError.
     """
     from vqcodec import image
 
     if isinstance(source, str | os.PathLike):
-        picture = image.read(Path(source), str(source))
+        picture = image.read(Path(source), str(source), max_pixels)
     elif isinstance(source, bytes):
-        picture = image.read(source, "picture")
+        picture = image.read(source, "picture", max_pixels)
     elif hasattr(source, "__array_interface__") and not hasattr(source, "getbands"):
         picture = image.from_array(source)
     else:
-        picture = image.from_pillow(source)
+        picture = image.from_pillow(source, max_pixels)
     return encode_picture(picture, rate, codec, device)
 
 
 def decode(
-    data: bytes, *, levels: int | None = None, codec: str | None = None, device: str = "auto"
+    data: bytes,
+    *,
+    levels: int | None = None,
+    codec: str | None = None,
+    device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
 ) -> Any:
-    """The bytes of a .vqc file as a Pillow image. ``levels``: read the first only, a preview."""
+    """The bytes of a .vqc file as a Pillow image. ``levels``: read the first only, a preview.
+
+    A file of more than ``max_pixels`` is refused before memory is taken for it. Raises a
+    VqcodecError.
+    """
     from vqcodec import image
 
-    return image.to_pillow(decode_picture(data, levels, device, codec))
+    return image.to_pillow(decode_picture(data, levels, device, codec, max_pixels))
 
 
 def encode_many(
-    sources: Sequence[Any], rate: str = "8bit", *, codec: str | None = None, device: str = "auto"
+    sources: Sequence[Any],
+    rate: str = "8bit",
+    *,
+    codec: str | None = None,
+    device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
 ) -> bytes:
     """Pictures as the bytes of one .vqc file, an archive, in which they share one header.
 
@@ -82,18 +103,29 @@ def encode_many(
     from vqcodec import archive, container
 
     archive.check(len(sources), rate)
-    files = [encode(source, rate, codec=codec, device=device) for source in sources]
+    files = [
+        encode(source, rate, codec=codec, device=device, max_pixels=max_pixels)
+        for source in sources
+    ]
     return container.write_archive([container.read(file) for file in files])
 
 
 def decode_many(
-    data: bytes, *, levels: int | None = None, codec: str | None = None, device: str = "auto"
+    data: bytes,
+    *,
+    levels: int | None = None,
+    codec: str | None = None,
+    device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Any]:
-    """The bytes of an archive as Pillow images."""
+    """The bytes of an archive as Pillow images, each of at most ``max_pixels``."""
     from vqcodec import container
 
     files = [container.write(picture) for picture in container.read_archive(data)]
-    return [decode(file, levels=levels, codec=codec, device=device) for file in files]
+    return [
+        decode(file, levels=levels, codec=codec, device=device, max_pixels=max_pixels)
+        for file in files
+    ]
 
 
 def encode_picture(
@@ -107,7 +139,11 @@ def encode_picture(
 
 
 def decode_picture(
-    data: bytes, levels: int | None = None, device: str = "auto", codec: str | None = None
+    data: bytes,
+    levels: int | None = None,
+    device: str = "auto",
+    codec: str | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> "Picture":
     """As ``decode``, to a ``Picture``.
 
@@ -118,7 +154,7 @@ def decode_picture(
     loaded = zoo.load(zoo.for_header(container.read(data, levels).header, codec), device)
     from vqcodec.codec import decompress
 
-    return decompress(loaded, data, levels)
+    return decompress(loaded, data, levels, max_pixels=max_pixels)
 
 
 pillow.register()

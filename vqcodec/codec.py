@@ -16,7 +16,7 @@ from vqcodec.autoencoders import grid_codec
 from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.autoencoders.ladder import Ladder, LadderConfig
 from vqcodec.autoencoders.ladder_codec import LadderCodec
-from vqcodec.container import Box, Container, Header
+from vqcodec.container import MAX_PIXELS, Box, Container, Header
 from vqcodec.errors import (
     CodecError,
     FormatError,
@@ -113,6 +113,8 @@ class Codec:
         """weights: the bytes of weights.safetensors. Raises CodecError if they do not fit."""
         try:
             tensors = safetensors.torch.load(weights)
+            if not all(torch.isfinite(value).all() for value in tensors.values()):
+                raise ValueError("a weight is not a number")
             load: Callable[..., Coder] = _load_ladder if card.system == "ladder" else _load_grids
             system = load(card, tensors, torch.device(device))
         except (
@@ -122,7 +124,8 @@ class Codec:
             ValueError,
             RuntimeError,
         ) as error:
-            raise CodecError(f"{card.id}: the weights cannot be used: {error}") from error
+            why = " ".join(str(error).split())  # torch's have several lines
+            raise CodecError(f"{card.id}: the weights cannot be used: {why}") from error
         return cls(card, system)
 
     def rate_index(self, rate: Rate) -> int:
@@ -142,6 +145,8 @@ def _load_ladder(card: Card, tensors: dict[str, torch.Tensor], device: torch.dev
     state = {name: stored_weights(value) for name, value in tensors.items()}
     state["std"] = units[0].float() / 256
     _fill(model, state, {"hyper_scale", "hyper_mean"})
+    if {units.dtype, hyper.dtype, classes.dtype} != {torch.int32}:
+        raise ValueError("the tables are not of 32-bit integers")
     tables = hyper.numpy().astype(np.uint32), classes.numpy().astype(np.uint32)
     return LadderCodec(model, units, *tables, device)
 
@@ -360,14 +365,18 @@ class Choices:
 
 
 def decompress(
-    codec: Codec, data: bytes, levels: int | None = None, choices: Choices = Choices()
+    codec: Codec,
+    data: bytes,
+    levels: int | None = None,
+    choices: Choices = Choices(),
+    max_pixels: int = MAX_PIXELS,
 ) -> image.Picture:
     """Decode a file. With ``levels`` only the first levels are read: a preview.
 
-    Raises FormatError for a damaged file, and for one that is not of this codec; UsageError for
-    choices that the codec does not have.
+    Raises FormatError for a damaged file, for one that is not of this codec, and before memory is
+    taken for one of more than ``max_pixels``; UsageError for choices that the codec does not have.
     """
-    parsed, point = _parse(codec, data, levels)
+    parsed, point = _parse(codec, data, levels, max_pixels)
     header = parsed.header
     latent = codec.system.decode(list(parsed.sections), header.height, header.width, point)
     pixels = _synthesize(codec, latent, header.height, header.width, point, choices)
@@ -431,9 +440,14 @@ def ideal_bits(codec: Codec, data: bytes) -> list[float]:
     return bits
 
 
-def _parse(codec: Codec, data: bytes, levels: int | None) -> tuple[Container, Any]:
+def _parse(
+    codec: Codec, data: bytes, levels: int | None, max_pixels: int = MAX_PIXELS
+) -> tuple[Container, Any]:
     parsed = container.read(data, levels)
     header = parsed.header
+    if header.width * header.height > max_pixels:
+        size = f"{header.width} x {header.height}"
+        raise SizeError(f"{size} pixels; at most {max_pixels} are decoded (--max-pixels)")
     if (header.codec, header.weights_hash) != (codec.card.number, codec.card.hash):
         raise CodecError(f"the file was not made with these weights of {codec.card.id}")
     point = codec.system.point(header.rate)

@@ -12,7 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from vqcodec.errors import (
     ChecksumError,
@@ -28,7 +28,7 @@ MAGIC = b"VQC1"
 MAX_CODEC = (1 << 14) - 1  # 2 bytes as a varint
 MAX_RATE = (1 << 21) - 1  # 3 bytes as a varint; with MAX_CODEC this keeps any header at 24 bytes
 MAX_SIDE = 1 << 20  # pixels
-MAX_PIXELS = 1 << 28
+MAX_PIXELS = 400_000_000  # of a picture that is read or decoded, unless the caller says otherwise
 MAX_SECTIONS = 255
 MAX_BOXES = 255
 MAX_PICTURES = 1 << 20  # of an archive
@@ -111,41 +111,39 @@ def read(data: bytes, levels: int | None = None) -> Container:
     Raises NotVqcError, VersionError, SizeError, TruncatedError, ChecksumError or FormatError,
     UsageError where the file has fewer levels, and ValueError where ``levels`` is below 1.
     """
-    flags, header, n_sections, n_boxes, at = _read_header(data)
-    if flags & _ARCHIVE:
-        n_pictures = _count(len(read_archive(data)), "picture")
-        raise FormatError(f"an archive of {n_pictures}, not a picture; `--index 1` is its first")
+    found = _survey(data)
+    n_sections, whole = found.n_sections, len(found.sections)
     if levels is not None and levels < 1:
         raise ValueError(f"levels is at least 1, not {levels}")
     if levels is not None and levels > n_sections:
         raise UsageError(f"the file has {_count(n_sections, 'level')}, not {levels}")
-    crc = zlib.crc32(data[:at])
-    sections: list[bytes] = []
-    boxes: list[Box] = []
-    try:
-        for index in range(n_sections):
-            name = f"level {index + 1} of {n_sections}"
-            tail = bool(flags & _TAIL) and index + 1 == n_sections
-            payload, at = _read_part(data, at, crc, bytes([index]), name, tail)
-            sections.append(payload)
-        for index in range(n_boxes):
-            name = f"box {index + 1} of {n_boxes}"
-            kind, at = _take(data, at, _TYPE_BYTES, name)
-            payload, at = _read_part(data, at, crc, kind, name)
-            boxes.append(_box(kind, payload, name))
-        if at < len(data):
-            raise FormatError(f"{_count(len(data) - at, 'byte')} after the end")
-    except FormatError as error:
-        whole = len(sections)
-        if levels is not None and levels <= whole:
-            return Container(header, tuple(sections[:levels]))
-        verb = "is" if whole == 1 else "are"
-        hint = f"; {whole} of {_count(n_sections, 'level')} {verb} whole"
-        if whole:
-            sight = "a preview" if whole < n_sections else "the picture"
-            hint += f" and `--levels {whole}` shows {sight}"
-        raise type(error)(f"{error}{hint}") from None
-    return Container(header, tuple(sections[:levels]), tuple(boxes))
+    if not found.problems:
+        return Container(found.header, tuple(found.sections[:levels]), tuple(found.boxes))
+    if levels is not None and levels <= whole:
+        return Container(found.header, tuple(found.sections[:levels]))
+    error, verb = found.problems[0], "is" if whole == 1 else "are"
+    hint = f"; {whole} of {_count(n_sections, 'level')} {verb} whole"
+    if whole:
+        sight = "a preview" if whole < n_sections else "the picture"
+        hint += f" and `--salvage` shows {sight}"
+    raise type(error)(f"{error}{hint}")
+
+
+def salvage(data: bytes) -> tuple[Container, tuple[str, ...]]:
+    """What is whole of a damaged file, and a line for each thing that is not.
+
+    The sections before the first damaged one, as a section means nothing without those before it,
+    and every sound box that can still be found. Raises as ``read`` where that is no section.
+    """
+    found = _survey(data)
+    n_sections, whole = found.n_sections, len(found.sections)
+    if not whole:
+        raise found.problems[0]
+    problems = list(map(str, found.problems))
+    if whole < n_sections:
+        problems.append(f"{whole} of {_count(n_sections, 'level')} can be decoded")
+    content = Container(found.header, tuple(found.sections), tuple(found.boxes))
+    return content, tuple(problems)
 
 
 def overhead(container: Container) -> int:
@@ -333,7 +331,6 @@ def _check(container: Container) -> None:
         ("codec", header.codec, 0, MAX_CODEC),
         ("width", header.width, 1, MAX_SIDE),
         ("height", header.height, 1, MAX_SIDE),
-        ("width * height", header.width * header.height, 1, MAX_PIXELS),
         ("rate", header.rate, 0, MAX_RATE),
         ("the number of sections", len(container.sections), 1, MAX_SECTIONS),
         ("the number of boxes", len(container.boxes), 0, MAX_BOXES),
@@ -402,7 +399,7 @@ def _read_size(data: bytes, at: int, where: str) -> tuple[int, int, int]:
     """Width, height and the offset behind."""
     width, at = _read_varint(data, at, where)
     height, at = _read_varint(data, at, where)
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_PIXELS):
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise SizeError(f"{where} states an absurd size of {width} x {height} pixels")
     return width, height, at
 
@@ -423,10 +420,66 @@ def _read_number(
     return value, at
 
 
-def _read_part(
-    data: bytes, at: int, crc: int, label: bytes, name: str, tail: bool = False
-) -> tuple[bytes, int]:
-    """The verified payload of the section or box at offset ``at``, and the offset after it.
+class _Survey(NamedTuple):
+    """A file of one picture, read to its end."""
+
+    header: Header
+    n_sections: int
+    sections: list[bytes]  # before the first damaged one
+    boxes: list[Box]  # the sound ones
+    problems: list[FormatError]
+
+
+def _survey(data: bytes) -> _Survey:
+    """All that can be found, and what is wrong. Raises where the header cannot be read."""
+    flags, header, n_sections, n_boxes, at = _read_header(data)
+    if flags & _ARCHIVE:
+        n_pictures = _count(len(read_archive(data)), "picture")
+        raise FormatError(f"an archive of {n_pictures}, not a picture; `--index 1` is its first")
+    crc = zlib.crc32(data[:at])
+    found = _Survey(header, n_sections, [], [], [])
+    for index in range(n_sections + n_boxes):
+        try:
+            if index < n_sections:
+                name, label = f"level {index + 1} of {n_sections}", bytes([index])
+                tail = bool(flags & _TAIL) and index + 1 == n_sections
+            else:
+                name, tail = f"box {index - n_sections + 1} of {n_boxes}", False
+                label, at = _take(data, at, _TYPE_BYTES, name)
+            part, at = _read_part(data, at, name, tail)
+        except FormatError as error:  # where the next part begins nobody knows
+            found.problems.append(error)
+            return found
+        try:
+            payload = part.checked(crc, label)
+            if index >= n_sections:
+                found.boxes.append(_box(label, payload, name))
+            elif not found.problems:
+                found.sections.append(payload)
+        except FormatError as error:
+            found.problems.append(error)
+    if at < len(data):
+        found.problems.append(FormatError(f"{_count(len(data) - at, 'byte')} after the end"))
+    return found
+
+
+class _Part(NamedTuple):
+    """A section or box as it stands in the file."""
+
+    name: str
+    stored: bytes  # checksum
+    payload: bytes
+
+    def checked(self, crc: int, label: bytes) -> bytes:
+        """The payload. Raises ChecksumError."""
+        if self.stored != _checksum(crc, label, self.payload):
+            culprit = f"the header or {self.name}" if label == b"\0" else self.name
+            raise ChecksumError(f"{culprit} is damaged")
+        return self.payload
+
+
+def _read_part(data: bytes, at: int, name: str, tail: bool = False) -> tuple[_Part, int]:
+    """The section or box at offset ``at``, not verified, and the offset after it.
 
     Its length stands at the offset, or with ``tail`` nowhere: it ends with the file.
     """
@@ -438,10 +491,7 @@ def _read_part(
         length, at = _read_varint(data, at, name)
     stored, at = _take(data, at, _checksum_bytes(length), name)
     payload, at = _take(data, at, length, name)
-    if stored != _checksum(crc, label, payload):
-        culprit = f"the header or {name}" if label == b"\0" else name
-        raise ChecksumError(f"{culprit} is damaged")
-    return payload, at
+    return _Part(name, stored, payload), at
 
 
 def _take(data: bytes, at: int, length: int, where: str) -> tuple[bytes, int]:

@@ -16,6 +16,7 @@ from typing import IO, Any, BinaryIO, cast
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from vqcodec.container import MAX_PIXELS
 from vqcodec.errors import (
     FormatError,
     ImageError,
@@ -26,14 +27,13 @@ from vqcodec.errors import (
 )
 from vqcodec.files import atomic_write
 
-MAX_PIXELS = 2**28
-
 _MAGIC = b"VQC"
 EXIF_PREFIX = b"Exif\0\0"
 _ORIENTATION = ExifTags.Base.Orientation
 
-# Formats that are not decoded here: EPS would start Ghostscript and WMF a system's renderer.
-_REFUSED = {"EPS", "WMF", "VQC"}
+# Formats that are not decoded here: EPS would start Ghostscript and WMF a system's renderer; the
+# others hold images of a size of their own, which Pillow measures by its own limit only.
+_REFUSED = {"EPS", "WMF", "VQC", "ICO", "CUR", "ICNS", "IPTC", "BLP"}
 # Formats whose further frames are views, gain maps or layers beside one whole picture.
 _FIRST_FRAME = {"MPO", "PSD"}
 
@@ -126,20 +126,30 @@ class Picture:
 # ------------------------------------------------------------------------------------------ in
 
 
-def read(source: Path | bytes | BinaryIO, name: str, most_pixels: int = MAX_PIXELS) -> Picture:
+def read(
+    source: Path | bytes | BinaryIO,
+    name: str,
+    max_pixels: int = MAX_PIXELS,
+    long_side: int | None = None,
+) -> Picture:
     """The picture in a file, in bytes or in a binary stream (a pipe will do).
 
-    Any still image that Pillow opens, except EPS and WMF. Grey stays grey; so does a palette
+    Any still image that Pillow opens, except EPS, WMF and icons. Grey stays grey; so does a palette
     of greys without an ICC profile. Alpha that is 255 everywhere is dropped. 16 bits per sample
     become 8: grey with rounding, RGB in Pillow by its upper byte. (Pillow does not tell 10 bit
     AVIF and 16 bit RGB JPEG 2000 from 8 bit; they are read without a note.) The EXIF orientation
     is applied. An ICC profile is kept if it is for grey and the picture is, or for RGB likewise.
 
-    ``name`` stands for the source in messages. Raises InputError if the source cannot be opened,
-    ImageError if it is not a whole still image of at most ``most_pixels``.
+    ``name`` stands for the source in messages. With ``long_side`` a JPEG is decoded at a half, a
+    quarter or an eighth of its size, in as small a fraction of the time, as long as that leaves so
+    many pixels. Raises InputError if the source cannot be opened, ImageError if it is not a whole
+    still image of at most ``max_pixels`` pixels.
     """
-    with _stream(source, name) as stream, _opened(stream, name, most_pixels) as im:
+    with _stream(source, name) as stream, _opened(stream, name, max_pixels) as im:
         _check_still(im, name)
+        if long_side and im.format == "JPEG":
+            factor = long_side / max(im.size)
+            im.draft(None, (max(1, int(factor * im.width)), max(1, int(factor * im.height))))
         return _picture(im, name)
 
 
@@ -164,9 +174,9 @@ class Header:
     quality: int | None  # of JPEG, see ``_jpeg_quality``
 
 
-def header(content: bytes, name: str, most_pixels: int = MAX_PIXELS) -> Header:
+def header(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
     """Raises ImageError as ``read`` does, as far as the header tells."""
-    with BytesIO(content) as stream, _opened(stream, name, most_pixels) as im:
+    with BytesIO(content) as stream, _opened(stream, name, max_pixels) as im:
         tables = getattr(im, "quantization", {})
         quality = _jpeg_quality(sum(tables[0])) if im.format == "JPEG" and 0 in tables else None
         return Header(im.format or "", im.height, im.width, quality)
@@ -193,10 +203,10 @@ def contact_sheet(
     return sheet
 
 
-def from_pillow(im: Image.Image) -> Picture:
+def from_pillow(im: Image.Image, max_pixels: int = MAX_PIXELS) -> Picture:
     """The same as ``read`` for an image of Pillow's (its current frame). Raises ImageError."""
     try:
-        _check_size(im, "picture", MAX_PIXELS)
+        _check_size(im, "picture", max_pixels)
         return _picture(im, "picture")
     except VqcodecError:
         raise
@@ -214,13 +224,13 @@ def from_array(pixels: np.ndarray) -> Picture:
 
 
 @contextmanager
-def _opened(stream: IO[bytes], name: str, most_pixels: int) -> Iterator[ImageFile.ImageFile]:
+def _opened(stream: IO[bytes], name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """The image in a stream; whatever is wrong with it raises ImageError or InputError."""
     try:
         if stream.read(len(_MAGIC)) == _MAGIC:
             raise ImageError(f"{name}: is a .vqc file already")
         im = _open(stream)
-        _check_size(im, name, most_pixels)  # before pixel data is decoded and memory is taken
+        _check_size(im, name, max_pixels)  # before pixel data is decoded and memory is taken
         yield im
     except VqcodecError:
         raise
@@ -297,9 +307,9 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _check_size(im: Image.Image, name: str, most_pixels: int) -> None:
-    if not 0 < im.width * im.height <= most_pixels:
-        raise ImageError(f"{name}: {im.width} x {im.height} pixels; 1 to {most_pixels} can be read")
+def _check_size(im: Image.Image, name: str, max_pixels: int) -> None:
+    if not 0 < im.width * im.height <= max_pixels:
+        raise ImageError(f"{name}: {im.width} x {im.height} pixels; 1 to {max_pixels} can be read")
 
 
 def _check_still(im: ImageFile.ImageFile, name: str) -> None:

@@ -25,10 +25,11 @@ def _model(table: np.ndarray) -> object:
     return _Categorical(table.astype(np.float64) - 1, perfect=False)
 
 
-def _check(table: np.ndarray) -> None:
-    if table.ndim != 1 or len(table) < 2 or table.dtype.kind not in "iu":
-        raise ValueError("a table is one row of at least 2 integers")
-    if int(table.min()) < 1 or int(table.sum(dtype=np.int64)) != 1 << TABLE_BITS:
+def check_tables(tables: np.ndarray) -> None:
+    """tables (..., K). Raises ValueError where one is none."""
+    if tables.size == 0 or tables.shape[-1] < 2 or tables.dtype.kind not in "iu":
+        raise ValueError("a table is a row of at least 2 integers")
+    if int(tables.min()) < 1 or (tables.sum(-1, dtype=np.int64) != 1 << TABLE_BITS).any():
         raise ValueError(f"a table's integers are at least 1 and sum to 2**{TABLE_BITS}")
 
 
@@ -37,7 +38,9 @@ class Model:
 
     def __init__(self, table: np.ndarray) -> None:
         """table (K,) of integers. Raises ValueError where it is no table."""
-        _check(table)
+        if table.ndim != 1:
+            raise ValueError("a table is one row of integers")
+        check_tables(table)
         self.size, self.ready, self.table = len(table), _model(table), table
 
 

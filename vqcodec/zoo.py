@@ -102,8 +102,14 @@ def _field(card: dict[str, Any], name: str) -> Any:
             good = isinstance(value, list) and all(isinstance(row, dict) for row in value)
         case "points":
             good = isinstance(value, list) and all(isinstance(point, str) for point in value)
-        case "shape" | "training":
+        case "training":
             good = isinstance(value, dict)
+        case "shape":  # before a network of these sizes is made; 'places' is of its training alone
+            good = isinstance(value, dict) and all(
+                _is_size(size) for key, size in value.items() if key != "places"
+            )
+        case "id":  # names files and folders in places
+            good = isinstance(value, str) and re.fullmatch(r"\w[\w.-]{0,63}", value) is not None
         case "sha256":
             good = isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
         case _:
@@ -111,6 +117,13 @@ def _field(card: dict[str, Any], name: str) -> Any:
     if not good:
         raise ValueError(f"{name} cannot be {reprlib.repr(value)}")
     return value
+
+
+def _is_size(value: Any) -> bool:
+    """Whether it is a size of a network, or sizes of some parts, that a machine can hold."""
+    if isinstance(value, list):
+        return len(value) <= 256 and all(map(_is_size, value))
+    return isinstance(value, str) or (isinstance(value, int | float) and 0 <= value <= 1 << 16)
 
 
 def _installed() -> tuple[list[Card], list[CodecError]]:

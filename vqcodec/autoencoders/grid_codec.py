@@ -15,7 +15,7 @@ from torch import Tensor
 from vqcodec.autoencoders.system import System
 from vqcodec.errors import FormatError, RateError
 from vqcodec.priors.embedding import EmbeddingPrior, Remembering
-from vqcodec.priors.grid import GridPrior, LevelPrior
+from vqcodec.priors.grid import GridPrior, LevelPrior, Sizes
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder, open_section
 
 BATCH_PIXELS = 1 << 19  # go through the networks at once
@@ -144,7 +144,7 @@ class GridCodec:
         return np.concatenate(parts)
 
     def _batches(self, count: int) -> int:
-        return max(1, -(-count * self.model.config.side**2 // BATCH_PIXELS))
+        return min(count, -(-count * self.model.config.side**2 // BATCH_PIXELS))
 
     def encode(self, pixels: np.ndarray, index: int) -> GridCoded:
         """pixels (H, W, 3) uint8 -> sections."""
@@ -230,6 +230,12 @@ def load_priors(model: System, tensors: dict[str, np.ndarray]) -> dict[str, Leve
             priors[name] = EmbeddingPrior.from_tensors(network, number, part)
         else:
             priors[name] = GridPrior.from_tensors(part)
+    for rate in model.rates:
+        known: dict[str, Sizes] = {}
+        for coded in model.levels(rate):
+            shape = coded.sizes, coded.grid
+            priors[coded.name].check(shape, known)
+            known[coded.name] = shape
     return priors
 
 

@@ -29,12 +29,13 @@ from vqcodec.autoencoders.ladder import (
 )
 from vqcodec.autoencoders.synthesis import FoldedSynthesis
 from vqcodec.errors import FormatError, RateError
-from vqcodec.priors.classes import ClassTables, classify
+from vqcodec.priors.classes import CLASSES, LARGEST, ClassTables, classify
 from vqcodec.priors.network import FixedCellNet, FixedFilm, apply_film, fixed_conv, fixed_linear
 from vqcodec.rangecoder import (
     TABLE_BITS,
     RangeDecoder,
     RangeEncoder,
+    check_tables,
     ideal_bits,
     open_section,
 )
@@ -128,7 +129,20 @@ class LadderCodec:
         device: torch.device,
         rdo: float = RDO,
     ) -> None:
-        """units: ``unit_tables``; hyper_tables (6, hyper, 64), class_tables (64, 1024): uint32."""
+        """units: ``unit_tables``; hyper_tables (6, hyper, 64), class_tables (64, 1024): uint32.
+
+        Raises ValueError for what these cannot be.
+        """
+        expected = (3, model.config.channels), (HYPER_BANDS, model.config.hyper, HYPER_SIZE)
+        if (units.shape, hyper_tables.shape) != expected or class_tables.shape != (
+            CLASSES,
+            LARGEST,
+        ):
+            raise ValueError("the tables are not those of the network")
+        if int(units[:2].min()) < 1:
+            raise ValueError("a unit is not above zero")
+        check_tables(hyper_tables)
+        check_tables(class_tables)
         self.device, self.rdo = device, rdo
         self.model = model.to(device).eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

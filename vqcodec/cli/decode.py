@@ -32,6 +32,9 @@ _FORMATS = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm"]
     help="Decode the N coarsest levels only: a preview.",
 )
 @click.option(
+    "--salvage", is_flag=True, help="Decode what is whole of a damaged file; say what is missing."
+)
+@click.option(
     "--codes",
     "columns",
     type=click.IntRange(min=1),
@@ -72,11 +75,13 @@ def decode(
     force: bool,
     device: str,
     threads: int | None,
+    max_pixels: int,
     as_json: bool,
     quiet: bool,
     verbose: bool,
     codec_id: str | None,
     levels: int | None,
+    salvage: bool,
     columns: int | None,
     seed: int | None,
     average: int | None,
@@ -126,7 +131,14 @@ def decode(
                 raise UsageError(f"picture {number} of {len(pictures)} does not exist")
             data = container.write(pictures[job.index])
             n_bytes = pictures.cost(job.index)
-        content = container.read(data, levels)  # what is broken is refused without torch
+        first = levels
+        missing: tuple[str, ...] = ()
+        if salvage:
+            whole, missing = container.salvage(data)
+            data = container.write(whole)
+            if missing:
+                first = min(levels or len(whole.sections), len(whole.sections))
+        content = container.read(data, first)  # what is broken is refused without torch
         named = format_name is None and job.output != STDIO
         format = image.format_of(Path(job.output) if named else Path("picture" + suffix))
         card = zoo.for_header(content.header, codec_id)
@@ -136,7 +148,8 @@ def decode(
 
         begun = time.perf_counter()
         drawn = seed if average is None else seed or 0
-        picture = decompress(model, data, levels, Choices(columns, drawn, average or 1))
+        choices = Choices(columns, drawn, average or 1)
+        picture = decompress(model, data, first, choices, max_pixels)
         if job.output == STDIO:
             stream = BytesIO()
             notes = image.write(picture, stream, format)
@@ -159,9 +172,10 @@ def decode(
                 "height": height,
                 "seconds": seconds,
                 "sections": section_bytes,
+                **({"missing": missing} if salvage else {}),
             },
             details=text.sections(section_bytes, width, height),
-            warnings=picture.notes + notes,
+            warnings=missing + picture.notes + notes,
         )
 
     return report.run(jobs, work, as_json=as_json, quiet=quiet, verbose=verbose)

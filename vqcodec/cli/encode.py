@@ -35,6 +35,7 @@ def encode(
     force: bool,
     device: str,
     threads: int | None,
+    max_pixels: int,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -75,7 +76,7 @@ def encode(
     def work(job: Job) -> report.Done:
         job.check_output(force)
         source = streams.stdin() if job.input == STDIO else Path(job.input)
-        picture = image.read(source, job.input)
+        picture = image.read(source, job.input, max_pixels)
         model = load()  # after reading: what is no picture is refused without torch
         from vqcodec.codec import compress
 

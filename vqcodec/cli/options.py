@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from vqcodec.container import MAX_PIXELS
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -47,6 +49,14 @@ codec = click.option(
     metavar="ID|DIR",
     help="A codec that `vqcodec models` lists, or the folder of another.",
 )
+max_pixels = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=MAX_PIXELS,
+    show_default=True,
+    metavar="N",
+    help="Refuse larger pictures before memory is taken for them.",
+)
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
 
@@ -66,6 +76,7 @@ def files(command: Command) -> Command:
             click.option("--force", is_flag=True, help="Overwrite outputs that exist."),
             device,
             threads,
+            max_pixels,
             click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file."),
             quiet,
             click.option("-v", "--verbose", is_flag=True, help="Print the sections too."),

@@ -18,6 +18,7 @@ from vqcodec.cli.failure import explain, print_error
 _COMMANDS = (
     "encode",
     "decode",
+    "verify",
     "info",
     "models",
     "train",

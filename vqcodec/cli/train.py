@@ -1,5 +1,6 @@
 """``vqcodec train``: a codec from a folder of pictures."""
 
+import os
 from pathlib import Path
 
 import click
@@ -71,6 +72,9 @@ def train(
     begun = (out / "recipe.toml").exists()
     if recipe is None and system is None and not smoke and not begun:
         raise click.UsageError("--recipe FILE, --system NAME or --smoke is needed")
+    # MKL else sums in an order that depends on where a tensor lies in memory: a run that is resumed
+    # would not be the one that was never stopped. It is read when torch is imported.
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     from vqcodec.training.interrupts import exit_on_sigterm
     from vqcodec.training.run import Wanted, train_command
 

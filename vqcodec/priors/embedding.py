@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vqcodec.fixedpoint import ACTIVATION_BITS, CHUNK_CELLS
-from vqcodec.priors.grid import Known, Shape, pack, unpack
+from vqcodec.priors.grid import Known, Shape, Sizes, pack, unpack
 from vqcodec.priors.tables import Tables
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder
 
@@ -109,6 +109,14 @@ class EmbeddingPrior:
     def least_bits(self, shape: Shape) -> float:
         """See ``LevelPrior``: every code might be the likeliest of the most certain table."""
         return float(np.prod(shape)) * float(self.tables.bits.min()) * (1 - 2**-40)
+
+    def check(self, shape: Sizes, coarser: Mapping[str, Sizes]) -> None:
+        """See ``LevelPrior``. A walk that expects something else is found by ``_classes``."""
+        if shape[0] != self.packed.shape[1:]:
+            raise ValueError(f"codebooks of {shape[0]}; the prior has {self.packed.shape[1]}")
+        dim = self.network.walk(1).embedding().shape[-1]
+        if dim != self.centroids.shape[1]:
+            raise ValueError(f"an embedding has {dim} dimensions, a centroid other ones")
 
     def tensors(self) -> dict[str, np.ndarray]:
         return {"centroids": self.centroids, "tables": self.packed}

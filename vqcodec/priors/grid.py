@@ -27,6 +27,7 @@ from vqcodec.priors.tables import Tables
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder
 
 Shape = tuple[int, int, int, int]  # (B, C, h, w)
+Sizes = tuple[tuple[int, ...], tuple[int, int]]  # codewords of each column, and (h, w)
 Known = Mapping[str, np.ndarray]  # codes (B, C', h', w') of coarser levels; h' divides h, w' w
 Cells = tuple[int, np.ndarray, np.ndarray]  # a column, and rows (n,) and columns (n,) of the grid
 _NONE: Known = MappingProxyType({})
@@ -52,6 +53,9 @@ class LevelPrior(Protocol):
 
     def least_bits(self, shape: Shape) -> float:
         """A lower bound of the ideal bits of any codes of that shape."""
+
+    def check(self, shape: Sizes, coarser: Mapping[str, Sizes]) -> None:
+        """Raises ValueError where it is not for codes of ``shape``, with ``coarser`` ones known."""
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What ships in the weights file; ``from_tensors`` gives the prior back."""
@@ -255,6 +259,21 @@ class GridPrior:
         b, c, h, w = shape
         certain = sum(float(column.tables.bits.min()) for column in self.columns[:c])
         return b * h * w * certain * (1 - 2**-40)  # sums of floats may round down
+
+    def check(self, shape: Sizes, coarser: Mapping[str, Sizes]) -> None:
+        """See ``LevelPrior``."""
+        sizes, (h, w) = shape
+        if len(self.columns) < len(sizes):
+            raise ValueError(f"{len(sizes)} columns; the prior has {len(self.columns)}")
+        for index, (size, column) in enumerate(zip(sizes, self.columns, strict=False)):
+            if column.packed.shape[1] != size:
+                raise ValueError(f"column {index} has {size} codewords, which its tables have not")
+            for source, seen, clusters in column.neighbours:
+                known = (sizes, (h, w)) if source in (*CAUSAL, "previous") else coarser.get(source)
+                if known is None or h % known[1][0] or w % known[1][1]:
+                    raise ValueError(f"column {index} cannot look at {source!r}")
+                if seen < len(known[0]) and len(clusters) != known[0][seen] + 1:
+                    raise ValueError(f"column {index} has no map for the codes of {source!r}")
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Of column c: "c.tables" (tables, K) uint8 and "c.choice" (combinations,) uint16.

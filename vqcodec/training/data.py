@@ -14,7 +14,7 @@ from vqcodec.errors import ImageError, InputError
 from vqcodec.training.parallel import mapped
 from vqcodec.training.sources import Source, is_held_out
 
-MOST_PIXELS = 2**27  # of a picture; decoding takes about 7 bytes for each
+MAX_PIXELS = 2**27  # of a picture; decoding takes about 7 bytes for each
 NAMED = 10  # unusable pictures that the user reads about
 
 Skip = Callable[[str], None]  # gets a line about an unusable picture, which begins with its name
@@ -83,7 +83,7 @@ class Decoded:
     def _decode(self, number: int) -> np.ndarray:
         index = self.indices[number]
         name = self.source.name(index)
-        pixels = image.rgb(image.read(self.source.content(index), name, MOST_PIXELS))
+        pixels = image.rgb(image.read(self.source.content(index), name, MAX_PIXELS))
         h, w = pixels.shape[:2]
         if min(h, w) < self.smallest:
             raise ImageError(f"{name}: {w} x {h} pixels; {self.smallest} a side are needed")

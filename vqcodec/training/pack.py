@@ -20,11 +20,12 @@ from vqcodec import image
 from vqcodec.errors import ImageError, InputError, OutputError, UsageError, reason
 from vqcodec.files import make_folder
 from vqcodec.image import Picture
-from vqcodec.training.data import MOST_PIXELS, Skip, Track
+from vqcodec.training.data import MAX_PIXELS, Skip, Track
 from vqcodec.training.parallel import mapped
 from vqcodec.training.sources import Files, find, is_held_out
 
 _KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # formats whose files may stay as they are
+OVERSAMPLED = 2  # a large JPEG is decoded at a fraction of its size, but this many times too large
 _PARTS = ("train", "val")
 
 
@@ -124,17 +125,18 @@ def _one(source: Files, packing: Packing, index: int) -> _Packed | _Dropped:
     name = source.name(index)
     try:
         original = source.content(index)
-        header = image.header(original, name, MOST_PIXELS)
+        header = image.header(original, name, MAX_PIXELS)
         factor = min(1.0, packing.long_side / max(header.height, header.width))
         if round(factor * min(header.height, header.width)) < packing.min_side:
             return _Dropped("too small")
         if header.quality is not None and factor > 0.5 and header.quality < packing.min_quality:
             return _Dropped("of low quality")
-        picture = image.read(original, name, MOST_PIXELS)
+        picture = image.read(original, name, MAX_PIXELS, OVERSAMPLED * packing.long_side)
     except (ImageError, InputError) as error:
         return _Dropped("broken", str(error))
     pixels, suffix, content = picture.pixels, _KEPT.get(header.format), original
     if factor < 1:
+        factor = packing.long_side / max(pixels.shape)
         height, width = (max(1, round(factor * n)) for n in pixels.shape[:2])
         pixels = image.resize(pixels, height, width)
     if packing.min_detail and detail(pixels) < packing.min_detail:
