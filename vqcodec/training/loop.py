@@ -351,14 +351,15 @@ def train(
                 run.seconds, clock = run.seconds + now - clock, now
                 stop = _agreed(interrupts.number or (TIME_IS_UP if now > until else 0))
                 last = run.step == run.steps
-                if last or stop or now - saved > config.checkpoint_seconds:
-                    run.save()
-                    saved = now
                 files = _due(run.step, config.evaluate_files_steps) and not last
                 files |= run.step in ends
                 due = files or last or _due(run.step, config.evaluate_steps)
                 if journal and due and not stop:
                     evaluate(files)
+                # After that: a run that is killed meanwhile evaluates again.
+                if last or stop or now - saved > config.checkpoint_seconds:
+                    run.save()
+                    saved = now
     finally:
         run.batches.close()
     if stop:
