@@ -25,7 +25,7 @@ from vqcodec.training.parallel import mapped
 from vqcodec.training.sources import Files, find, is_held_out
 
 _KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # formats whose files may stay as they are
-OVERSAMPLED = 2  # a large JPEG is decoded at a fraction of its size, but this many times too large
+OVERSAMPLED = 3  # JPEGs are decoded at a half, a quarter... where that is still so much too large
 _PARTS = ("train", "val")
 
 
