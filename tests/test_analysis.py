@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -315,6 +316,17 @@ def test_prefixes_and_rate_points_of_the_same_codes_have_the_same_error(
     assert [prefixes[n - 1] for n in (1, 2, 4, 8)] == pytest.approx([row["mse"] for row in rows])
     assert prefixes[6] - prefixes[7] == pytest.approx(numbers["mse_increase_without"][7], abs=1e-6)
     assert len(figures) == 3
+
+
+def test_steps_with_two_columns_are_shown_by_column(tmp_path: Path, data: Path) -> None:
+    shape = replace(PROGRESSIVE, steps=2, quantizer="sfdiveq")
+    codec = made(tmp_path, "pqvae", shape, fitting=32)
+    numbers, _ = sections.progressive(
+        subject(codec.system, data, Settings(number=20, learned=20), lambda items, _: items)  # type: ignore[arg-type]
+    )
+    for name in ("mse_by_prefix", "mse_increase_without", "entropy_given_previous_nats"):
+        assert len(numbers[name]) == 4, name
+    assert numbers["posterior_entropy_nats"] == [0, 0, 0, 0]  # the posterior is all on one code
 
 
 def test_the_bits_of_levels_are_those_of_the_priors_and_of_a_fixed_length(

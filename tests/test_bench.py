@@ -259,7 +259,7 @@ def test_an_interrupt_stops_the_workers(folder: Path, tmp_path: Path) -> None:
     while not (cache.exists() and any(cache.glob("*.json"))) and child.poll() is None:
         time.sleep(0.05)
     os.killpg(child.pid, signal.SIGINT)
-    assert child.wait(20) == 130
+    assert child.wait(60) == 130
     assert len(list(cache.glob("*.json"))) < 25
 
 

@@ -43,7 +43,8 @@ def fuzz_atheris(name: str, seconds: int, seed: int, findings: Path) -> None:
     flags = {
         "max_total_time": seconds,
         "max_len": harness.longest(harness.corpus(name)),
-        "timeout": 60,  # of the clock: the harness measures the processor's time
+        "timeout": 300,  # of the clock: the harness measures the time of the processor
+        "report_slow_units": 300,
         "rss_limit_mb": 0,  # the harness measures it too
         "print_final_stats": 1,
         "artifact_prefix": f"{findings}/{name}-",
