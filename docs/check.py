@@ -4,8 +4,8 @@
 
 Reads what `vqcodec bench --json` wrote for monotony and overhead. Then: size and PSNR targets
 on every picture, warm speed on two threads, cold start of the command line, peak memory for 24
-megapixels, and how often the encoder's choice depends on the number of threads. Run it on an idle
-machine.
+and for 100 megapixels, what a second process brings, and how often the encoder's choice depends on
+the number of threads. Run it on an idle machine.
 """
 
 import argparse
@@ -121,12 +121,7 @@ def cold_and_large(pictures: list[Path]) -> dict[str, float]:
             command("decode", str(small), "-o", str(folder / f"{i}.png"))[0] for i in range(3)
         ]
         info = [command("info", str(small))[0] for _ in range(5)]
-        tiles = [np.asarray(Image.open(p).convert("RGB")) for p in pictures]
-        tiles = [t for t in tiles if t.shape == (512, 768, 3)]
-        rows = [
-            np.concatenate([tiles[(8 * r + c) % len(tiles)] for c in range(8)], 1) for r in range(8)
-        ]
-        large = np.concatenate(rows)[:4000, :6000]
+        large = mosaic(pictures, 4000, 6000)
         Image.fromarray(large).save(folder / "large.png", compress_level=1)
         encoded = command("encode", str(folder / "large.png"), "-o", str(folder / "large.vqc"))
         decoded = command("decode", str(folder / "large.vqc"), "-o", str(folder / "back.png"))
@@ -139,6 +134,51 @@ def cold_and_large(pictures: list[Path]) -> dict[str, float]:
             "large_decode_seconds": decoded[0],
             "large_decode_mib": decoded[1],
         }
+
+
+def mosaic(pictures: list[Path], height: int, width: int) -> np.ndarray:
+    """Pixels (height, width, 3) of pictures side by side."""
+    tiles = [np.asarray(Image.open(p).convert("RGB")) for p in pictures]
+    tiles = [t for t in tiles if t.shape == tiles[0].shape]
+    high, wide = tiles[0].shape[:2]
+    n_rows, n_columns = -(-height // high), -(-width // wide)
+    rows = [
+        np.concatenate([tiles[(n_columns * r + c) % len(tiles)] for c in range(n_columns)], 1)
+        for r in range(n_rows)
+    ]
+    return np.concatenate(rows)[:height, :width]
+
+
+def huge(pictures: list[Path]) -> dict[str, float]:
+    """100 megapixels through the command line: seconds, and peak memory, promised below 3 GiB."""
+    result: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        huge, coded = Path(name) / "huge.png", Path(name) / "huge.vqc"
+        Image.fromarray(mosaic(pictures, 10000, 10000)).save(huge, compress_level=1)
+        steps = {
+            "encode": ("encode", str(huge), "-o", str(coded)),
+            "decode_png": ("decode", str(coded), "-o", str(coded.with_suffix(".png"))),
+            "decode_ppm": ("decode", str(coded), "-o", str(coded.with_suffix(".ppm"))),
+            "decode_region": (
+                *("decode", str(coded), "--region", "6000,5000,1024,1024"),
+                *("-o", str(coded.with_suffix(".tif"))),
+            ),
+        }
+        for step, words in steps.items():
+            result[f"{step}_seconds"], result[f"{step}_mib"] = command(*words)
+    return result
+
+
+def many(pictures: list[Path]) -> dict[str, float]:
+    """Seconds for all pictures with one process and with two, which have one thread each."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    with tempfile.TemporaryDirectory() as name:
+        words = ["encode", *map(str, pictures), "-o", name, "--rate", "7bit", "-q", "--force"]
+        for turn in range(6):  # by turns, so that what else the machine does is alike for both
+            jobs = 1 + turn % 2
+            seconds[jobs].append(command(*words, "--threads", "1", "--jobs", str(jobs))[0])
+    one, two = (statistics.median(seconds[jobs]) for jobs in (1, 2))
+    return {"one_process_seconds": one, "two_processes_seconds": two, "ratio": one / two}
 
 
 def thread_dependence(ours: codec.Codec, pictures: list[Path]) -> dict[str, int]:
@@ -176,6 +216,8 @@ def main() -> None:
         "overhead": lambda: overhead(measured),
         "speed": lambda: warm_speed(ours, pictures[4]),
         "command_line": lambda: cold_and_large(pictures),
+        "huge": lambda: huge(pictures),
+        "many": lambda: many(pictures),
         "threads": lambda: thread_dependence(ours, pictures),
         "targets": lambda: targets(ours, pictures),
     }

@@ -21,7 +21,7 @@ import vqcodec
 from vqcodec import container, errors, image
 from vqcodec.cli import jobs, options, report
 from vqcodec.cli.program import program
-from vqcodec.progress import Progress
+from vqcodec.progress import Progress, unseen
 
 HASH = b"fake"
 
@@ -601,7 +601,9 @@ def test_one_failure_does_not_stop_the_others() -> None:
     draw("d.png")
     result = run("encode", "a.png", "b.png", "missing.png", "d.png")
     assert result.exit_code == 4  # of the first failure
-    assert [line.split(": ")[2] for line in result.stderr.splitlines()] == ["b.png", "missing.png"]
+    *told, summary = result.stderr.splitlines()
+    assert [line.split(": ")[2] for line in told] == ["b.png", "missing.png"]
+    assert summary.startswith("4 files: 2 done, 2 failed; ")
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["a.png", "d.png"]
     assert {"a.vqc", "d.vqc"} <= all_files()
 
@@ -617,7 +619,7 @@ def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(
 ) -> None:
     todo = [jobs.Job(f"{i}.png", f"{i}.vqc") for i in range(3)]
 
-    def work(job: jobs.Job, progress: Progress) -> report.Done:
+    def work(job: jobs.Job, progress: Progress = unseen, /) -> report.Done:
         return report.Done("done", {}, warnings=["odd"])
 
     assert report.run(todo, work) == 0
@@ -627,7 +629,9 @@ def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(
     assert report.run(todo, work) == 0
     bar = capsys.readouterr()
     assert plain.out == bar.out == "".join(f"{i}.png -> {i}.vqc  done\n" for i in range(3))
-    assert plain.err.splitlines() == [f"vqcodec: warning: {i}.png: odd" for i in range(3)]
+    *warnings, summary = plain.err.splitlines()
+    assert warnings == [f"vqcodec: warning: {i}.png: odd" for i in range(3)]
+    assert summary.startswith("3 files: 3 done; ")
     assert "3/3" in bar.err
     assert report.run(todo, work, quiet=True) == 0
     assert capsys.readouterr() == ("", "")
@@ -696,7 +700,7 @@ def test_json_is_one_object_per_file() -> None:
     }
     assert good["sections"][0] == 6 and sum(good["sections"]) < n_bytes
     assert bad["input"] == "b.png" and bad["exit_code"] == result.exit_code == 4
-    assert result.stderr == f"vqcodec: error: {bad['error']}\n"
+    assert result.stderr.splitlines()[0] == f"vqcodec: error: {bad['error']}"
 
     decoded = json.loads(run("decode", "a.vqc", "-o", "c.png", "--json").stdout)
     assert decoded["output"] == "c.png" and decoded["bytes"] == n_bytes

@@ -72,23 +72,42 @@ def encode(
 
 
 def decode(
-    data: bytes,
+    data: Any,
     *,
+    index: int | None = None,
     levels: int | None = None,
     codec: str | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
     region: "Region | None" = None,
 ) -> Any:
-    """The bytes of a .vqc file as a Pillow image. ``levels``: read the first only, a preview.
+    """A .vqc file as a Pillow image.
 
-    region: x, y, width and height in pixels, of the part that is wanted; equals that of the whole.
-    A file of more than ``max_pixels`` is refused before memory is taken for it. Raises a
-    VqcodecError.
+    data: the bytes, a path, or a binary file that can be sought. index: of the picture, from 0,
+    where it is an archive: the others are not read. levels: read the first only, a preview.
+    region: x, y, width and height in pixels, of what is to be seen. A file of more than
+    ``max_pixels`` is refused before memory is taken for it. Raises a VqcodecError, and IndexError.
     """
     from vqcodec import image
 
-    return image.to_pillow(decode_picture(data, levels, device, codec, max_pixels, region))
+    content = _content(data, index)
+    return image.to_pillow(decode_picture(content, levels, device, codec, max_pixels, region))
+
+
+def _content(source: Any, index: int | None) -> bytes:
+    """A file of one picture."""
+    from vqcodec import container
+    from vqcodec.errors import InputError, reason
+
+    if isinstance(source, str | os.PathLike):
+        try:
+            with open(source, "rb") as file:
+                return _content(file, index)
+        except OSError as error:
+            raise InputError(f"{source}: {reason(error)}") from error
+    if index is not None:
+        return container.write(container.read_archive(source)[index])
+    return source if isinstance(source, bytes) else bytes(source.read())
 
 
 def encode_many(

@@ -12,7 +12,8 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from io import SEEK_END, BytesIO
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from vqcodec.errors import (
     ChecksumError,
@@ -36,6 +37,7 @@ MAX_PICTURES = 1 << 20  # of an archive
 _HASH_BYTES = 4
 _TYPE_BYTES = 4
 _VARINT_BYTES = 5
+_HEADER_BYTES = 9 + 6 * _VARINT_BYTES  # at most, magic, flags and hash included
 # The flags of a picture.
 _FEW_SECTIONS = 0x0F  # the number of sections, 0 where it stands after the rate
 _BOXES = 0x10  # the number of boxes ends the header
@@ -156,7 +158,8 @@ class Archive:
     """Pictures of one codec in one file; ``archive[i]`` verifies and parses picture i alone.
 
     ``archive[i]`` raises IndexError, and TruncatedError, ChecksumError, SizeError or FormatError
-    where that picture is not whole: the others are none the worse.
+    where that picture is not whole: the others are none the worse. Nothing but that picture is
+    read of a file.
 
     header: what holds for the pictures that do not say otherwise.
     """
@@ -164,7 +167,7 @@ class Archive:
     header: Header
     _n_sections: int
     _heads: bool
-    _data: bytes = field(repr=False)
+    _file: BinaryIO = field(repr=False)
     _crc: int = field(repr=False)  # of all before the first picture, less the checksum there
     _lengths: "array[int]" = field(repr=False)  # of the pictures, without their checksums
     _starts: "array[int]" = field(repr=False)  # of their checksums, and the end of the last one
@@ -176,7 +179,8 @@ class Archive:
         index = range(len(self))[index]
         name = f"picture {index + 1} of {len(self)}"
         start, end = self._starts[index], self._starts[index + 1]
-        part, _ = _take(self._data, start, end - start, name)
+        self._file.seek(start)
+        part, _ = _take(self._file.read(end - start), 0, end - start, name)
         at = len(part) - self._lengths[index]
         data = part[at:]
         if part[:at] != _picture_checksum(self._crc, index, data):
@@ -268,20 +272,29 @@ def write_archive(containers: Sequence[Container]) -> bytes:
     return b"".join(parts)
 
 
-def read_archive(data: bytes) -> Archive:
-    """The archive, of which only the header and the lengths are verified here.
+def read_archive(source: bytes | BinaryIO) -> Archive:
+    """The archive, of which only the header and the lengths are read and verified here.
+
+    source: the file, or one that is open and stays so, and can be sought.
 
     Raises NotVqcError, VersionError, SizeError, TruncatedError, ChecksumError or FormatError,
     the last for a picture too.
     """
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    size = file.seek(0, SEEK_END)
+    file.seek(0)
+    data = file.read(_HEADER_BYTES)
     flags, header, n_sections, n_pictures, at = _read_header(data)
     if not flags & _ARCHIVE:
         raise FormatError("a picture, not an archive of pictures")
-    if n_pictures > len(data) - at:  # each length has a byte at least
+    if n_pictures > size - at:  # each length has a byte at least
         raise TruncatedError("the file ends early, in the header")
     lengths = array("Q", bytes(8 * n_pictures))
     for index in range(n_pictures):
+        if len(data) - at < _VARINT_BYTES:  # what there must be more: lengths and the checksum
+            data += file.read(max(0, n_pictures - index + 4 - (len(data) - at)))
         lengths[index], at = _read_varint(data, at, "the header")
+    data += file.read(max(0, at + 4 - len(data)))
     crc = zlib.crc32(data[:at])
     stored, at = _take(data, at, 4, "the header")
     if stored != crc.to_bytes(4, "little"):
@@ -290,9 +303,9 @@ def read_archive(data: bytes) -> Archive:
     for length in lengths:
         at += _checksum_bytes(length, _LONG_PICTURE) + length
         starts.append(at)
-    if at < len(data):
-        raise FormatError(f"{_count(len(data) - at, 'byte')} after the end")
-    return Archive(header, n_sections, bool(flags & _HEADS), data, crc, lengths, starts)
+    if at < size:
+        raise FormatError(f"{_count(size - at, 'byte')} after the end")
+    return Archive(header, n_sections, bool(flags & _HEADS), file, crc, lengths, starts)
 
 
 def _write_picture(container: Container, shared: Header | None) -> bytes:

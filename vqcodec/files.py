@@ -5,9 +5,15 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from vqcodec.errors import OutputError, reason
+
+
+class Sink(Protocol):
+    """Where bytes go: a file, or anything else to write to."""
+
+    def write(self, data: bytes | memoryview, /) -> object: ...
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from vqcodec.errors import (
     VqcodecError,
     reason,
 )
-from vqcodec.files import atomic_write
+from vqcodec.files import Sink, atomic_write
 
 _MAGIC = b"VQC"
 EXIF_PREFIX = b"Exif\0\0"
@@ -508,7 +508,7 @@ def format_of(path: Path) -> str:
 
 def write(
     picture: Picture,
-    target: Path | BinaryIO,
+    target: Path | Sink,
     format: str,
     *,
     quality: int = 95,

@@ -9,23 +9,16 @@ import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, TiffTags
 
 from vqcodec import image
-from vqcodec.files import atomic_write
+from vqcodec.files import Sink, atomic_write
 
 FORMATS = ("PNG", "TIFF", "PPM", "PGM", "PNM")
 _PIECE = 1 << 20  # bytes that are filtered at once
 _LEVEL = 4  # of zlib: against its default 2 % larger and more than twice as fast
-
-
-class Sink(Protocol):
-    """Where the bytes go: a file, or anything else to write to."""
-
-    def write(self, data: bytes, /) -> object: ...
 
 
 def write(

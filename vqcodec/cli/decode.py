@@ -4,9 +4,8 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +80,8 @@ class Region(click.ParamType):
     metavar="X,Y,W,H",
     help="Decode this part only: pixels from the left and the top, width, height.",
 )
+@options.jobs
+@options.update
 @click.option(
     "--format",
     "format_name",
@@ -107,6 +108,8 @@ def decode(
     average: int | None,
     number: int | None,
     region: tuple[int, int, int, int] | None,
+    n_jobs: int,
+    update: bool,
     format_name: str | None,
 ) -> int:
     """Make pictures of .vqc files.
@@ -115,18 +118,15 @@ def decode(
     with -r its folders are repeated there. The pictures of an archive go to the folder OUT, or
     to one with the archive's name.
     """
-    from vqcodec import archive, container, image, rowfile, zoo
+    from vqcodec import archive
 
+    _opened.cache_clear()  # of another command in this process
     suffix = f".{format_name or 'png'}"
     jobs = plan(inputs, output, recursive=recursive, input_suffixes=(".vqc",), output_suffix=suffix)
 
-    @lru_cache(maxsize=1)
-    def opened(name: str) -> "Archive":
-        return container.read_archive(streams.read_vqc(name))
-
     def stems(name: str) -> Sequence[str]:
         try:
-            return archive.stems(opened(name)) if streams.is_archive(name) else ()
+            return archive.stems(_opened(name)) if streams.is_archive(name) else ()
         except VqcodecError:
             return ()  # its one job will tell
 
@@ -141,60 +141,89 @@ def decode(
                 f"{inputs[0]}: an archive goes to a folder; --index N picks a picture of it"
             )
 
-    def work(job: Job, progress: Progress) -> report.Done:
+    processes = options.processes(n_jobs, jobs)
+    drawn = seed if average is None else seed or 0
+    work = Decoding(
+        codec_id, device, options.threads_of(threads, processes), max_pixels, format_name, levels,
+        columns, drawn, average or 1, region, salvage=salvage, force=force, update=update,
+    )  # fmt: skip
+    return report.run(
+        jobs, work, processes=processes, as_json=as_json, quiet=quiet, verbose=verbose
+    )
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Makes a picture of a .vqc file. See the options of ``decode``."""
+
+    codec_id: str | None
+    device: str
+    threads: int | None
+    max_pixels: int
+    format_name: str | None
+    levels: int | None
+    columns: int | None
+    seed: int | None
+    average: int
+    region: tuple[int, int, int, int] | None
+    salvage: bool
+    force: bool
+    update: bool
+
+    def __call__(self, job: Job, progress: Progress = unseen, /) -> report.Done:
+        from vqcodec import container, image, rowfile, zoo
+
+        if self.update and job.is_newer():
+            return report.Done("up to date", {"up_to_date": True}, skipped=True)
+        force = self.force or self.update or job.again
         job.check_output(force)
         if job.index is None:
             data = streams.read_vqc(job.input)
             n_bytes = len(data)
         else:
-            pictures = opened(job.input)
+            pictures = _opened(job.input)
             if job.index >= len(pictures):
-                raise UsageError(f"picture {number} of {len(pictures)} does not exist")
+                raise UsageError(f"picture {job.index + 1} of {len(pictures)} does not exist")
             data = container.write(pictures[job.index])
             n_bytes = pictures.cost(job.index)
-        first = levels
+        first = self.levels
         missing: tuple[str, ...] = ()
-        if salvage:
+        if self.salvage:
             whole, missing = container.salvage(data)
             data = container.write(whole)
             if missing:
-                first = min(levels or len(whole.sections), len(whole.sections))
+                first = min(first or len(whole.sections), len(whole.sections))
         content = container.read(data, first)  # what is broken is refused without torch
-        named = format_name is None and job.output != STDIO
-        format = image.format_of(Path(job.output) if named else Path("picture" + suffix))
-        card = zoo.for_header(content.header, codec_id)
-        options.use_threads(threads)
-        model = zoo.load(card, device)  # which keeps it
+        named = self.format_name is None and job.output != STDIO
+        format = image.format_of(
+            Path(job.output) if named else Path(f"picture.{self.format_name or 'png'}")
+        )
+        card = zoo.for_header(content.header, self.codec_id)
+        options.use_threads(self.threads)
+        model = zoo.load(card, self.device)  # which keeps it
         from vqcodec.codec import Choices, decompress, decompress_rows
 
         begun = time.perf_counter()
-        drawn = seed if average is None else seed or 0
-        choices = Choices(columns, drawn, average or 1)
-        size = content.header.width, content.header.height
-        large = size[0] * size[1] >= report.LARGE
-        how = model, data, first, choices, region, progress if large else unseen, max_pixels
+        large = content.header.width * content.header.height >= report.LARGE
+        choices = Choices(self.columns, self.seed, self.average)
+        shown = progress if large else unseen
+        how = model, data, first, choices, self.region, shown, self.max_pixels
+        target = streams.Stdout() if job.output == STDIO else Path(job.output)
+        if isinstance(target, Path):
+            job.make_folder()
         if large and format in rowfile.FORMATS:
             rows = decompress_rows(*how)
+            notes = rowfile.write(rows, target, format, force=force)
             width, height = rows.width, rows.height
-            if job.output == STDIO:
-                notes = rowfile.write(rows, streams, format)
-            else:
-                job.make_folder()
-                notes = rowfile.write(rows, Path(job.output), format, force=force)
         else:
             picture = decompress(*how)
+            notes = image.write(picture, target, format, force=force)
             width, height = picture.width, picture.height
-            if job.output == STDIO:
-                stream = BytesIO()
-                notes = image.write(picture, stream, format)
-                streams.write(stream.getvalue())
-            else:
-                job.make_folder()
-                notes = image.write(picture, Path(job.output), format, force=force)
         seconds = time.perf_counter() - begun
 
         rate = card.rate_name(content.header.rate)
         section_bytes = [len(section) for section in content.sections]
+        size = content.header.width, content.header.height
         return report.Done(
             summary=f"{width}x{height}  {rate}  {text.speed(width, height, seconds)}",
             record={
@@ -205,10 +234,13 @@ def decode(
                 "height": height,
                 "seconds": seconds,
                 "sections": section_bytes,
-                **({"missing": missing} if salvage else {}),
+                **({"missing": missing} if self.salvage else {}),
             },
             details=text.sections(section_bytes, *size),
             warnings=missing + notes,
         )
 
-    return report.run(jobs, work, as_json=as_json, quiet=quiet, verbose=verbose)
+
+@lru_cache(maxsize=1)
+def _opened(name: str) -> "Archive":
+    return streams.open_archive(name)

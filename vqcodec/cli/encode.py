@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +11,11 @@ import click
 
 from vqcodec.cli import options, report, streams, text
 from vqcodec.cli.jobs import PICTURES, STDIO, Job, plan, plan_archive
-from vqcodec.errors import OutputError
-from vqcodec.progress import Progress
+from vqcodec.errors import OutputError, VqcodecError
+from vqcodec.progress import Progress, unseen
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
-    from vqcodec.container import Container
 
 
 @click.command()
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 )
 @options.codec
 @click.option("--strip", is_flag=True, help="Drop EXIF and ICC profile.")
+@options.jobs
+@options.update
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="Ray works on a cluster, and reads and writes s3://, gs://, file://. See docs/scale.md.",
+)
+@click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster.  [default: this machine]")
 @click.option("--names", is_flag=True, help="Store the names of the files in an archive.")
 def encode(
     inputs: tuple[str, ...],
@@ -43,6 +53,10 @@ def encode(
     rate: str,
     codec_id: str | None,
     strip: bool,
+    n_jobs: int,
+    update: bool,
+    engine: str,
+    address: str | None,
     names: bool,
 ) -> int:
     """Make .vqc files of pictures (PNG, JPEG, WebP, TIFF, BMP, PPM).
@@ -54,41 +68,100 @@ def encode(
     RATE is the number of bits of the codebooks (7bit, 7.3bit: finer with more), the largest
     file (0.25bpp, 12kB, 12000B) or the least PSNR (34dB).
     """
-    from vqcodec import archive, container, files, image, zoo
+    from vqcodec import archive, container, files, zoo
 
     card = zoo.find(codec_id)
+    if engine == "ray":
+        if len(inputs) > 1 or output is None or names:
+            raise click.UsageError("--engine ray takes one folder or bucket, and one for -o OUT")
+        results = _on_ray(
+            inputs[0], output, rate, codec_id, strip, max_pixels, device, address=address
+        )
+        return report.tell(lambda bar: results, None, as_json=as_json, quiet=quiet, verbose=verbose)
     to_archive = plan_archive(inputs, output, recursive=recursive)
     jobs = to_archive or plan(
         inputs, output, recursive=recursive, input_suffixes=PICTURES, output_suffix=".vqc"
     )
     if names and not to_archive:
         raise click.UsageError("--names is for an archive: several inputs and -o X.vqc")
-    packed: list[Container] = []
+    if update and to_archive:
+        raise click.UsageError("--update is not for an archive, which is written as a whole")
+    processes = options.processes(n_jobs, jobs)
+    work = Encoding(
+        codec_id, rate, device, options.threads_of(threads, processes), max_pixels, strip=strip,
+        force=force, update=update, to_archive=bool(to_archive), names=names,
+    )  # fmt: skip
 
-    def load() -> "Codec":
-        from vqcodec import codec
+    def pack(contents: list[bytes]) -> report.Done:
+        if len(contents) < len(jobs):
+            lost = len(jobs) - len(contents)
+            raise OutputError(f"{jobs[0].output}: not written, as {lost} of its pictures failed")
+        packed = [container.read(content) for content in contents]
+        data = container.write_archive(packed)
+        with files.atomic_write(Path(jobs[0].output), force=force) as file:
+            file.write(data)
+        size = _size(len(data), sum(one.header.width * one.header.height for one in packed))
+        return report.Done(_said(size).rstrip(), {**size, "pictures": len(packed)})
 
-        codec.parse_rate(rate)
-        if to_archive:
-            archive.check(len(jobs), rate)
-        options.use_threads(threads)
-        return zoo.load(card, device)  # which keeps it
+    if to_archive:
+        jobs[0].check_output(force)
+        archive.check(len(jobs), rate)
+    if len(jobs) > 1 or to_archive:  # a wrong rate is said once, not for each file
+        from vqcodec.codec import parse_rate
 
-    def work(job: Job, progress: Progress) -> report.Done:
+        parse_rate(rate)
+        if processes == 1:
+            zoo.load(card, device)
+    return report.run(
+        jobs,
+        work,
+        processes=processes,
+        archive=pack if to_archive else None,
+        as_json=as_json,
+        quiet=quiet,
+        verbose=verbose,
+    )
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Makes a .vqc file of a picture. See the options of ``encode``."""
+
+    codec_id: str | None
+    rate: str
+    device: str
+    threads: int | None
+    max_pixels: int
+    strip: bool
+    force: bool
+    update: bool
+    to_archive: bool
+    names: bool
+
+    def __call__(self, job: Job, progress: Progress = unseen, /) -> report.Done:
+        from vqcodec import archive, container, files, image
+
+        if self.update and job.is_newer() and self._same_rate(job):
+            return report.Done("up to date", {"up_to_date": True}, skipped=True)
+        force = self.force or self.update or job.again
         job.check_output(force)
         source = streams.stdin() if job.input == STDIO else Path(job.input)
-        picture = image.read(source, job.input, max_pixels)
-        model = load()  # after reading: what is no picture is refused without torch
+        picture = image.read(source, job.input, self.max_pixels)
+        model = self._load()  # after reading: what is no picture is refused without torch
         from vqcodec.codec import compress
 
         begun = time.perf_counter()
-        large = picture.width * picture.height >= report.LARGE
+        n_pixels = picture.width * picture.height
+        shown = progress if n_pixels >= report.LARGE else unseen
         made = compress(
-            model, picture, rate, strip, lambda _, share: progress(share) if large else None
+            model, picture, self.rate, self.strip, progress=lambda _, share: shown(share)
         )
-        if to_archive:
-            content = container.read(made.data)
-            packed.append(archive.with_name(content, Path(job.input).stem) if names else content)
+        content = b""
+        if self.to_archive:
+            content = made.data
+            if self.names:
+                whole = archive.with_name(container.read(content), Path(job.input).stem)
+                content = container.write(whole)
         elif job.output == STDIO:
             streams.write(made.data)
         else:
@@ -99,7 +172,7 @@ def encode(
 
         width, height = made.width, made.height
         # In an archive the bytes of a picture depend on the others.
-        size = {} if to_archive else _size(len(made.data), width * height)
+        size = {} if self.to_archive else _size(len(made.data), n_pixels)
         details = text.sections(made.section_bytes, width, height, made.ideal_bits)
         psnr_db = made.psnr_db
         if psnr_db is not None:
@@ -118,33 +191,71 @@ def encode(
                 "psnr_db": psnr_db,
             },
             details=details,
-            warnings=picture.notes + made.notes + text.rounding(rate, made.rate),
+            warnings=picture.notes + made.notes + text.rounding(self.rate, made.rate),
+            content=content,
         )
 
-    def pack(job: Job) -> report.Done:
-        if len(packed) < len(jobs):
-            lost = len(jobs) - len(packed)
-            raise OutputError(f"{job.output}: not written, as {lost} of its pictures failed")
-        data = container.write_archive(packed)
-        with files.atomic_write(Path(job.output), force=force) as file:
-            file.write(data)
-        size = _size(len(data), sum(one.header.width * one.header.height for one in packed))
-        return report.Done(_said(size).rstrip(), {**size, "pictures": len(packed)})
+    def _load(self) -> "Codec":
+        from vqcodec import codec, zoo
 
-    if to_archive:
-        jobs[0].check_output(force)
-    if len(jobs) > 1 or to_archive:
-        load()  # a wrong rate is said once, not for each file
-    if not to_archive:
-        return report.run(jobs, work, as_json=as_json, quiet=quiet, verbose=verbose)
-    whole = Job(f"{len(jobs)} picture{'s' if len(jobs) > 1 else ''}", jobs[0].output)
-    return report.run(
-        [*jobs, whole],
-        lambda job, progress: pack(job) if job is whole else work(job, progress),
-        as_json=as_json,
-        quiet=quiet,
-        verbose=verbose,
-    )
+        codec.parse_rate(self.rate)
+        options.use_threads(self.threads)
+        return zoo.load(zoo.find(self.codec_id), self.device)  # which keeps it
+
+    def _same_rate(self, job: Job) -> bool:
+        """Whether the output is of this codec and, as far as a file tells, at this rate."""
+        from vqcodec import container
+        from vqcodec.codec import parse_rate
+
+        try:
+            data = streams.read_vqc(job.output)
+            header = container.read(data).header
+        except VqcodecError:
+            return False
+        model, wanted = self._load(), parse_rate(self.rate)
+        if (header.codec, header.weights_hash) != (model.card.number, model.card.hash):
+            return False
+        match wanted.kind:
+            case "bit":
+                return header.rate == model.rate_index(wanted)
+            case "db":
+                return True  # which only decoding would tell
+            case _:
+                scale = header.width * header.height / 8 if wanted.kind == "bpp" else 1
+                return len(data) <= wanted.value * scale
+
+
+def _on_ray(
+    source: str,
+    target: str,
+    rate: str,
+    *options_of_encoding: Any,
+    address: str | None,
+) -> Iterator[report.Result]:
+    """Encodes on a cluster. Files that are up to date are left out in any case."""
+    try:
+        from vqcodec.engines import ray
+        from vqcodec.engines.storage import Storage
+    except ImportError as error:
+        need = "--engine ray needs Ray and fsspec: pip install 'vqcodec[ray]'"
+        raise click.UsageError(f"{need} ({error})") from None
+    from vqcodec.codec import parse_rate
+
+    parse_rate(rate)
+    task = ray.Encoding(Storage(source), Storage(target), rate, *options_of_encoding)
+    for row in ray.encode(task, address=address):
+        result: report.Done | report.Failed
+        if "error" in row:
+            result = report.Failed(row["error"], row["exit_code"])
+        elif "up_to_date" in row:
+            result = report.Done("up to date", {"up_to_date": True}, skipped=True)
+        else:
+            width, height, seconds = row["width"], row["height"], row["seconds"]
+            record = {**_size(row["bytes"], width * height), "rate": row["rate"]}
+            record |= {"width": width, "height": height, "seconds": seconds}
+            said = _said(record) + f"{row['rate']}  {text.speed(width, height, seconds)}"
+            result = report.Done(said, record)
+        yield task.source.path(row["key"]), task.target.path(ray.output_of(row["key"])), result
 
 
 def _size(n_bytes: int, n_pixels: int) -> dict[str, Any]:

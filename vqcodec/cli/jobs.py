@@ -27,11 +27,19 @@ class Job:
     output: str
     in_folder: bool = False  # the output's folder is made where it is missing
     index: int | None = None  # of the input's picture, where that is an archive
+    again: bool = False  # the output may be there already, from a process that died after it
 
     def check_output(self, force: bool) -> None:
         """Finds out before the work, and not after it, that the output exists."""
-        if not force and self.output != STDIO and os.path.isfile(self.output):
+        if not (force or self.again) and self.output != STDIO and os.path.isfile(self.output):
             raise OutputError(f"{self.output}: exists; --force overwrites")
+
+    def is_newer(self) -> bool:
+        """Whether the output is there and no older than the input."""
+        try:
+            return os.stat(self.output).st_mtime_ns >= os.stat(self.input).st_mtime_ns
+        except OSError:  # whatever it is, the work will tell
+            return False
 
     def make_folder(self) -> None:
         """Makes the output's folder, where that is ours to make. Raises OutputError."""

@@ -1,12 +1,13 @@
 """Options that several commands share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from vqcodec.cli.jobs import STDIO, Job
 from vqcodec.container import MAX_PIXELS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -57,6 +58,19 @@ max_pixels = click.option(
     metavar="N",
     help="Refuse larger pictures before memory is taken for them.",
 )
+jobs = click.option(
+    "--jobs",
+    "n_jobs",
+    type=click.IntRange(1, 1024),
+    default=1,
+    metavar="N",
+    help="Processes that work on several files at once, with one thread each.",
+)
+update = click.option(
+    "--update",
+    is_flag=True,
+    help="Leave out files that are newer than their input, and of this codec and rate.",
+)
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
 
@@ -84,6 +98,18 @@ def files(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def processes(n_jobs: int, jobs: Sequence[Job]) -> int:
+    """How many there is work for. Raises UsageError where the work is not for several."""
+    if n_jobs > 1 and jobs[0].input == STDIO:
+        raise click.UsageError("--jobs is for files, not for stdin")
+    return min(n_jobs, len(jobs))
+
+
+def threads_of(threads: int | None, processes: int) -> int | None:
+    """CPU threads of each process."""
+    return 1 if threads is None and processes > 1 else threads
 
 
 def use_threads(threads: int | None) -> None:

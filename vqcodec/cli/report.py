@@ -2,13 +2,16 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
 
 import click
 
+from vqcodec.cli import text
 from vqcodec.cli.failure import explain, one_line
 from vqcodec.cli.jobs import STDIO, Job
 from vqcodec.progress import Progress, unseen
@@ -24,105 +27,217 @@ class Done:
     record: dict[str, Any]  # the JSON object, less input and output
     details: Sequence[str] = ()  # lines that -v adds
     warnings: Sequence[str] = ()
+    skipped: bool = False  # the output was up to date
+    content: bytes = field(default=b"", repr=False)  # for the archive of all
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What is to be said about a file that was not made."""
+
+    sentence: str
+    exit_code: int
+
+
+Result = tuple[str, str, Done | Failed]  # with the names of input and output
+
+
+class Work(Protocol):
+    """Makes a file. It can be pickled, for other processes. ``progress`` is for large pictures."""
+
+    def __call__(self, job: Job, progress: Progress = unseen, /) -> Done: ...
 
 
 def run(
     jobs: Sequence[Job],
-    work: Callable[[Job, Progress], Done],
+    work: Work,
     *,
+    processes: int = 1,
+    archive: Callable[[list[bytes]], Done] | None = None,
     as_json: bool = False,
     quiet: bool = False,
     verbose: bool = False,
 ) -> int:
     """Does all jobs; one that fails does not stop the others.
 
-    ``work`` tells the progress of a job that takes long.
+    archive: makes one file of the contents of all, if none failed.
 
     Returns the exit code of the first failure, or 0. Results go to stdout, or to stderr where
-    stdout carries a picture; warnings and errors go to stderr.
+    stdout carries a picture; warnings, errors and the summary of several jobs go to stderr.
     """
-    to_stderr = any(job.output == STDIO for job in jobs)
-    if as_json and to_stderr:
+    if as_json and any(job.output == STDIO for job in jobs):
         raise click.UsageError("--json and the output cannot both go to stdout")
-    exit_code = 0
-    with _progress(len(jobs), quiet) as (say, advance, share):
+    contents: list[bytes] = []
+
+    def results(bar: _Bar) -> Iterator[Result]:
+        for job, result in _results(jobs, work, processes, bar):
+            yield job.input, job.output, result
+            contents.extend([result.content] if isinstance(result, Done) else [])
+        if archive is not None:
+            whole = f"{len(jobs)} picture{'s' if len(jobs) > 1 else ''}", jobs[0].output
+            yield (*whole, _attempt(lambda: archive(contents), *whole))
+
+    return tell(
+        results,
+        len(jobs),
+        summary=len(jobs) > 1 and archive is None,
+        as_json=as_json,
+        quiet=quiet,
+        verbose=verbose,
+    )
+
+
+def tell(
+    results: Callable[["_Bar"], Iterator[Result]],
+    count: int | None,
+    *,
+    summary: bool = True,
+    as_json: bool = False,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> int:
+    """Tells of results as they come, of which there will be ``count``. Returns as ``run``."""
+    tally, begun = _Tally(), time.perf_counter()
+    with _bar(count, quiet) as bar:
+        for input, output, result in results(bar):
+            tally.add(result)
+            _tell(bar, input, output, result, as_json=as_json, quiet=quiet, verbose=verbose)
+            bar.advance()
+        if summary and not quiet:
+            bar.say(tally.line(time.perf_counter() - begun), True)
+    return tally.exit_code
+
+
+def _tell(
+    bar: "_Bar",
+    input: str,
+    output: str,
+    result: Done | Failed,
+    *,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    names = {"input": input, "output": output}
+    if isinstance(result, Failed):
+        bar.say(f"vqcodec: error: {result.sentence}", True)
+        error = {"error": result.sentence, "exit_code": result.exit_code}
+        if as_json:
+            bar.say(json.dumps({**names, **error}), False)
+        return
+    for warning in () if quiet else result.warnings:
+        bar.say(one_line(f"vqcodec: warning: {input}: {warning}"), True)
+    if as_json:
+        bar.say(json.dumps({**names, **result.record}), False)
+    elif not quiet:
+        details = [f"    {line}" for line in result.details] if verbose else []
+        heading = one_line(f"{input} -> {output}  {result.summary}")
+        bar.say("\n".join([heading, *details]), output == STDIO)
+
+
+def _results(
+    jobs: Sequence[Job], work: Work, processes: int, bar: "_Bar"
+) -> Iterator[tuple[Job, Done | Failed]]:
+    if processes == 1 or len(jobs) == 1:
         for job in jobs:
-            names = {"input": job.input, "output": job.output}
-            try:
-                done = work(job, share)
-            except BrokenPipeError:
-                raise  # nobody listens any more
-            except Exception as error:
-                sentence, code = explain(error, job.input, job.output)
-                exit_code = exit_code or code
-                say(f"vqcodec: error: {sentence}", True)
-                if as_json:
-                    say(json.dumps({**names, "error": sentence, "exit_code": code}), False)
-            else:
-                for warning in () if quiet else done.warnings:
-                    say(one_line(f"vqcodec: warning: {job.input}: {warning}"), True)
-                if as_json:
-                    say(json.dumps({**names, **done.record}), False)
-                elif not quiet:
-                    details = [f"    {line}" for line in done.details] if verbose else []
-                    heading = one_line(f"{job.input} -> {job.output}  {done.summary}")
-                    say("\n".join([heading, *details]), to_stderr)
-            advance()
-    return exit_code
+            yield job, _result(work, job, bar.share)
+        return
+    from vqcodec.cli import workers
+
+    for job, result in workers.results(partial(_result, work), jobs, processes):
+        if isinstance(result, workers.DiedError):
+            result = Failed(*explain(result, job.input, job.output))
+        yield job, result
+
+
+def _result(work: Work, job: Job, progress: Progress = unseen) -> Done | Failed:
+    return _attempt(lambda: work(job, progress), job.input, job.output)
+
+
+def _attempt(work: Callable[[], Done], input: str, output: str) -> Done | Failed:
+    try:
+        return work()
+    except BrokenPipeError:
+        raise  # nobody listens any more
+    except Exception as error:
+        return Failed(*explain(error, input, output))
+
+
+class _Tally:
+    """What the jobs add up to."""
+
+    def __init__(self) -> None:
+        self.exit_code = self.failed = self.skipped = self.done = self.n_bytes = self.n_pixels = 0
+
+    def add(self, result: Done | Failed) -> None:
+        if isinstance(result, Failed):
+            self.failed += 1
+            self.exit_code = self.exit_code or result.exit_code
+            return
+        self.skipped += result.skipped
+        self.done += not result.skipped
+        if not result.skipped:
+            self.n_bytes += result.record.get("bytes", 0)
+            self.n_pixels += result.record.get("width", 0) * result.record.get("height", 0)
+
+    def line(self, seconds: float) -> str:
+        counts = {"done": self.done, "up to date": self.skipped, "failed": self.failed}
+        said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        total = self.done + self.skipped + self.failed
+        speed = self.n_pixels / 1e6 / seconds
+        size = text.size(self.n_bytes)
+        return f"{total} files: {said}; {size} of .vqc, {seconds:.1f} s, {speed:.1f} MP/s"
+
+
+class _Bar:
+    """Where there is a terminal to show it: how many jobs are done, and how far one is."""
+
+    def __init__(self, count: int | None, live: Any, console: Any) -> None:
+        self._live, self._console = live, console
+        self._task = live and live.add_task("", total=count)
+        self._done = 0
+
+    def say(self, line: str, to_stderr: bool) -> None:
+        if self._live and (to_stderr or sys.stdout.isatty()):
+            self._console.out(line, highlight=False)  # its terminal: rich prints above the bar
+        else:
+            click.echo(line, err=to_stderr)
+
+    def share(self, share: float) -> None:
+        """How far the present job is, which is large enough that one wants to know."""
+        if self._live:
+            self._live.start()  # if it has not
+            self._live.update(self._task, completed=self._done + share)
+
+    def advance(self) -> None:
+        self._done += 1
+        if self._live:
+            self._live.update(self._task, completed=self._done)
 
 
 @contextmanager
-def _progress(
-    count: int, quiet: bool
-) -> Iterator[tuple[Callable[[str, bool], None], Callable[[], None], Progress]]:
-    """``say(text, to_stderr)``, ``advance()`` and the progress of one job.
-
-    A terminal shows them in a bar, that of one job only when it tells its progress.
-    """
+def _bar(count: int | None, quiet: bool) -> Iterator[_Bar]:
     if quiet or not sys.stderr.isatty():
-        yield _say, lambda: None, unseen
+        yield _Bar(count, None, None)
         return
 
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
-
-    def say_above(text: str, to_stderr: bool) -> None:
-        if to_stderr or sys.stdout.isatty():
-            console.out(text, highlight=False)  # the bar's terminal: rich prints above the bar
-        else:
-            _say(text, to_stderr)
-
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        bar.update(task, completed=done)
-
-    def share(part: float) -> None:
-        bar.start()  # where it has not
-        bar.update(task, completed=done + part)
-
-    bar = Bar(
-        BarColumn(bar_width=None),
-        MofNCompleteColumn() if count > 1 else TaskProgressColumn(),
-        TimeRemainingColumn(),
+    number = progress.MofNCompleteColumn() if count != 1 else progress.TaskProgressColumn()
+    live = progress.Progress(
+        progress.BarColumn(bar_width=None),
+        number,
+        progress.TimeRemainingColumn(),
         console=console,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    task = bar.add_task("", total=count)
     try:
-        if count > 1:
-            bar.start()
-        yield say_above, advance, share
+        if count != 1:
+            live.start()
+        yield _Bar(count, live, console)
     finally:
-        bar.stop()
-
-
-def _say(text: str, to_stderr: bool) -> None:
-    click.echo(text, err=to_stderr)
+        live.stop()

@@ -29,6 +29,21 @@ def read_vqc(name: str) -> bytes:
         raise InputError(f"{name}: {reason(error)}") from error
 
 
+def open_archive(name: str) -> container.Archive:
+    """An archive of which each picture is read when it is asked for.
+
+    Raises InputError, and FormatError for a file that is none.
+    """
+    if name == STDIO:
+        return container.read_archive(read_vqc(name))
+    try:
+        return container.read_archive(Path(name).open("rb"))  # which the archive keeps open
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{name}: {reason(error)}") from error
+
+
 def is_archive(name: str) -> bool:
     """Whether a file begins as an archive does. Not said of stdin, which can be read only once."""
     try:
@@ -45,7 +60,7 @@ def stdin() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def write(data: bytes) -> None:
+def write(data: bytes | memoryview) -> None:
     """Writes all of it to stdout. Raises OutputError, and BrokenPipeError where nobody listens."""
     try:
         sys.stdout.buffer.write(data)
@@ -54,6 +69,13 @@ def write(data: bytes) -> None:
         raise
     except OSError as error:
         raise stdout_error(error) from error
+
+
+class Stdout:
+    """stdout as a file to write to. See ``write``."""
+
+    def write(self, data: bytes | memoryview, /) -> None:
+        write(data)
 
 
 def stdout_error(error: OSError) -> OutputError:

@@ -1,0 +1,209 @@
+"""Many files at once: several processes, what is up to date, what goes wrong, large pictures."""
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import vqcodec
+from vqcodec.autoencoders import ladder_codec
+from vqcodec.cli import report, workers
+from vqcodec.cli.jobs import Job
+from vqcodec.cli.program import program
+from vqcodec.progress import Progress, unseen
+
+PHOTO = Path(__file__).parent / "data" / "photo.png"
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(program, [*map(str, args)])
+
+
+def lines(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with a folder: four pictures, and a file that is none."""
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    with Image.open(PHOTO) as im:
+        pixels = np.array(im)
+    for index, name in enumerate(("a", "b", "deep/c", "deep/d")):
+        Image.fromarray(pixels[16 * index :][:32, :48]).save(folder / f"{name}.png")
+    (folder / "bad.png").write_bytes(b"no picture")
+    return folder
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_processes_make_what_one_makes(pictures: Path, tmp_path: Path) -> None:
+    results = {}
+    for jobs in (1, 2):
+        out = tmp_path / f"out{jobs}"
+        done = run(
+            "encode", pictures, "-r", "-o", out, "--rate", "6bit", "--json", "--jobs", jobs,
+            "--device", "cpu", "--threads", "1",
+        )  # fmt: skip
+        assert done.exit_code == 4  # of the bad file, which the others outlive
+        assert "bad.png: not an image" in done.stderr
+        assert "5 files: 4 done, 1 failed" in done.stderr.splitlines()[-1]
+        back = run("decode", out, "-r", "-o", tmp_path / f"back{jobs}", "--jobs", jobs)
+        assert back.exit_code == 0
+        results[jobs] = lines(done)
+        assert [Path(str(line["input"])).name for line in results[jobs]] == [
+            "a.png", "b.png", "bad.png", "c.png", "d.png",
+        ]  # fmt: skip
+    made = {jobs: sorted((tmp_path / f"out{jobs}").rglob("*.vqc")) for jobs in (1, 2)}
+    assert [path.relative_to(tmp_path / "out2").as_posix() for path in made[2]] == [
+        "a.vqc", "b.vqc", "deep/c.vqc", "deep/d.vqc",
+    ]  # fmt: skip
+    for one, two in zip(made[1], made[2], strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    for name in ("a.png", "deep/d.png"):
+        one, two = (np.array(Image.open(tmp_path / f"back{jobs}" / name)) for jobs in (1, 2))
+        assert np.abs(one.astype(int) - two).max() <= 1
+
+
+@pytest.mark.slow
+def test_processes_make_an_archive_too(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "bad.png").unlink()
+    result = run("encode", pictures, "-r", "-o", tmp_path / "x.vqc", "--rate", "6bit", "--jobs", 2)
+    assert result.exit_code == 0, result.stderr
+    assert len(vqcodec.decode_many((tmp_path / "x.vqc").read_bytes(), device="cpu")) == 4
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Work that kills its process on some jobs: always, or only while other jobs run beside it."""
+
+    killers: tuple[str, ...]
+    once: Path
+
+    def __call__(self, job: Job, progress: Progress = unseen, /) -> report.Done:
+        if job.input in self.killers or (job.input == "once" and not self.once.exists()):
+            self.once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.input == "raises":
+            raise ValueError("no")
+        return report.Done("made", {"again": job.again})
+
+
+def results(work: Deadly, names: Sequence[str]) -> dict[str, report.Done | report.Failed]:
+    jobs = [Job(name, f"{name}.out") for name in names]
+    bar = report._Bar(len(jobs), None, None)
+    return {job.input: result for job, result in report._results(jobs, work, 2, bar)}
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_costs_its_own_job_only(tmp_path: Path) -> None:
+    names = ["a", "b", "kill", "c", "once", "raises", *map(str, range(12))]
+    found = results(Deadly(("kill",), tmp_path / "killed"), names)
+    assert list(found) == names  # in order, none lost or doubled
+    failed = {name: result for name, result in found.items() if isinstance(result, report.Failed)}
+    assert set(failed) == {"kill", "raises"}
+    assert "died" in failed["kill"].sentence and failed["kill"].exit_code == 1
+
+
+def test_jobs_are_handed_out_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    class Pool:
+        def submit(self, work: object, job: Job) -> "workers.Future[str]":
+            future: workers.Future[str] = workers.Future()
+            future.set_result(job.input)
+            return future
+
+        def shutdown(self, **options: object) -> None:
+            pass
+
+    def jobs() -> "object":
+        for index in range(1000):
+            drawn.append(index)
+            yield Job(str(index), "")
+
+    monkeypatch.setattr(workers, "_pool", lambda n: Pool())
+    found = workers.results(lambda job: "", jobs(), 3)  # type: ignore[arg-type]
+    assert next(found)[1] == "0" and len(drawn) == 3 * workers.AHEAD
+    assert len(list(found)) == 999
+
+
+# --- what is up to date ---------------------------------------------------------------------------
+
+
+def state(result: Result) -> list[str]:
+    return [
+        "bad" if "error" in line else "kept" if line.get("up_to_date") else "made"
+        for line in lines(result)
+    ]
+
+
+@pytest.mark.slow
+def test_update_makes_what_is_missing_older_or_of_another_rate(
+    pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "bad.png").unlink()
+
+    def encode(*more: str) -> list[str]:
+        done = run("encode", pictures, "-r", "-o", tmp_path / "out", "--update", "--json", *more)
+        assert done.exit_code == 0, done.stderr
+        return state(done)
+
+    assert encode("--rate", "6bit") == ["made"] * 4
+    assert encode("--rate", "6bit") == ["kept"] * 4
+    assert encode("--rate", "7bit") == ["made"] * 4
+    (tmp_path / "out" / "a.vqc").unlink()
+    newer = (tmp_path / "out" / "b.vqc").stat().st_mtime + 10
+    os.utime(pictures / "b.png", (newer, newer))
+    (tmp_path / "out" / "deep" / "c.vqc").write_bytes(b"damaged")
+    assert encode("--rate", "7bit") == ["made", "made", "made", "kept"]
+    os.utime(pictures / "b.png")
+    assert encode("--rate", "7bit", "--codec", "photo-1") == ["made"] * 4
+    sizes = [path.stat().st_size for path in (tmp_path / "out").rglob("*.vqc")]
+    assert encode("--rate", f"{max(sizes)}B", "--codec", "photo-1") == ["kept"] * 4
+    back = ["decode", tmp_path / "out", "-r", "-o", tmp_path / "back", "--update", "--json"]
+    assert state(run(*back)) == ["made"] * 4
+    assert state(run(*back)) == ["kept"] * 4
+
+
+# --- large pictures and parts ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["png", "tif", "ppm"])
+def test_a_large_picture_is_written_as_its_rows_are_decoded(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vqc, small, large = (tmp_path / name for name in ("x.vqc", f"s.{format}", f"l.{format}"))
+    vqc.write_bytes(vqcodec.encode(PHOTO, "5bit", device="cpu"))
+    monkeypatch.setattr(ladder_codec, "TILE", 5)
+    assert run("decode", vqc, "-o", small).exit_code == 0
+    monkeypatch.setattr(report, "LARGE", 1)
+    shares: list[float] = []
+    monkeypatch.setattr(report._Bar, "share", lambda self, share: shares.append(share))
+    result = run("decode", vqc, "-o", large)
+    assert result.exit_code == 0, result.stderr
+    assert np.array_equal(np.array(Image.open(small)), np.array(Image.open(large)))
+    assert shares[-1] == 1 and len(shares) > 10
+    to_stdout = run("decode", vqc, "-o", "-", "--format", format)
+    assert to_stdout.stdout_bytes == large.read_bytes()
+    assert run("decode", vqc, "-o", large).exit_code == 8
+
+
+def test_encoding_a_large_picture_shows_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "LARGE", 1)
+    shares: list[float] = []
+    monkeypatch.setattr(report._Bar, "share", lambda self, share: shares.append(share))
+    assert run("encode", PHOTO, "-o", tmp_path / "x.vqc", "--rate", "5bit").exit_code == 0
+    assert shares[0] == 0 and shares[-1] == 1

@@ -1,0 +1,84 @@
+"""Jobs in several processes, none of which is lost where a process dies."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from itertools import islice
+from multiprocessing import get_context
+from typing import TypeVar
+
+from vqcodec.cli.jobs import Job
+from vqcodec.errors import VqcodecError
+
+AHEAD = 4  # jobs that are handed out, for each process: a million futures would take a GiB
+
+Result = TypeVar("Result")
+
+
+class DiedError(VqcodecError):
+    """A process ended in the middle of a job, as one does that the system kills."""
+
+
+def results(
+    work: Callable[[Job], Result], jobs: Iterable[Job], n_processes: int
+) -> Iterator[tuple[Job, Result | DiedError]]:
+    """What ``work``, which raises nothing, makes of each job, in the order of the jobs.
+
+    Where a process dies, the jobs that were handed out are done again, each in a process of its
+    own: one that dies again has its job's fault.
+    """
+    todo = iter(jobs)
+    given: deque[tuple[Job, Future[Result]]] = deque()
+    pool = _pool(n_processes)
+    try:
+        while True:
+            for job in islice(todo, AHEAD * n_processes - len(given)):
+                given.append((job, _submit(pool, work, job)))
+            if not given:
+                return
+            job, future = given.popleft()
+            try:
+                result: Result | DiedError = future.result()
+            except BrokenProcessPool:
+                pool.shutdown()
+                again, given = [(job, future), *given], deque()
+                for job, future in again:
+                    whole = future.exception() is None
+                    yield job, future.result() if whole else _alone(work, replace(job, again=True))
+                pool = _pool(n_processes)
+            else:
+                yield job, result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, work: Callable[[Job], Result], job: Job) -> "Future[Result]":
+    try:
+        return pool.submit(work, job)
+    except BrokenProcessPool as error:  # since the last result
+        broken: Future[Result] = Future()
+        broken.set_exception(error)
+        return broken
+
+
+def _alone(work: Callable[[Job], Result], job: Job) -> Result | DiedError:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(work, job).result()
+        except BrokenProcessPool:
+            return DiedError("the process that worked on it died, perhaps for want of memory")
+
+
+def _pool(n_processes: int) -> ProcessPoolExecutor:
+    # A fork of a process in which torch has run may hang.
+    return ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=_begin)
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for all: what was begun is finished
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
