@@ -413,7 +413,7 @@ def write_flipped() -> None:
         (write_foreign_codec, ["decode", "foreign.vqc"], 6, "99 is not installed"),
         (write_foreign_codec, ["info", "--ideal", "foreign.vqc"], 6, "99 is not installed"),
         (lambda: draw("a.png"), ["encode", "a.png", "--codec", "none-1"], 6, "none-1"),
-        (lambda: draw("a.png"), ["encode", "a.png", "--rate", "good"], 7, "good is no rate"),
+        (lambda: draw("a.png"), ["encode", "a.png", "--rate", "good"], 7, "'good' is none of"),
         (lambda: draw("a.png"), ["encode", "a.png", "-o", "no/a.vqc"], 8, "no such folder"),
         (lambda: draw("a.png"), ["encode", "a.png", "-o", "a.png"], 8, "overwritten"),
         (lambda: draw("a.png"), ["encode", "a.png", "a.png", "-o", "a.png"], 8, "is a file"),

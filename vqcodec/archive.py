@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from vqcodec.container import MAX_PICTURES, Archive, Box, Container
 from vqcodec.errors import FormatError, RateError, UsageError
+from vqcodec.rate import parse_rate
 
 _NAME = "NAME"
 _NAME_BYTES = 200  # with a number and a suffix less than the 255 that file systems take
@@ -15,8 +16,6 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # 
 
 def check(n_pictures: int, rate: str) -> None:
     """Raises UsageError for a number of pictures, and RateError for a rate, that no archive has."""
-    from vqcodec.codec import parse_rate
-
     if not 1 <= n_pictures <= MAX_PICTURES:
         raise UsageError(f"an archive has 1 to {MAX_PICTURES} pictures, not {n_pictures}")
     if parse_rate(rate).kind == "bytes":

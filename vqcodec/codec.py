@@ -1,7 +1,6 @@
 """A codec: pictures to .vqc files and back, at a rate that the user names."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
@@ -30,36 +29,12 @@ from vqcodec.errors import (
 from vqcodec.fixedpoint import stored_weights
 from vqcodec.progress import Progress, between, unseen
 from vqcodec.rangecoder import Draws, RangeDecoder
+from vqcodec.rate import Rate, parse_rate
 from vqcodec.zoo import Card
 
 CLOSE_ENOUGH = 0.995  # of a size target: no need to search for the last bytes
 CLOSE_DB = 0.02  # above a PSNR target
 CODES_SHARE = 0.55  # of the time that decoding takes; pixels take the rest
-
-
-@dataclass(frozen=True)
-class Rate:
-    """What the user asked for: ``kind`` is 'bit', 'bpp', 'bytes' or 'db'."""
-
-    kind: str
-    value: float
-    grid: str | None = None  # of 'bit': what follows the dash in 9bit-8x8
-
-
-_RATE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(bit|bpp|kB|KB|MB|B|dB|db)(-\w+)?")
-
-
-def parse_rate(text: str) -> Rate:
-    """'9bit', '7.3bit', '9bit-8x8', '0.25bpp', '12kB' (1000 bytes each), '12000B' or '34dB'."""
-    match = _RATE.fullmatch(text.strip())
-    if not match or (match[3] and match[2] != "bit"):
-        raise RateError(f"rate {text!r} is none of 9bit, 7.3bit, 0.25bpp, 12kB, 12000B, 34dB")
-    value, unit = float(match[1]), match[2].lower()
-    if not 0 < value < 1e12:
-        raise RateError(f"rate {text!r} is out of range")
-    factor = {"kb": 1e3, "mb": 1e6}.get(unit, 1)
-    kind = "bytes" if unit in ("b", "kb", "mb") else unit
-    return Rate(kind, value * factor, match[3][1:] if match[3] else None)
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def _plan(
     from vqcodec.bench import metrics as known
     from vqcodec.bench import references
     from vqcodec.bench.measure import RATES, Plan
-    from vqcodec.codec import parse_rate
+    from vqcodec.rate import parse_rate
 
     for rate in rates:
         parse_rate(rate)

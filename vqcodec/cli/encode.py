@@ -13,6 +13,7 @@ from vqcodec.cli import options, report, streams, text
 from vqcodec.cli.jobs import PICTURES, STDIO, Job, plan, plan_archive
 from vqcodec.errors import OutputError, VqcodecError
 from vqcodec.progress import Progress, unseen
+from vqcodec.rate import parse_rate
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -107,8 +108,6 @@ def encode(
         jobs[0].check_output(force)
         archive.check(len(jobs), rate)
     if len(jobs) > 1 or to_archive:  # a wrong rate is said once, not for each file
-        from vqcodec.codec import parse_rate
-
         parse_rate(rate)
         if processes == 1:
             zoo.load(card, device)
@@ -196,16 +195,15 @@ class Encoding:
         )
 
     def _load(self) -> "Codec":
-        from vqcodec import codec, zoo
+        from vqcodec import zoo
 
-        codec.parse_rate(self.rate)
+        parse_rate(self.rate)
         options.use_threads(self.threads)
         return zoo.load(zoo.find(self.codec_id), self.device)  # which keeps it
 
     def _same_rate(self, job: Job) -> bool:
         """Whether the output is of this codec and, as far as a file tells, at this rate."""
         from vqcodec import container
-        from vqcodec.codec import parse_rate
 
         try:
             data = streams.read_vqc(job.output)
@@ -239,7 +237,6 @@ def _on_ray(
     except ImportError as error:
         need = "--engine ray needs Ray and fsspec: pip install 'vqcodec[ray]'"
         raise click.UsageError(f"{need} ({error})") from None
-    from vqcodec.codec import parse_rate
 
     parse_rate(rate)
     task = ray.Encoding(Storage(source), Storage(target), rate, *options_of_encoding)

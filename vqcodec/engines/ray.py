@@ -122,7 +122,6 @@ def encode(task: Encoding, *, address: str | None = None, batch: int = BATCH) ->
             batch_format="numpy",
             num_cpus=1,
             num_gpus=1 if task.device == "cuda" else None,
-            max_retries=-1,  # of processes and machines that die; errors are rows
         )
         for row in made.iter_rows():
             result = json.loads(row["row"])

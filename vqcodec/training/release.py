@@ -14,6 +14,7 @@ from vqcodec import codec, image, zoo
 from vqcodec.codec import Codec
 from vqcodec.errors import CodecError, OutputError, reason
 from vqcodec.files import make_folder
+from vqcodec.rate import parse_rate
 from vqcodec.training import export
 from vqcodec.training.batches import Crops
 from vqcodec.training.recipe import Recipe
@@ -73,7 +74,7 @@ def measure(
 
     Raises CodecError where a file does not decode to what its encoder saw.
     """
-    index = trained.rate_index(codec.parse_rate(rate))
+    index = trained.rate_index(parse_rate(rate))
     points = []
     for pixels in pictures:
         height, width = pixels.shape[:2]
