@@ -4,8 +4,8 @@
 
 Reads what `vqcodec bench --json` wrote for monotony and overhead. Then: size and PSNR targets
 on every picture, warm speed on two threads, cold start of the command line, peak memory for 24
-and for 100 megapixels, what a second process brings, and how often the encoder's choice depends on
-the number of threads. Run it on an idle machine.
+and for 100 megapixels, what a second process and what coding small pictures together bring, and how
+often the encoder's choice depends on the number of threads. Run it on an idle machine.
 """
 
 import argparse
@@ -186,6 +186,30 @@ def many(pictures: list[Path]) -> dict[str, float]:
     return {"one_process_seconds": one, "two_processes_seconds": two, "ratio": one / two}
 
 
+def small(ours: codec.Codec, pictures: list[Path]) -> dict[str, dict[str, float]]:
+    """What it gains to encode small pictures together, on one thread: milliseconds for each."""
+    whole = [np.asarray(Image.open(path).convert("RGB")) for path in pictures]
+    result = {}
+    torch.set_num_threads(1)
+    for side in (64, 128, 256):
+        squares = [image.from_array(pixels[:side, :side]) for pixels in whole]
+        works: dict[str, Callable[[], object]] = {
+            "alone": lambda s=squares: [codec.compress(ours, one, "7bit") for one in s],
+            "together": lambda s=squares: codec.compress_many(ours, s, "7bit"),
+        }
+        times: dict[str, list[float]] = {name: [] for name in works}
+        for turn in range(7):
+            for name, work in works.items():
+                begun = time.perf_counter()
+                work()
+                if turn:
+                    times[name].append(time.perf_counter() - begun)
+        row = {name: 1e3 * statistics.median(times[name]) / len(squares) for name in works}
+        result[f"{side}x{side}"] = {**row, "ratio": row["alone"] / row["together"]}
+    torch.set_num_threads(2)
+    return result
+
+
 def thread_dependence(ours: codec.Codec, pictures: list[Path]) -> dict[str, int]:
     """Files of one and of two threads that differ; decoding them is exact either way."""
     differ = codes = 0
@@ -223,6 +247,7 @@ def main() -> None:
         "command_line": lambda: cold_and_large(pictures),
         "huge": lambda: huge(pictures),
         "many": lambda: many(pictures),
+        "small": lambda: small(ours, pictures),
         "threads": lambda: thread_dependence(ours, pictures),
         "targets": lambda: targets(ours, pictures),
     }

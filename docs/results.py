@@ -139,7 +139,7 @@ def speed_table(report: dict[str, Any], labels: dict[str, str]) -> str:
 
 def checks_table(checks: dict[str, Any]) -> str:
     monotone, speed, line = checks["monotone"], checks["speed"], checks["command_line"]
-    threads = checks["threads"]
+    threads, huge, small = checks["threads"], checks["huge"], checks["small"]
     targets, db = checks["targets"], checks["targets"]["34dB"]
     used = ", ".join(
         f"{rate} {100 * t['least_used']:.2f} to {100 * t['most_used']:.2f} %"
@@ -175,6 +175,22 @@ def checks_table(checks: dict[str, Any]) -> str:
             f"{line['large_megapixels']:.0f} megapixels in under 2 GiB",
             f"encode {line['large_encode_mib']:.0f} MiB ({line['large_encode_seconds']:.0f} s), "
             f"decode {line['large_decode_mib']:.0f} MiB ({line['large_decode_seconds']:.0f} s)",
+        ],
+        [
+            "100 megapixels in under 3 GiB, by a process of its own",
+            f"encode {huge['encode_mib']:.0f} MiB ({huge['encode_seconds']:.0f} s), "
+            f"decode to PNG {huge['decode_png_mib']:.0f} MiB ({huge['decode_png_seconds']:.0f} s), "
+            f"to PPM {huge['decode_ppm_mib']:.0f} MiB ({huge['decode_ppm_seconds']:.0f} s), "
+            f"1024x1024 of it {huge['decode_region_mib']:.0f} MiB "
+            f"({huge['decode_region_seconds']:.0f} s)",
+        ],
+        [
+            "`--jobs 2` on two cores: 1.6 times the speed of one process with one thread",
+            f"{checks['many']['ratio']:.2f} times",
+        ],
+        [
+            "small pictures encoded together, of their speed alone (`7bit`, one thread)",
+            ", ".join(f"{side} {row['ratio']:.2f} times" for side, row in small.items()),
         ],
         [
             "how often the encoder's choice of codes depends on the number of threads (`8bit`)",

@@ -425,7 +425,7 @@ def test_tiles_change_no_code_and_no_pixel_by_more_than_a_step(
     def results() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         latent = system.decode(list(content.sections), 128, 192, point)
         pixels = np.concatenate(list(system.bands(latent, 128, 192, point))).astype(int)
-        return latent.numpy(), pixels, system.latents(crop(), point)[1].numpy()
+        return latent.numpy(), pixels, system.latents(crop()[None], point)[0].numpy()
 
     codes, pixels, analysed = results()
     monkeypatch.setattr(ladder_codec, "TILE", 4)

@@ -13,10 +13,13 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import vqcodec
+from vqcodec import codec, container
 from vqcodec.autoencoders import ladder_codec
+from vqcodec.autoencoders.ladder_codec import LadderCodec, RatePoint
 from vqcodec.cli import report, workers
-from vqcodec.cli.jobs import Job
+from vqcodec.cli.jobs import Job, together
 from vqcodec.cli.program import program
+from vqcodec.image import Picture
 from vqcodec.progress import Progress, unseen
 
 PHOTO = Path(__file__).parent / "data" / "photo.png"
@@ -84,7 +87,7 @@ def test_processes_make_an_archive_too(pictures: Path, tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Deadly:
+class Deadly(report.Work):
     """Work that kills its process on some jobs: always, or only while other jobs run beside it."""
 
     killers: tuple[str, ...]
@@ -119,9 +122,9 @@ def test_jobs_are_handed_out_as_they_are_needed(monkeypatch: pytest.MonkeyPatch)
     drawn: list[int] = []
 
     class Pool:
-        def submit(self, work: object, job: Job) -> "workers.Future[str]":
-            future: workers.Future[str] = workers.Future()
-            future.set_result(job.input)
+        def submit(self, work: object, jobs: list[Job]) -> "workers.Future[list[str]]":
+            future: workers.Future[list[str]] = workers.Future()
+            future.set_result([job.input for job in jobs])
             return future
 
         def shutdown(self, **options: object) -> None:
@@ -130,12 +133,80 @@ def test_jobs_are_handed_out_as_they_are_needed(monkeypatch: pytest.MonkeyPatch)
     def jobs() -> "object":
         for index in range(1000):
             drawn.append(index)
-            yield Job(str(index), "")
+            yield [Job(str(index), "")]
 
     monkeypatch.setattr(workers, "_pool", lambda n: Pool())
-    found = workers.results(lambda job: "", jobs(), 3)  # type: ignore[arg-type]
+    found = workers.results(lambda jobs: [""], jobs(), 3)  # type: ignore[arg-type]
     assert next(found)[1] == "0" and len(drawn) == 3 * workers.AHEAD
     assert len(list(found)) == 999
+
+
+def test_small_files_are_handed_out_together_and_large_ones_alone(tmp_path: Path) -> None:
+    sizes = [10, 200_000, 10, 10, 10, 100_000, 100_000, *[1] * 20]
+    jobs = [Job(str(tmp_path / str(index)), "") for index in range(len(sizes))]
+    for job, size in zip(jobs, sizes, strict=True):
+        Path(job.input).write_bytes(bytes(size))
+    jobs.append(Job(str(tmp_path / "missing"), ""))
+    lists = list(together(jobs))
+    assert [job for some in lists for job in some] == jobs
+    assert [len(some) for some in lists] == [2, 5, 16, 5]
+
+
+# --- pictures that go through the networks together -----------------------------------------------
+
+
+def test_small_pictures_that_are_encoded_together_give_the_files_of_each(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.open(pictures / "a.png").crop((0, 0, 20, 30)).save(pictures / "other.png")
+    batches: list[int] = []
+    many = LadderCodec.encode_many
+
+    def encode_many(self: LadderCodec, arrays: Sequence[np.ndarray], rate: RatePoint) -> object:
+        batches.append(len(arrays))
+        return many(self, arrays, rate)
+
+    monkeypatch.setattr(LadderCodec, "encode_many", encode_many)
+    args = "encode", pictures, "-r", "-o", tmp_path / "out", "--json", "--device", "cpu", "--rate"
+    result = run(*args, "7bit")
+    assert result.exit_code == 4
+    assert batches == [4, 1]
+    assert state(result) == ["made", "made", "bad", "made", "made", "made"]
+    for line in lines(result):
+        if "error" not in line:
+            made = Path(str(line["output"])).read_bytes()
+            assert made == vqcodec.encode(str(line["input"]), "7bit", device="cpu")
+    # An archive of the Python API has them together too, and other rates one by one.
+    sources = sorted(pictures.rglob("[abcd].png"))
+    archive = vqcodec.encode_many(sources, "7bit", device="cpu")
+    assert batches == [4, 1, 4]
+    assert container.write(container.read_archive(archive)[1]) == vqcodec.encode(
+        sources[1], "7bit", device="cpu"
+    )
+    assert run(*args, "0.5bpp", "--force").exit_code == 4 and len(batches) == 3
+
+
+def test_a_failure_of_all_is_told_of_the_one_that_is_at_fault(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Image.open(PHOTO) as im:
+        im.crop((0, 0, 48, 40)).save(pictures / "b.png")  # of another size
+
+    def compress_many(*args: object) -> object:
+        raise MemoryError
+
+    plain = codec.compress
+
+    def compress(model: object, picture: Picture, *args: object, **options: object) -> object:
+        if picture.height == 40:
+            raise MemoryError
+        return plain(model, picture, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(codec, "compress_many", compress_many)
+    monkeypatch.setattr(codec, "compress", compress)
+    result = run("encode", pictures, "-r", "-o", tmp_path, "--rate", "5bit", "--json")
+    assert state(result) == ["made", "bad", "bad", "made", "made"]
+    assert "b.png" in result.stderr and "memory" in result.stderr
 
 
 # --- what is up to date ---------------------------------------------------------------------------

@@ -281,10 +281,8 @@ def test_the_decoder_sees_what_the_encoder_saw(
 def test_this_codec_uses_many_classes_and_the_one_that_is_not_coded(codec: LadderCodec) -> None:
     seen: set[int] = set()
     rate = RatePoint(2048)
-    z, y, (h, w) = codec.latents(picture(64, 64), rate)
-    codec.encode_latent(
-        y, z, h, w, rate, lambda level, codes, classes: seen.update(classes.tolist())
-    )
+    y, z = codec.latents(picture(64, 64)[None], rate)
+    codec.encode_latents(y, z, rate, lambda level, codes, classes: seen.update(classes.tolist()))
     assert len(seen) > 8  # otherwise the other tests here would show little
 
 
@@ -310,15 +308,37 @@ def test_one_latent_gives_one_file_for_any_chunks_tiles_and_threads(
     codec: LadderCodec, monkeypatch: pytest.MonkeyPatch, threads: None
 ) -> None:
     rate = RatePoint(2400)
-    z, y, (h, w) = codec.latents(picture(100, 75), rate)
-    expected = codec.encode_latent(y.clone(), z, h, w, rate)
+    y, z = codec.latents(picture(100, 75)[None], rate)
+    (expected,) = codec.encode_latents(y.clone(), z, rate)
     monkeypatch.setattr(fixedpoint, "CHUNK_CELLS", 3)
     monkeypatch.setattr(tables, "CHUNK", 5)
     monkeypatch.setattr(ladder_codec, "BAND", 12)
     torch.set_num_threads(2)
-    again = codec.encode_latent(y, z, h, w, rate)
+    (again,) = codec.encode_latents(y, z, rate)
     assert again.sections == expected.sections
     assert torch.equal(again.latent, expected.latent)
+
+
+@pytest.mark.parametrize("band", [ladder_codec.BAND, 12])
+def test_images_that_are_coded_together_have_the_sections_of_each(
+    codec: LadderCodec, band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder_codec, "BAND", band)
+    rate = RatePoint(2400)
+    pictures = [np.roll(picture(100, 75), 20 * index, 0) for index in range(3)]
+    each = [codec.encode(pixels, rate) for pixels in pictures]
+    y, z = (torch.cat(part) for part in zip(*(codec.latents(p[None], rate) for p in pictures)))  # noqa: B905
+    watched: list[int] = []
+    together = codec.encode_latents(y, z, rate, lambda level, *_: watched.append(level))
+    levels = range(1, codec.levels(rate))
+    assert [watched.count(level) for level in levels] == [6, 6, 6, 3, 3]  # a checkerboard, or none
+    for one, alone in zip(together, each, strict=True):
+        assert one.sections == alone.sections
+        assert one.ideal_bits == pytest.approx(alone.ideal_bits, rel=1e-12)
+        assert torch.equal(one.latent, alone.latent)
+    assert [one.sections for one in codec.encode_many(pictures, rate)] == [
+        one.sections for one in each
+    ]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -357,12 +377,12 @@ def test_any_prefix_of_sections_decodes(codec: LadderCodec, coded: Coded) -> Non
 def test_tiles_do_not_show(codec: LadderCodec, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rate, pixels = RatePoint(2048), picture(251, 230)
     with torch.inference_mode():
-        whole = codec.analyse(pixels, rate)
+        whole = codec.analyse(pixels[None], rate)
     latent = whole.flatten(0, 1)
     (expected,) = codec.bands(latent, 251, 230, rate)
     monkeypatch.setattr(ladder_codec, "TILE", tile)
     with torch.inference_mode():
-        assert torch.allclose(codec.analyse(pixels, rate), whole, atol=5e-4)
+        assert torch.allclose(codec.analyse(pixels[None], rate), whole, atol=5e-4)
     decoded = np.concatenate(list(codec.bands(latent, 251, 230, rate)))
     difference = np.abs(decoded.astype(int) - expected)
     assert difference.max() <= 1

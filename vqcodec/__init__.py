@@ -58,17 +58,19 @@ def encode(
     rate: '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB'. A file or Pillow image of more than
     ``max_pixels`` is refused before memory is taken for it. Raises a VqcodecError.
     """
+    return encode_picture(_picture(source, max_pixels), rate, codec, device)
+
+
+def _picture(source: Any, max_pixels: int) -> "Picture":
     from vqcodec import image
 
     if isinstance(source, str | os.PathLike):
-        picture = image.read(Path(source), str(source), max_pixels)
-    elif isinstance(source, bytes):
-        picture = image.read(source, "picture", max_pixels)
-    elif hasattr(source, "__array_interface__") and not hasattr(source, "getbands"):
-        picture = image.from_array(source)
-    else:
-        picture = image.from_pillow(source, max_pixels)
-    return encode_picture(picture, rate, codec, device)
+        return image.read(Path(source), str(source), max_pixels)
+    if isinstance(source, bytes):
+        return image.read(source, "picture", max_pixels)
+    if hasattr(source, "__array_interface__") and not hasattr(source, "getbands"):
+        return image.from_array(source)
+    return image.from_pillow(source, max_pixels)
 
 
 def decode(
@@ -125,11 +127,12 @@ def encode_many(
     from vqcodec import archive, container
 
     archive.check(len(sources), rate)
-    files = [
-        encode(source, rate, codec=codec, device=device, max_pixels=max_pixels)
-        for source in sources
-    ]
-    return container.write_archive([container.read(file) for file in files])
+    pictures = [_picture(source, max_pixels) for source in sources]
+    loaded = load_codec(codec, device)
+    from vqcodec.codec import compress_many
+
+    made = compress_many(loaded, pictures, rate)
+    return container.write_archive([container.read(one.data) for one in made])
 
 
 def decode_many(

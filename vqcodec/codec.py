@@ -34,6 +34,7 @@ from vqcodec.zoo import Card
 
 CLOSE_ENOUGH = 0.995  # of a size target: no need to search for the last bytes
 CLOSE_DB = 0.02  # above a PSNR target
+BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 23}  # of pictures that are encoded together
 CODES_SHARE = 0.55  # of the time that decoding takes; pixels take the rest
 
 
@@ -70,6 +71,7 @@ class Coder(Protocol):
     def levels(self, point: Any) -> int: ...
     def least_bytes(self, height: int, width: int, point: Any) -> int: ...
     def encode(self, pixels: np.ndarray, point: Any, progress: Progress = unseen) -> Any: ...
+    def encode_many(self, pictures: Sequence[np.ndarray], point: Any) -> list[Any]: ...
     def decode(
         self,
         sections: Sequence[bytes | RangeDecoder],
@@ -115,6 +117,11 @@ class Codec:
             why = " ".join(str(error).split())  # torch's have several lines
             raise CodecError(f"{card.id}: the weights cannot be used: {why}") from error
         return cls(card, system)
+
+    @property
+    def batch_pixels(self) -> int:
+        """Of pictures of one size that go through the networks together."""
+        return BATCH_PIXELS[next(self.system.model.parameters()).device.type]
 
     def rate_index(self, rate: Rate) -> int:
         """The rate point nearest to ``Nbit``. Raises RateError for what is not offered."""
@@ -213,7 +220,7 @@ class _Attempt:
     data: bytes
     section_bytes: list[int]
     ideal_bits: list[float]
-    psnr_db: float | None
+    psnr_db: float | None = None
 
 
 def encode_at(
@@ -228,10 +235,16 @@ def encode_at(
     The latter has 'sections', 'ideal_bits' of each, and 'latent', what a decoder should find.
     """
     coded = codec.system.encode(_rgb(picture.pixels), codec.system.point(index), progress)
+    return _file(codec, picture, index, boxes, coded), coded
+
+
+def _file(
+    codec: Codec, picture: image.Picture, index: int, boxes: tuple[Box, ...], coded: Any
+) -> bytes:
     header = Header(
         codec.card.number, codec.card.hash, picture.width, picture.height, index, picture.grey
     )
-    return container.write(Container(header, tuple(coded.sections), boxes)), coded
+    return container.write(Container(header, tuple(coded.sections), boxes))
 
 
 def compress(
@@ -247,8 +260,7 @@ def compress(
     RateError where the rate cannot be parsed or reached.
     """
     wanted = parse_rate(rate)
-    if max(picture.width, picture.height) > container.MAX_SIDE:
-        raise ImageError(f"a side of the picture is longer than {container.MAX_SIDE} pixels")
+    _check_sides(picture)
     boxes, system = _boxes(picture, strip), codec.system
 
     def attempt(index: int) -> _Attempt:
@@ -262,9 +274,7 @@ def compress(
             quality = psnr_db(picture.pixels, map(_grey, bands) if picture.grey else bands)
         return _Attempt(index, data, [len(s) for s in coded.sections], coded.ideal_bits, quality)
 
-    notes: tuple[str, ...] = ()
-    if system.grey_only and not picture.grey:
-        notes = (f"{codec.card.id} is for grey pictures: the colours are lost",)
+    notes = _notes(codec, picture)
     if wanted.kind == "bit":
         best = attempt(codec.rate_index(wanted))
     elif wanted.kind == "db":
@@ -275,6 +285,41 @@ def compress(
         if best.index == system.highest:
             name = codec.card.rate_name(best.index)
             notes += (f"{codec.card.id} has no higher quality than {name}",)
+    return _compressed(codec, picture, best, notes)
+
+
+def compress_many(
+    codec: Codec, pictures: Sequence[image.Picture], rate: str, strip: bool = False
+) -> list[Compressed]:
+    """``compress`` for each. Where the rate is ``Nbit``, those of one size go together.
+
+    On the CPU this makes the same files. On a GPU a few codes may differ, as sums round otherwise.
+    """
+    wanted = parse_rate(rate)
+    if wanted.kind != "bit":
+        return [compress(codec, picture, rate, strip) for picture in pictures]
+    index = codec.rate_index(wanted)
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, picture in enumerate(pictures):
+        _check_sides(picture)
+        places.setdefault((picture.height, picture.width), []).append(place)
+    made: dict[int, Compressed] = {}
+    for (height, width), same in places.items():
+        step = max(1, codec.batch_pixels // (height * width))
+        for batch in (same[at : at + step] for at in range(0, len(same), step)):
+            arrays = [_rgb(pictures[place].pixels) for place in batch]
+            many = codec.system.encode_many(arrays, codec.system.point(index))
+            for place, coded in zip(batch, many, strict=True):
+                picture = pictures[place]
+                data = _file(codec, picture, index, _boxes(picture, strip), coded)
+                attempt = _Attempt(index, data, [len(s) for s in coded.sections], coded.ideal_bits)
+                made[place] = _compressed(codec, picture, attempt, _notes(codec, picture))
+    return [made[place] for place in range(len(pictures))]
+
+
+def _compressed(
+    codec: Codec, picture: image.Picture, best: _Attempt, notes: tuple[str, ...]
+) -> Compressed:
     return Compressed(
         best.data,
         codec.card.rate_name(best.index),
@@ -285,6 +330,17 @@ def compress(
         best.psnr_db,
         notes,
     )
+
+
+def _check_sides(picture: image.Picture) -> None:
+    if max(picture.width, picture.height) > container.MAX_SIDE:
+        raise ImageError(f"a side of the picture is longer than {container.MAX_SIDE} pixels")
+
+
+def _notes(codec: Codec, picture: image.Picture) -> tuple[str, ...]:
+    if codec.system.grey_only and not picture.grey:
+        return (f"{codec.card.id} is for grey pictures: the colours are lost",)
+    return ()
 
 
 def _largest_within(attempt: Callable[[int], _Attempt], n_bytes: float, codec: Codec) -> _Attempt:

@@ -73,7 +73,7 @@ class Group(NamedTuple):
     """Codes of one level that are coded together, in a band, and what is known of them before."""
 
     level: int
-    cells: Tensor | slice  # n flat indices into the grid of the latent
+    cells: Tensor | slice  # n flat indices into the grids of the latents
     part: slice  # channels
     mean: Tensor  # (n, c) float32, in steps, multiples of 2**-10 up to 2**10: exact
     classes: Tensor  # (n, c) uint8
@@ -93,20 +93,23 @@ class _View:
     """What the networks of the prior see of some rows. Slices are added as they are decoded."""
 
     rows: slice
-    seen: Tensor  # (rows, w, inputs): features, then values and magnitudes of each slice
+    seen: Tensor  # (B, rows, w, inputs): features, then values and magnitudes of each slice
     slices: int = 0  # that are in it
 
     @classmethod
     def of(cls, known: Tensor, rows: slice, n_more: int) -> "_View":
-        """Of features known (h, w, features), with room for ``n_more`` inputs."""
-        features = known[rows]
-        seen = features.new_empty(*features.shape[:2], features.shape[2] + n_more)
-        seen[:, :, : features.shape[2]] = features
+        """Of features known (B, h, w, features), with room for ``n_more`` inputs."""
+        features = known[:, rows]
+        seen = features.new_empty(*features.shape[:3], features.shape[3] + n_more)
+        seen[..., : features.shape[3]] = features
         return cls(rows, seen)
 
 
 class Source(Protocol):
-    """Where the codes of a walk come from. ``latent`` (h * w, c) is filled with code plus mean."""
+    """Where the codes of a walk come from.
+
+    ``latent`` (B * h * w, c) is filled with code plus mean.
+    """
 
     latent: Tensor
 
@@ -233,23 +236,23 @@ class LadderCodec:
         return 1 + self.model.config.coded_slices(rate.bits)
 
     def analyse(self, pixels: np.ndarray, rate: RatePoint, progress: Progress = unseen) -> Tensor:
-        """pixels (H, W, 3) uint8 -> latent (h, w, c) float32 in steps, of the coded channels."""
-        height, width = pixels.shape[:2]
+        """pixels (B, H, W, 3) uint8 -> latents (B, h, w, c) float32, coded channels, in steps."""
+        n, height, width, _ = pixels.shape
         h, w = -(-height // 16), -(-width // 16)
         channels = self.model.config.coded_channels(rate.bits)
-        latent = torch.empty(h, w, channels, device=self.device)
+        latent = torch.empty(n, h, w, channels, device=self.device)
         t = torch.tensor([rate.t], device=self.device)
         tiles = [(row, column) for row in _spans(h) for column in _spans(w)]
         for done, (row, column) in enumerate(tiles, 1):
             rows, columns = (slice(16 * s.outer.start, 16 * s.outer.stop) for s in (row, column))
-            tile = torch.from_numpy(np.array(pixels[rows, columns]))
+            tile = torch.from_numpy(np.array(pixels[:, rows, columns]))
             if self.device.type == "cuda":
                 tile = tile.pin_memory().to(self.device, non_blocking=True)
-            x = tile.permute(2, 0, 1)[None].float()
+            x = tile.permute(0, 3, 1, 2).float()
             missing = columns.stop - columns.start - x.shape[3], rows.stop - rows.start - x.shape[2]
             x = F.pad(x, (0, missing[0], 0, missing[1]), mode="replicate")
-            y = self.model.analysis(x, t)[0, :channels, row.crop, column.crop].permute(1, 2, 0)
-            torch.div(y, rate.step, out=latent[row.inner, column.inner])
+            y = self.model.analysis(x, t)[:, :channels, row.crop, column.crop]
+            torch.div(y.permute(0, 2, 3, 1), rate.step, out=latent[:, row.inner, column.inner])
             progress(done / len(tiles))
         return latent
 
@@ -300,9 +303,21 @@ class LadderCodec:
 
     def encode(self, pixels: np.ndarray, rate: RatePoint, progress: Progress = unseen) -> Coded:
         """pixels (H, W, 3) uint8 -> sections."""
-        z, y, (h, w) = self.latents(pixels, rate, between(progress, 0, ANALYSIS_SHARE))
-        progress = between(progress, ANALYSIS_SHARE, 1)
-        return self.encode_latent(y, z, h, w, rate, progress=progress)
+        y, z = self.latents(pixels[None], rate, between(progress, 0, ANALYSIS_SHARE))
+        return self.encode_latents(y, z, rate, progress=between(progress, ANALYSIS_SHARE, 1))[0]
+
+    def encode_many(self, pictures: Sequence[np.ndarray], rate: RatePoint) -> list[Coded]:
+        """Pictures (H, W, 3) uint8 of one size -> the sections of each.
+
+        The prior sees all at once, which is faster where they are small. On the CPU each makes the
+        file that it makes alone, byte for byte; on a GPU the transform has all at once too, whose
+        sums may then round otherwise.
+        """
+        if self.device.type == "cuda":
+            return self.encode_latents(*self.latents(np.stack(pictures), rate), rate)
+        each = (self.latents(pixels[None], rate) for pixels in pictures)
+        y, z = (torch.cat(part) for part in zip(*each, strict=True))
+        return self.encode_latents(y, z, rate)
 
     def least_bytes(self, height: int, width: int, rate: RatePoint) -> int:
         """Of the first section of a picture: a shorter one is refused before memory is taken.
@@ -316,49 +331,51 @@ class LadderCodec:
     @torch.inference_mode()
     def latents(
         self, pixels: np.ndarray, rate: RatePoint, progress: Progress = unseen
-    ) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """pixels (H, W, 3) uint8 -> hyper codes (hyper, h', w'), latent (h * w, c), (h, w).
+    ) -> tuple[Tensor, Tensor]:
+        """pixels (B, H, W, 3) uint8 -> latents (B, h, w, c), hyper codes (B, hyper, h', w').
 
-        The latent has the coded channels, in steps.
+        The latents have the coded channels, in steps.
         """
         y = self.analyse(pixels, rate, progress)
-        h, w = y.shape[:2]
+        h, w = y.shape[1:3]
         t, one = (torch.tensor([value], device=self.device) for value in (rate.t, 1.0))
         rows = max(1, BAND // (4 * w))  # of the hyper grid
         bands = []
         for top in range(0, -(-h // 4), rows):
             # A cell of the hyper grid sees 3 rows above its own 4, and its convolutions have the
             # same phase with 4.
-            band = y[max(0, 4 * top - 4) : 4 * (top + rows)].permute(2, 0, 1)[None]
-            z = self.model.hyper_analysis(band, t, self.model.std, one).round_()[0]
-            bands.append(z[:, 1:] if top else z)
-        return torch.cat(bands, 1), y.view(h * w, -1), (h, w)
+            band = y[:, max(0, 4 * top - 4) : 4 * (top + rows)].permute(0, 3, 1, 2)
+            z = self.model.hyper_analysis(band, t, self.model.std, one).round_()
+            bands.append(z[:, :, 1:] if top else z)
+        return y, torch.cat(bands, 2)
 
     @torch.inference_mode()
-    def encode_latent(
+    def encode_latents(
         self,
         y: Tensor,
         z: Tensor,
-        h: int,
-        w: int,
         rate: RatePoint,
         watch: Watch = lambda level, codes, classes: None,
         progress: Progress = unseen,
-    ) -> Coded:
-        """y (h * w, c) in steps, z (hyper, h', w') integers -> sections. Overwrites y.
+    ) -> list[Coded]:
+        """y (B, h, w, c) in steps, z (B, hyper, h', w') integers -> B images. Overwrites y.
 
         ``watch`` is told the level, the symbols (n,) and the classes (n,) of each group."""
-        symbols = (z + HYPER_SIZE // 2).flatten(1).to(torch.int32).cpu().numpy()
-        coder, bits = RangeEncoder(), 0.0
-        for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
-            coder.encode(row, table)
-            bits += ideal_bits(row, table)
-        payload = coder.finish().ljust(self.least_bytes(16 * h, 16 * w, rate), b"\0")
+        n, h, w, _ = y.shape
         tables = ClassTables(self.class_tables, rate.size)
-        chooser = _Chooser(y, tables, self.levels(rate) - 1, self.rdo, watch)
+        chooser = _Chooser(y.flatten(0, 2), n, tables, self.levels(rate) - 1, self.rdo, watch)
         self._walk(z, h, w, rate, chooser, progress)
-        sections = [payload, *(coder.finish() for coder in chooser.coders)]
-        return Coded(sections, [bits, *chooser.ideal_bits], y)
+        least = self.least_bytes(16 * h, 16 * w, rate)
+        made = []
+        symbols = (z + HYPER_SIZE // 2).flatten(2).to(torch.int32).cpu().numpy()
+        for image, latent, one in zip(symbols, y.flatten(1, 2), chooser.coded, strict=True):
+            coder, bits = RangeEncoder(), 0.0
+            for row, table in zip(image, self.hyper_tables[rate.band], strict=True):
+                coder.encode(row, table)
+                bits += ideal_bits(row, table)
+            sections = [coder.finish().ljust(least, b"\0"), *(c.finish() for c in one.coders)]
+            made.append(Coded(sections, [bits, *one.ideal_bits], latent))
+        return made
 
     @torch.inference_mode()
     def decode(
@@ -389,28 +406,32 @@ class LadderCodec:
         latent = torch.empty(h * w, channels, device=self.device)
         coders = [open_section(section) for section in sections[1:]]
         reader = _Reader(latent, tables, coders, count_bits=ideal is not None)
-        self._walk(z.to(self.device).float(), h, w, rate, reader, progress)
+        self._walk(z.to(self.device).float()[None], h, w, rate, reader, progress)
         if ideal is not None:
             ideal += [bits, *reader.ideal_bits]
         return latent
 
     def _features(self, z: Tensor, h: int, w: int, t: float) -> Tensor:
-        """Hyper codes (hyper, h', w') -> features (h, w, features) in units, exact."""
-        grid = (z * (fixedpoint.UNITS / 4)).permute(1, 2, 0)
+        """Hyper codes (B, hyper, h', w') -> features (B, h, w, features) in units, exact."""
+        grid = (z * (fixedpoint.UNITS / 4)).permute(0, 2, 3, 1)
         x = apply_film(self.conv64.everywhere(grid).double(), self.film.at(t))
         x = fixedpoint.pixel_shuffle(fixedpoint.each_cell(self.up64.activated, x))
         x = fixedpoint.leaky_relu(self.conv32.everywhere(x))
-        return fixedpoint.pixel_shuffle(fixedpoint.each_cell(self.up32.activated, x))[:h, :w]
+        return fixedpoint.pixel_shuffle(fixedpoint.each_cell(self.up32.activated, x))[:, :h, :w]
 
     def _walk(
         self, z: Tensor, h: int, w: int, rate: RatePoint, source: Source, progress: Progress
     ) -> None:
-        """Show ``source`` each group in coding order, and what it makes of it to the next ones."""
+        """Show ``source`` each group in coding order, and what it makes of it to the next ones.
+
+        z (B, hyper, h', w') of images with h x w cells, which do not see each other.
+        """
         slices = self.model.config.slices[: self.model.config.coded_slices(rate.bits)]
         parts = [slice(sum(slices[:i]), sum(slices[: i + 1])) for i in range(len(slices))]
         known = self._features(z, h, w, rate.t)
         steps = list(self._steps(len(slices), anchors(h, w, self.device)))
-        tops = range(0, h, max(1, BAND // w))
+        n = len(z)
+        tops = range(0, h, max(1, BAND // (n * w)))
         log2_step = _LOG2_RANGE - 4 * rate.index
         view: _View | None = None
         done = 0
@@ -426,17 +447,19 @@ class LadderCodec:
                 if view is None or len(tops) > 1:  # kept where there is one band
                     needed = parts[:level] if len(tops) > 1 else parts
                     view = _View.of(known, around, 2 * needed[-1].stop)
-                seen = self._inputs(view, source.latent.view(h, w, -1), parts[:level], half, rate)
-                within = torch.arange(rows.start * w, rows.stop * w, device=self.device)
-                if cells is not None:
-                    within = within[cells[rows].flatten()]
+                latent = source.latent.view(n, h, w, -1)
+                seen = self._inputs(view, latent, parts[:level], half, rate)
+                inner = slice(rows.start - around.start, rows.stop - around.start)
+                chosen = cells if cells is None else cells[rows]
                 means, classes = [], []
-                for out in net.chunks(seen, within - around.start * w, rate.t):
+                for out in net.chunks(seen, _indices(seen, inner, chosen), rate.t):
                     mean, scale = out.chunk(2, 1)
                     means.append(fixedpoint.round_activations(mean * factor).float())
                     classes.append(classify(scale + offset))
                 mean = torch.cat(means).div_(fixedpoint.UNITS)
-                place = slice(rows.start * w, rows.stop * w) if cells is None else within
+                place: Tensor | slice = slice(rows.start * w, rows.stop * w)
+                if n > 1 or cells is not None:
+                    place = _indices(latent, rows, chosen)
                 source.see(Group(level, place, part, mean, torch.cat(classes)))
                 done += 1
                 progress(done / (len(steps) * len(tops)))
@@ -462,28 +485,28 @@ class LadderCodec:
         half: Tensor | None,
         rate: RatePoint,
     ) -> Tensor:
-        """What a network sees: (rows, w, inputs) float32.
+        """What a network sees: (B, rows, w, inputs) float32.
 
-        latent (h, w, c) in steps. parts: the slices up to the one that is coded. half (h, w) bool:
-        the cells of that slice that are known, None where none are.
+        latent (B, h, w, c) in steps. parts: the slices up to the one that is coded. half (h, w)
+        bool: the cells of that slice that are known, None where none are.
         """
-        grid, start = latent[view.rows], self.model.config.features
+        grid, start = latent[:, view.rows], self.model.config.features
 
         def put(part: slice, y: Tensor) -> None:
             place = slice(start + 2 * part.start, start + 2 * part.stop)
-            self._context(y, part, rate, view.seen[:, :, place])
+            self._context(y, part, rate, view.seen[..., place])
 
         for part in parts[view.slices : -1]:
-            put(part, grid[:, :, part])
+            put(part, grid[..., part])
         view.slices = len(parts) - 1
         if half is None:
-            return view.seen[:, :, : start + 2 * parts[-1].start]
-        put(parts[-1], torch.where(half[view.rows, :, None], grid[:, :, parts[-1]], 0.0))
-        return view.seen[:, :, : start + 2 * parts[-1].stop]
+            return view.seen[..., : start + 2 * parts[-1].start]
+        put(parts[-1], torch.where(half[view.rows, :, None], grid[..., parts[-1]], 0.0))
+        return view.seen[..., : start + 2 * parts[-1].stop]
 
     def _context(self, y: Tensor, part: slice, rate: RatePoint, out: Tensor) -> None:
-        """The exact form of ``ladder.context_inputs``: y (h, w, c) in steps -> out (h, w, 2c)."""
-        values, magnitude = out.chunk(2, 2)
+        """The exact form of ``ladder.context_inputs``: y (..., c) in steps -> out (..., 2c)."""
+        values, magnitude = out.chunk(2, -1)
         magnitude.copy_(fixedpoint.log2_magnitude_units(y))
         if part.start == 0:
             factor = self._factors(
@@ -498,31 +521,51 @@ class LadderCodec:
         return torch.tensor(list(integers), dtype=torch.float64, device=self.device) / 2**_FIXED
 
 
+@dataclass
+class _Written:
+    """What was coded of one image."""
+
+    coders: list[RangeEncoder]  # of its levels
+    ideal_bits: list[float]
+
+
 class _Chooser:
     """The encoder's source of codes. Of groups not yet seen the latent is what is to be coded."""
 
     def __init__(
-        self, latent: Tensor, tables: ClassTables, n_levels: int, rdo: float, watch: Watch
+        self,
+        latent: Tensor,
+        n_images: int,
+        tables: ClassTables,
+        n_levels: int,
+        rdo: float,
+        watch: Watch,
     ) -> None:
         self.latent = latent
-        self.coders = [RangeEncoder() for _ in range(n_levels)]
-        self.ideal_bits = [0.0] * n_levels
+        self.coded = [
+            _Written([RangeEncoder() for _ in range(n_levels)], [0.0] * n_levels)
+            for _ in range(n_images)
+        ]
         self._tables, self._rdo, self._watch = tables, rdo, watch
         self._cost = torch.from_numpy(np.minimum(tables.bits, 1e6)).float().to(latent.device)
-        self._seen: list[tuple[np.ndarray, np.ndarray]] = []  # codes and classes
+        self._seen: list[tuple[np.ndarray, np.ndarray]] = []  # codes and classes, (B, n) each
 
     def see(self, group: Group) -> None:
         residual = self.latent[group.cells, group.part] - group.mean
         codes = _choose(residual, group.classes, self._cost, self._tables.zero, self._rdo)
         self.latent[group.cells, group.part] = codes + group.mean
-        values = (codes + self._tables.zero).flatten().to(torch.int16)
-        self._seen.append((values.cpu().numpy(), group.classes.flatten().cpu().numpy()))
+        values = (codes + self._tables.zero).to(torch.int16)
+        self._seen.append((self._of_each(values), self._of_each(group.classes)))
+
+    def _of_each(self, values: Tensor) -> np.ndarray:
+        return values.view(len(self.coded), -1).cpu().numpy()
 
     def finish(self, level: int) -> None:
-        values, classes = (np.concatenate(part) for part in zip(*self._seen, strict=True))
+        values, classes = (np.concatenate(part, 1) for part in zip(*self._seen, strict=True))
         self._seen.clear()
-        self.ideal_bits[level - 1] += self._tables.encode(self.coders[level - 1], values, classes)
-        self._watch(level, values, classes)
+        for one, codes, chosen in zip(self.coded, values, classes, strict=True):
+            one.ideal_bits[level - 1] += self._tables.encode(one.coders[level - 1], codes, chosen)
+            self._watch(level, codes, chosen)
 
 
 class _Reader:
@@ -578,6 +621,13 @@ def _choose(residual: Tensor, classes: Tensor, cost: Tensor, zero: int, rdo: flo
     gain = loss(near) - loss(lower)
     flat[places] = torch.where(gain > 0, lower, near)
     return codes
+
+
+def _indices(grids: Tensor, rows: slice, cells: Tensor | None) -> Tensor:
+    """Flat indices into grids (B, h, w, c) of some rows; cells (rows, w) bool: of these cells."""
+    index = torch.arange(grids.shape[:3].numel(), device=grids.device).view(grids.shape[:3])
+    chosen = index[:, rows] if cells is None else index[:, rows][:, cells]
+    return chosen.flatten()
 
 
 class _Span(NamedTuple):

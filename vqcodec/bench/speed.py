@@ -115,13 +115,13 @@ def _parts(codec: Codec, system: LadderCodec, pixels: np.ndarray, data: bytes) -
     """Seconds of analysis, synthesis, range encoding, range decoding, input and output."""
     height, width = pixels.shape[:2]
     point = RatePoint(container.read(data).header.rate)
-    z, y, (h, w) = system.latents(pixels, point)
+    y, z = system.latents(pixels[None], point)
     groups: list[tuple[int, np.ndarray, np.ndarray]] = []
 
     def watch(level: int, codes: np.ndarray, classes: np.ndarray) -> None:
         groups.append((level - 1, codes, classes))
 
-    coded = system.encode_latent(y, z, h, w, point, watch)
+    (coded,) = system.encode_latents(y, z, point, watch)
     tables = ClassTables(system.class_tables, point.size)
 
     def range_encode() -> None:
@@ -151,7 +151,7 @@ def _parts(codec: Codec, system: LadderCodec, pixels: np.ndarray, data: bytes) -
             image.write(decoded, png, "PNG", force=True)
 
         return (
-            seconds(lambda: system.latents(pixels, point)),
+            seconds(lambda: system.latents(pixels[None], point)),
             seconds(lambda: list(system.bands(coded.latent, height, width, point))),
             seconds(range_encode),
             seconds(range_decode),

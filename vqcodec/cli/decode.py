@@ -153,7 +153,7 @@ def decode(
 
 
 @dataclass(frozen=True)
-class Decoding:
+class Decoding(report.Work):
     """Makes a picture of a .vqc file. See the options of ``decode``."""
 
     codec_id: str | None

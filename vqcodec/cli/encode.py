@@ -2,8 +2,10 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,11 @@ from vqcodec.progress import Progress, unseen
 from vqcodec.rate import parse_rate
 
 if TYPE_CHECKING:
-    from vqcodec.codec import Codec
+    from vqcodec.codec import Codec, Compressed
+    from vqcodec.image import Picture
+
+_Read = tuple[Job, "Picture | report.Done | report.Failed"]
+MOST = 256  # pictures that are read before they are encoded
 
 
 @click.command()
@@ -123,8 +129,8 @@ def encode(
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """Makes a .vqc file of a picture. See the options of ``encode``."""
+class Encoding(report.Work):
+    """Makes .vqc files of pictures. See the options of ``encode``."""
 
     codec_id: str | None
     rate: str
@@ -138,23 +144,85 @@ class Encoding:
     names: bool
 
     def __call__(self, job: Job, progress: Progress = unseen, /) -> report.Done:
-        from vqcodec import archive, container, files, image
+        picture = self._read(job)
+        return picture if isinstance(picture, report.Done) else self._make(job, picture, progress)
+
+    def each(
+        self, jobs: Iterable[Job], progress: Progress = unseen, /
+    ) -> Iterator[tuple[Job, report.Done | report.Failed]]:
+        """As many small pictures at once as go through the networks together."""
+        some: list[_Read] = []
+        n_pixels = 0
+        for job in jobs:
+            picture = report.attempt(partial(self._read, job), job.input, job.output)
+            some.append((job, picture))
+            if not isinstance(picture, report.Done | report.Failed):
+                n_pixels += picture.width * picture.height
+            if n_pixels >= self._most_pixels(n_pixels) or len(some) == MOST:
+                yield from self._all(some, progress)
+                some, n_pixels = [], 0
+        yield from self._all(some, progress)
+
+    def _most_pixels(self, n_pixels: int) -> int:
+        """Of pictures that are read before they are encoded."""
+        try:
+            return self._load().batch_pixels if n_pixels else 1
+        except VqcodecError:
+            return 0  # the next that needs the codec will tell
+
+    def _all(
+        self, some: list["_Read"], progress: Progress
+    ) -> Iterator[tuple[Job, report.Done | report.Failed]]:
+        pictures = [read for _, read in some if not isinstance(read, report.Done | report.Failed)]
+        made: Iterator[Compressed] = iter(())
+        if len(pictures) > 1:
+            from vqcodec.codec import compress_many
+
+            begun = time.perf_counter()
+            # What one of them cannot do is told when each is done alone.
+            with suppress(Exception):
+                made = iter(compress_many(self._load(), pictures, self.rate, self.strip))
+            seconds = (time.perf_counter() - begun) / len(pictures)
+        for job, read in some:
+            if isinstance(read, report.Done | report.Failed):
+                yield job, read
+                continue
+            compressed = next(made, None)
+            if compressed is None:
+                write = partial(self._make, job, read, progress)
+            else:
+                write = partial(self._write, job, read, compressed, seconds)
+            yield job, report.attempt(write, job.input, job.output)
+
+    def _read(self, job: Job) -> "Picture | report.Done":
+        """The picture, or that there is nothing to do."""
+        from vqcodec import image
 
         if self.update and job.is_newer() and self._same_rate(job):
             return report.Done("up to date", {"up_to_date": True}, skipped=True)
-        force = self.force or self.update or job.again
-        job.check_output(force)
+        job.check_output(self._may_overwrite(job))
         source = streams.stdin() if job.input == STDIO else Path(job.input)
-        picture = image.read(source, job.input, self.max_pixels)
+        return image.read(source, job.input, self.max_pixels)
+
+    def _may_overwrite(self, job: Job) -> bool:
+        return self.force or self.update or job.again
+
+    def _make(self, job: Job, picture: "Picture", progress: Progress) -> report.Done:
         model = self._load()  # after reading: what is no picture is refused without torch
         from vqcodec.codec import compress
 
         begun = time.perf_counter()
-        n_pixels = picture.width * picture.height
-        shown = progress if n_pixels >= report.LARGE else unseen
+        shown = progress if picture.width * picture.height >= report.LARGE else unseen
         made = compress(
             model, picture, self.rate, self.strip, progress=lambda _, share: shown(share)
         )
+        return self._write(job, picture, made, time.perf_counter() - begun)
+
+    def _write(
+        self, job: Job, picture: "Picture", made: "Compressed", seconds: float
+    ) -> report.Done:
+        from vqcodec import archive, container, files
+
         content = b""
         if self.to_archive:
             content = made.data
@@ -165,13 +233,12 @@ class Encoding:
             streams.write(made.data)
         else:
             job.make_folder()
-            with files.atomic_write(Path(job.output), force=force) as file:
+            with files.atomic_write(Path(job.output), force=self._may_overwrite(job)) as file:
                 file.write(made.data)
-        seconds = time.perf_counter() - begun
 
         width, height = made.width, made.height
         # In an archive the bytes of a picture depend on the others.
-        size = {} if self.to_archive else _size(len(made.data), n_pixels)
+        size = {} if self.to_archive else _size(len(made.data), width * height)
         details = text.sections(made.section_bytes, width, height, made.ideal_bits)
         psnr_db = made.psnr_db
         if psnr_db is not None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ PICTURES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
     *(".ppm", ".pgm", ".pnm"),
 )
+SOME, SOME_BYTES = 16, 1 << 17  # jobs that a process gets at once, and the bytes of their inputs
 STDIO = "-"  # a file of this name is given as ./-
 
 
@@ -117,6 +118,27 @@ def unpack(
         unpacked += [Job(job.input, output, True, i) for i, output in enumerate(outputs)] or [job]
     _refuse_clashes(unpacked)
     return unpacked
+
+
+def together(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+    """Jobs in the same order, those of small files in lists: such are handed out together."""
+    some: list[Job] = []
+    n_bytes = 0
+    for job in jobs:
+        some.append(job)
+        n_bytes += _n_bytes(job)
+        if n_bytes >= SOME_BYTES or len(some) == SOME:
+            yield some
+            some, n_bytes = [], 0
+    if some:
+        yield some
+
+
+def _n_bytes(job: Job) -> int:
+    try:
+        return os.path.getsize(job.input)
+    except OSError:  # whatever it is, the work will tell
+        return 0
 
 
 def pictures_in(inputs: Sequence[str], recursive: bool) -> list[Path]:

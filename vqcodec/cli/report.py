@@ -3,17 +3,18 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import click
 
 from vqcodec.cli import text
 from vqcodec.cli.failure import explain, one_line
-from vqcodec.cli.jobs import STDIO, Job
+from vqcodec.cli.jobs import STDIO, Job, together
 from vqcodec.progress import Progress, unseen
 
 LARGE = 1 << 24  # pixels from which on a picture takes so long that its progress is shown
@@ -40,12 +41,22 @@ class Failed:
 
 
 Result = tuple[str, str, Done | Failed]  # with the names of input and output
+Made = TypeVar("Made")
 
 
-class Work(Protocol):
-    """Makes a file. It can be pickled, for other processes. ``progress`` is for large pictures."""
+class Work(ABC):
+    """Makes files. It can be pickled, for other processes. ``progress`` is for large pictures."""
 
-    def __call__(self, job: Job, progress: Progress = unseen, /) -> Done: ...
+    @abstractmethod
+    def __call__(self, job: Job, progress: Progress = unseen, /) -> Done:
+        """Makes one. Raises where it cannot."""
+
+    def each(
+        self, jobs: Iterable[Job], progress: Progress = unseen, /
+    ) -> Iterator[tuple[Job, Done | Failed]]:
+        """Makes all, one by one, and raises for none."""
+        for job in jobs:
+            yield job, attempt(partial(self, job, progress), job.input, job.output)
 
 
 def run(
@@ -75,7 +86,7 @@ def run(
             contents.extend([result.content] if isinstance(result, Done) else [])
         if archive is not None:
             whole = f"{len(jobs)} picture{'s' if len(jobs) > 1 else ''}", jobs[0].output
-            yield (*whole, _attempt(lambda: archive(contents), *whole))
+            yield (*whole, attempt(lambda: archive(contents), *whole))
 
     return tell(
         results,
@@ -139,22 +150,22 @@ def _results(
     jobs: Sequence[Job], work: Work, processes: int, bar: "_Bar"
 ) -> Iterator[tuple[Job, Done | Failed]]:
     if processes == 1 or len(jobs) == 1:
-        for job in jobs:
-            yield job, _result(work, job, bar.share)
+        yield from work.each(jobs, bar.share)
         return
     from vqcodec.cli import workers
 
-    for job, result in workers.results(partial(_result, work), jobs, processes):
+    for job, result in workers.results(partial(_all, work), together(jobs), processes):
         if isinstance(result, workers.DiedError):
             result = Failed(*explain(result, job.input, job.output))
         yield job, result
 
 
-def _result(work: Work, job: Job, progress: Progress = unseen) -> Done | Failed:
-    return _attempt(lambda: work(job, progress), job.input, job.output)
+def _all(work: Work, jobs: Sequence[Job]) -> list[Done | Failed]:
+    return [result for _, result in work.each(jobs)]
 
 
-def _attempt(work: Callable[[], Done], input: str, output: str) -> Done | Failed:
+def attempt(work: Callable[[], Made], input: str, output: str) -> Made | Failed:
+    """What ``work`` makes, or why it failed."""
     try:
         return work()
     except BrokenPipeError:

@@ -14,9 +14,10 @@ from typing import TypeVar
 from vqcodec.cli.jobs import Job
 from vqcodec.errors import VqcodecError
 
-AHEAD = 4  # jobs that are handed out, for each process: a million futures would take a GiB
+AHEAD = 4  # lists of jobs that are handed out, for each process: a million futures would take a GiB
 
 Result = TypeVar("Result")
+Work = Callable[[list[Job]], list[Result]]
 
 
 class DiedError(VqcodecError):
@@ -24,51 +25,57 @@ class DiedError(VqcodecError):
 
 
 def results(
-    work: Callable[[Job], Result], jobs: Iterable[Job], n_processes: int
+    work: Work[Result], jobs: Iterable[list[Job]], n_processes: int
 ) -> Iterator[tuple[Job, Result | DiedError]]:
     """What ``work``, which raises nothing, makes of each job, in the order of the jobs.
+
+    It gets the jobs of a list at once.
 
     Where a process dies, the jobs that were handed out are done again, each in a process of its
     own: one that dies again has its job's fault.
     """
     todo = iter(jobs)
-    given: deque[tuple[Job, Future[Result]]] = deque()
+    given: deque[tuple[list[Job], Future[list[Result]]]] = deque()
     pool = _pool(n_processes)
     try:
         while True:
-            for job in islice(todo, AHEAD * n_processes - len(given)):
-                given.append((job, _submit(pool, work, job)))
+            for some in islice(todo, AHEAD * n_processes - len(given)):
+                given.append((some, _submit(pool, work, some)))
             if not given:
                 return
-            job, future = given.popleft()
+            some, future = given.popleft()
             try:
-                result: Result | DiedError = future.result()
+                done = future.result()
             except BrokenProcessPool:
                 pool.shutdown()
-                again, given = [(job, future), *given], deque()
-                for job, future in again:
-                    whole = future.exception() is None
-                    yield job, future.result() if whole else _alone(work, replace(job, again=True))
+                again, given = [(some, future), *given], deque()
+                for some, future in again:
+                    if future.exception() is None:
+                        yield from zip(some, future.result(), strict=True)
+                    else:
+                        for job in some:
+                            result = _alone(work, replace(job, again=True))
+                            yield job, result
                 pool = _pool(n_processes)
             else:
-                yield job, result
+                yield from zip(some, done, strict=True)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, work: Callable[[Job], Result], job: Job) -> "Future[Result]":
+def _submit(pool: ProcessPoolExecutor, work: Work[Result], jobs: list[Job]) -> Future[list[Result]]:
     try:
-        return pool.submit(work, job)
+        return pool.submit(work, jobs)
     except BrokenProcessPool as error:  # since the last result
-        broken: Future[Result] = Future()
+        broken: Future[list[Result]] = Future()
         broken.set_exception(error)
         return broken
 
 
-def _alone(work: Callable[[Job], Result], job: Job) -> Result | DiedError:
+def _alone(work: Work[Result], job: Job) -> Result | DiedError:
     with _pool(1) as pool:
         try:
-            return pool.submit(work, job).result()
+            return pool.submit(work, [job]).result()[0]
         except BrokenProcessPool:
             return DiedError("the process that worked on it died, perhaps for want of memory")
 

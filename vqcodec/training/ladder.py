@@ -202,9 +202,9 @@ def fit_tables(
                     flat = chosen.astype(np.int64) * classes.LARGEST + centred
                     class_counts.reshape(-1)[:] += np.bincount(flat, minlength=class_counts.size)  # noqa: B023
 
-                z, y, (h, w) = codec.latents(pixels, rate)
-                codec.encode_latent(y, z, h, w, rate, count)
-                symbols = (z + HYPER_SIZE // 2).flatten(1).long().cpu().numpy()
+                y, z = codec.latents(pixels[None], rate)
+                codec.encode_latents(y, z, rate, count)
+                symbols = (z[0] + HYPER_SIZE // 2).flatten(1).long().cpu().numpy()
                 for row, column in zip(hyper_counts[rate.band], symbols, strict=True):
                     row += np.bincount(column, minlength=HYPER_SIZE)
             advance()
