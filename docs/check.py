@@ -153,15 +153,15 @@ def huge(pictures: list[Path]) -> dict[str, float]:
     """100 megapixels through the command line: seconds, and peak memory, promised below 3 GiB."""
     result: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
-        huge, coded = Path(name) / "huge.png", Path(name) / "huge.vqc"
+        huge, coded, back = (Path(name) / n for n in ("huge.png", "huge.vqc", "back"))
         Image.fromarray(mosaic(pictures, 10000, 10000)).save(huge, compress_level=1)
         steps = {
             "encode": ("encode", str(huge), "-o", str(coded)),
-            "decode_png": ("decode", str(coded), "-o", str(coded.with_suffix(".png"))),
-            "decode_ppm": ("decode", str(coded), "-o", str(coded.with_suffix(".ppm"))),
+            "decode_png": ("decode", str(coded), "-o", str(back.with_suffix(".png"))),
+            "decode_ppm": ("decode", str(coded), "-o", str(back.with_suffix(".ppm"))),
             "decode_region": (
                 *("decode", str(coded), "--region", "6000,5000,1024,1024"),
-                *("-o", str(coded.with_suffix(".tif"))),
+                *("-o", str(back.with_suffix(".tif"))),
             ),
         }
         for step, words in steps.items():
