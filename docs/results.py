@@ -20,6 +20,7 @@ from vqcodec.bench.bdrate import bd_rate
 from vqcodec.bench.output import equal_groups, equal_rows, interval, mean_interval, percent, plot
 
 HERE = Path(__file__).parent
+WHERE = ("Kodak", "these")
 INTERVALS = ((27.0, 34.0), (28.6, 36.0))  # dB, besides all that two curves share
 RATES = (0.15, 0.25, 0.5, 0.75, 1.0)  # bpp of the README's table
 README_CODECS = ("jpeg", "jpeg2000", "webp", "jxl", "avif")
@@ -81,6 +82,30 @@ def bd_table(report: dict[str, Any], codec: str, labels: dict[str, str]) -> str:
     names = [f"{low:g} to {high:g} dB" for low, high in INTERVALS]
     head = ["against", *names, "all that both reach (dB)", "per picture: mean (95 %)", "median"]
     return markdown(head, rows)
+
+
+def validation_section(report: dict[str, Any], validation: dict[str, Any], codec: str) -> str:
+    """BD-rates on photographs of the training's kind that were held out, beside the report's."""
+    labels = {c["id"]: c["label"] for c in validation["codecs"]}
+    rows = []
+    for name in (c["id"] for c in validation["codecs"] if c["id"] != codec):
+        row = [labels[name]]
+        for ends in INTERVALS:
+            for measured in (report, validation):
+                here = name in measured["curves"]
+                row.append(bd(measured, codec, name, *ends) if here else "–")
+        rows.append(row)
+    head = [f"{where}, {low:g} to {high:g} dB" for low, high in INTERVALS for where in WHERE]
+    return "\n\n".join(
+        [
+            f"## {codec} on other photographs",
+            f"{len(validation['pictures'])} photographs of the training data that its split holds "
+            "out: no weight was trained on them, but training was watched, and settings chosen, by "
+            "them. BD-rate by PSNR, mean curves.",
+            f"    {validation['command']}",
+            markdown(["against", *head], rows),
+        ]
+    )
 
 
 def metric_table(report: dict[str, Any], codec: str, labels: dict[str, str]) -> str:
@@ -200,7 +225,7 @@ def checks_table(checks: dict[str, Any]) -> str:
     return markdown(["claim", "measured"], rows)
 
 
-def results(report: dict[str, Any], checks: dict[str, Any]) -> str:
+def results(report: dict[str, Any], checks: dict[str, Any], validation: dict[str, Any]) -> str:
     machine, labels = report["machine"], {c["id"]: c["label"] for c in report["codecs"]}
     own = [c["id"] for c in report["codecs"] if c["own"]]
     best = own[0]
@@ -214,7 +239,8 @@ def results(report: dict[str, Any], checks: dict[str, Any]) -> str:
     )
     parts = [
         "# Results",
-        "Made by `make results` from `bench.json` and `checks.json` beside this page. "
+        "Made by `make results` from `bench.json`, `validation.json` and `checks.json` beside this "
+        "page. "
         f"Measured {report['date']} with vqcodec {report['vqcodec']} on {where}. "
         f"{len(report['images'])} Kodak pictures, never used in training. All bytes are those of "
         "finished files; PSNR is over RGB of 8-bit pixels; a curve is the mean bpp and the mean "
@@ -245,6 +271,7 @@ def results(report: dict[str, Any], checks: dict[str, Any]) -> str:
         "coder; `io`, on top: files. "
         f"Peak memory {report['memory']['peak_rss_mib']} MiB.",
         speed_table(report, labels),
+        validation_section(report, validation, best),
         "## What else was checked",
         checks_table(checks),
     ]
@@ -255,8 +282,9 @@ def results(report: dict[str, Any], checks: dict[str, Any]) -> str:
 def main() -> None:
     report = json.loads((HERE / "bench.json").read_text(encoding="utf-8"))
     checks = json.loads((HERE / "checks.json").read_text(encoding="utf-8"))
+    validation = json.loads((HERE / "validation.json").read_text(encoding="utf-8"))
     labels = {c["id"]: c["label"] for c in report["codecs"]}
-    (HERE / "results.md").write_text(results(report, checks), encoding="utf-8")
+    (HERE / "results.md").write_text(results(report, checks, validation), encoding="utf-8")
     (HERE / "rate-distortion.png").write_bytes(plot(report, "psnr"))
     readme = HERE.parent / "README.md"
     text, n = re.subn(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_codec import photo
 
 from vqcodec import codec, zoo
 from vqcodec.autoencoders import SYSTEMS, classes
@@ -80,6 +81,28 @@ def test_steps_for_other_stages_than_there_are_are_an_input_error(tmp_path: Path
     wrong = replace(SHORT, stage_steps=(3, 4, 5))
     with pytest.raises(InputError, match="names 3 stages; there are 2"):
         Run(wrong, lambda crops: SystemTask(wrong, "hqa", SHAPE), Crops([]), tmp_path)
+
+
+def test_the_tables_of_a_level_stay_within_the_bytes_of_the_recipe() -> None:
+    crops = Crops([photo(64, 64, seed) for seed in range(9)])
+
+    def tables(limit: int) -> dict[str, int]:
+        task = SystemTask(replace(SHORT, table_bytes=limit), "hqa", SHAPE)
+        x = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        for stage in range(2):
+            task.model.begin(stage, x, torch.Generator().manual_seed(stage))
+        found = task.export(task.model, crops, 400, lambda: None)
+        levels: dict[str, int] = {}
+        for name, tensor in found.items():
+            if name.startswith("prior."):
+                level = name.split(".")[1]
+                levels[level] = levels.get(level, 0) + tensor.nbytes
+        return levels
+
+    torch.manual_seed(0)
+    rich, poor = tables(SHORT.table_bytes), tables(100)
+    assert rich.keys() == poor.keys()
+    assert max(poor.values()) <= 100 < max(rich.values())
 
 
 # --- pictures -------------------------------------------------------------------------------------

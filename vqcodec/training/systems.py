@@ -13,9 +13,8 @@ from vqcodec import autoencoders
 from vqcodec.autoencoders.grid_codec import GridCodec, prior_tensors, to_input
 from vqcodec.autoencoders.system import Config, System
 from vqcodec.fixedpoint import stored_weights
-from vqcodec.priors import embedding
+from vqcodec.priors import embedding, grid_fit
 from vqcodec.priors.grid import GridPrior, LevelPrior, uniform
-from vqcodec.priors.grid_fit import fit
 from vqcodec.rangecoder import RangeEncoder
 from vqcodec.training.batches import Crops
 from vqcodec.training.data import centre, scaled
@@ -39,6 +38,7 @@ class SystemTraining(TrainConfig):
     evaluate_steps: int = 500
     held_out: int = 256
     fitting: int = 8192
+    table_bytes: int = 1 << 19  # of the tables and maps of a level's prior, at most
 
     def smallest(self) -> int:
         return 1  # smaller pictures are padded
@@ -137,7 +137,7 @@ class SystemTask:
         shipped = self.kind(self.shape)
         shipped.load_state_dict({name: stored_weights(value) for name, value in packed.items()})
         squares = crops.take("tables", range(fitting), self.shape.side)
-        priors = fit_priors(shipped, squares, advance)
+        priors = fit_priors(shipped, squares, advance, max_bytes=self.config.table_bytes)
         tables = {k: torch.from_numpy(v.copy()) for k, v in prior_tensors(priors).items()}
         return packed | tables
 
@@ -154,13 +154,18 @@ def grey(squares: np.ndarray, model: System) -> np.ndarray:
 
 
 def fit_priors(
-    model: System, squares: np.ndarray, advance: Callable[[], None] = lambda: None
+    model: System,
+    squares: np.ndarray,
+    advance: Callable[[], None] = lambda: None,
+    *,
+    max_bytes: int = SystemTraining.table_bytes,
 ) -> dict[str, LevelPrior]:
     """The prior of each level with the fewest bytes, from squares (n, side, side, 3) uint8.
 
     A system's own prior competes with those of the grid on an eighth of the squares that neither
-    has seen.
+    has seen. ``max_bytes`` bounds the tables of the grid's, for each level.
     """
+    fit = partial(grid_fit.fit, max_bytes=max_bytes)
     codec = GridCodec(model, {}, torch.device("cpu"))
     priors: dict[str, LevelPrior] = {}
     for index in reversed(range(len(model.rates))):  # the most columns first
