@@ -5,6 +5,7 @@ result is that of one process with the whole batch. What is decided at random is
 In a single process all functions leave their argument as it is.
 """
 
+import importlib
 import os
 from datetime import timedelta
 
@@ -22,6 +23,10 @@ def start(device: str) -> str:
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
+    # Its functions have the group that there is when they are imported as a default, and torch's
+    # optimizers import it: after init_process_group they would keep the group, whose threads now
+    # and then abort the process at its end.
+    importlib.import_module("torch.distributed.nn.functional")
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
     return device
