@@ -13,7 +13,7 @@ help:
 	@echo 'make test   lint, types and all tests (at most 15 minutes)'
 	@echo 'make lint   ruff and mypy only'
 	@echo 'make fuzz   two minutes of hostile input for all readers (tests/fuzz)'
-	@echo 'make results  docs/results.md, plots and the README table from docs/*.json'
+	@echo 'make results  docs/results.md, plots and the README table from benchmarks/*.json'
 	@echo 'make clean  remove .venv, demo/ and caches'
 
 # The virtual environment is made once, and refreshed when pyproject.toml changes.
@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python docs/demo.py
+	$(BIN)/python benchmarks/demo.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -37,7 +37,7 @@ fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzz/run.py --seconds 120 --jobs 2
 
 results: $(INSTALLED)
-	$(BIN)/python docs/results.py
+	$(BIN)/python benchmarks/results.py
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,7 +18,7 @@ from PIL import Image
 import vqcodec
 from vqcodec import codec as codec_module
 from vqcodec import container, image
-from vqcodec.autoencoders import ladder_codec
+from vqcodec.autoencoders.ladder import codec as ladder_codec
 from vqcodec.codec import (
     Codec,
     Compressed,

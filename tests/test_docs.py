@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def made() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("results", ROOT / "docs/results.py")
+    spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks/results.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -30,7 +30,7 @@ def read_text(name: str) -> str:
 
 
 def read(name: str) -> dict:
-    return json.loads((ROOT / "docs" / name).read_text(encoding="utf-8"))
+    return json.loads((ROOT / "benchmarks" / name).read_text(encoding="utf-8"))
 
 
 def test_the_results_are_those_of_the_committed_numbers(made: ModuleType) -> None:

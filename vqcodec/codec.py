@@ -14,8 +14,8 @@ import torch
 from vqcodec import autoencoders, container, image
 from vqcodec.autoencoders import grid_codec
 from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
-from vqcodec.autoencoders.ladder import Ladder, LadderConfig
-from vqcodec.autoencoders.ladder_codec import LadderCodec
+from vqcodec.autoencoders.ladder.codec import LadderCodec
+from vqcodec.autoencoders.ladder.model import Ladder, LadderConfig
 from vqcodec.autoencoders.system import Region
 from vqcodec.container import MAX_PIXELS, Box, Container, Header
 from vqcodec.errors import (

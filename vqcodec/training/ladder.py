@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vqcodec.autoencoders.ladder import HYPER_SIZE, Ladder, LadderConfig
-from vqcodec.autoencoders.ladder_codec import (
+from vqcodec.autoencoders.ladder.codec import (
     HYPER_BANDS,
     RATE_HIGH,
     RATE_LOW,
@@ -18,6 +17,7 @@ from vqcodec.autoencoders.ladder_codec import (
     RatePoint,
     unit_tables,
 )
+from vqcodec.autoencoders.ladder.model import HYPER_SIZE, Ladder, LadderConfig
 from vqcodec.fixedpoint import stored_weights
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import Histogram, integer_rows

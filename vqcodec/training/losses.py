@@ -10,7 +10,7 @@ from functools import partial
 
 from torch import Tensor
 
-from vqcodec.autoencoders.ladder import squared_error
+from vqcodec.autoencoders.ladder.model import squared_error
 
 LOSSES = ("mse", "ms-ssim", "mixed")
 MS_SSIM_UNIT = 1280.0

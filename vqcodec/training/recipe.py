@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vqcodec import autoencoders
-from vqcodec.autoencoders.ladder import LadderConfig
+from vqcodec.autoencoders.ladder.model import LadderConfig
 from vqcodec.autoencoders.system import Config
 from vqcodec.container import MAX_CODEC
 from vqcodec.errors import InputError, reason

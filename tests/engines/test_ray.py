@@ -21,7 +21,7 @@ from vqcodec.errors import InputError, OutputError
 fsspec = pytest.importorskip("fsspec")
 from vqcodec.engines.storage import TEMPORARY, Storage, version  # noqa: E402
 
-PHOTO = Path(__file__).parent / "data" / "photo.png"
+PHOTO = Path(__file__).parents[1] / "data" / "photo.png"
 
 
 def png(seed: int, side: int = 32) -> bytes:

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqcodec.autoencoders import winograd
-from vqcodec.autoencoders.ladder import Ladder, LadderConfig
-from vqcodec.autoencoders.synthesis import FoldedSynthesis
-from vqcodec.autoencoders.winograd import WinogradConv3x3
+from vqcodec.autoencoders.ladder import winograd
+from vqcodec.autoencoders.ladder.model import Ladder, LadderConfig
+from vqcodec.autoencoders.ladder.synthesis import FoldedSynthesis
+from vqcodec.autoencoders.ladder.winograd import WinogradConv3x3
 
 SMALL = LadderConfig(fine=8, coarse=16, hyper=4, features=8, hidden=(8, 8, 8, 8))
 

@@ -13,7 +13,7 @@ pytest.importorskip("scipy", reason="pip install vqcodec[bench]")
 
 from vqcodec.bench.bdrate import BdRate, bd_rate, summary
 
-KODAK = json.loads((Path(__file__).parent / "data" / "kodak_curves.json").read_text())["curves"]
+KODAK = json.loads((Path(__file__).parents[1] / "data" / "kodak_curves.json").read_text())["curves"]
 NOWHERE = BdRate(None, math.nan, math.nan)
 
 RATE = [0.1, 0.2, 0.45, 0.8, 1.7]

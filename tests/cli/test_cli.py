@@ -776,7 +776,7 @@ def test_info_counts_every_byte() -> None:
 
 
 def test_info_counts_the_bytes_of_a_file_of_an_earlier_version() -> None:
-    golden = Path(__file__).parent / "golden" / "photo-2" / "colour-1x1.vqc"  # no tail form
+    golden = Path(__file__).parents[1] / "golden" / "photo-2" / "colour-1x1.vqc"  # no tail form
     record = json.loads(run("info", str(golden), "--json").stdout)
     assert sum(record["sections"]) + record["overhead"] == golden.stat().st_size
 

@@ -4,8 +4,8 @@
 
 The numbers come from (Kodak: 24 pictures in a folder; an otherwise idle machine)
 
-    vqcodec bench KODAK --jobs 2 --json docs/bench.json --force
-    python docs/check.py KODAK --results docs/bench.json --out docs/checks.json
+    vqcodec bench KODAK --jobs 2 --json benchmarks/bench.json --force
+    python benchmarks/check.py KODAK --results benchmarks/bench.json --out benchmarks/checks.json
 """
 
 import json
@@ -19,7 +19,8 @@ from vqcodec import zoo
 from vqcodec.bench.bdrate import bd_rate
 from vqcodec.bench.output import equal_groups, equal_rows, interval, mean_interval, percent, plot
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent / "docs"
 WHERE = ("Kodak", "these")
 INTERVALS = ((27.0, 34.0), (28.6, 36.0))  # dB, besides all that two curves share
 RATES = (0.15, 0.25, 0.5, 0.75, 1.0)  # bpp of the README's table
@@ -246,7 +247,8 @@ def results(report: dict[str, Any], checks: dict[str, Any], validation: dict[str
         "finished files; PSNR is over RGB of 8-bit pixels; a curve is the mean bpp and the mean "
         "PSNR of each setting.",
         f"    {report['command']}\n"
-        "    python docs/check.py KODAK --results docs/bench.json --out docs/checks.json",
+        "    python benchmarks/check.py KODAK --results benchmarks/bench.json "
+        "--out benchmarks/checks.json",
         "![PSNR against bits per pixel](rate-distortion.png)",
         settings,
     ]
@@ -275,7 +277,7 @@ def results(report: dict[str, Any], checks: dict[str, Any], validation: dict[str
         "## What else was checked",
         checks_table(checks),
     ]
-    extra = HERE / "results-notes.md"
+    extra = DOCS / "results-notes.md"
     return "\n\n".join([*parts, extra.read_text(encoding="utf-8").strip()]) + "\n"
 
 
@@ -284,8 +286,8 @@ def main() -> None:
     checks = json.loads((HERE / "checks.json").read_text(encoding="utf-8"))
     validation = json.loads((HERE / "validation.json").read_text(encoding="utf-8"))
     labels = {c["id"]: c["label"] for c in report["codecs"]}
-    (HERE / "results.md").write_text(results(report, checks, validation), encoding="utf-8")
-    (HERE / "rate-distortion.png").write_bytes(plot(report, "psnr"))
+    (DOCS / "results.md").write_text(results(report, checks, validation), encoding="utf-8")
+    (DOCS / "rate-distortion.png").write_bytes(plot(report, "psnr"))
     readme = HERE.parent / "README.md"
     text, n = re.subn(
         r"(?s)(<!-- results -->\n).*?(\n<!-- end of results -->)",

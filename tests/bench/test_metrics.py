@@ -15,7 +15,7 @@ from vqcodec.bench.metrics import METRICS, measure
 
 IDS = ["psnr", "psnr_y", "ssim", "ms_ssim", "ssimulacra2"]
 PHOTO = np.asarray(
-    Image.open(Path(__file__).parent / "data" / "photo.png").convert("RGB")
+    Image.open(Path(__file__).parents[1] / "data" / "photo.png").convert("RGB")
 )  # (320, 480, 3)
 
 

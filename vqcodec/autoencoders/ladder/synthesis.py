@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqcodec.autoencoders.ladder import RESIDUAL_UNIT, ResidualBlock, Synthesis
-from vqcodec.autoencoders.winograd import WinogradConv3x3
+from vqcodec.autoencoders.ladder.model import RESIDUAL_UNIT, ResidualBlock, Synthesis
+from vqcodec.autoencoders.ladder.winograd import WinogradConv3x3
 from vqcodec.priors.network import weight_and_bias
 
 

@@ -24,7 +24,7 @@ from vqcodec.bench.run import run
 from vqcodec.cli.program import program
 from vqcodec.errors import ImageError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 QUICK = Plan(("photo-2",), ("jpeg", "webp"), ("6bit", "8bit", "9bit"), ("psnr", "ssim"))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from vqcodec.training import journal, loop
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SETTINGS = (
     "side=16", "width=8", "blocks=1", "dim=4", "size=16", "quantizer=ema", "steps=400",
     "decay_steps=100", "batch=8", "fitting=64", "evaluate_steps=150", "workers=1",

@@ -12,12 +12,14 @@ import pytest
 import torch
 from cells import CELLS
 
-TESTS = Path(__file__).parent
+HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
 def test_every_cell_decodes_the_files_of_every_cell_to_the_same_codes(tmp_path: Path) -> None:
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(
+        [str(HERE.parents[1]), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    )
     workers = {}
     for capability in ("default", "avx2", "native"):
         environment = {k: v for k, v in os.environ.items() if k != "ATEN_CPU_CAPABILITY"}
@@ -25,7 +27,7 @@ def test_every_cell_decodes_the_files_of_every_cell_to_the_same_codes(tmp_path: 
         if capability != "native":
             environment["ATEN_CPU_CAPABILITY"] = capability
         workers[capability] = subprocess.Popen(
-            [sys.executable, str(TESTS / "cells.py"), str(tmp_path), capability],
+            [sys.executable, str(HERE / "cells.py"), str(tmp_path), capability],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,14 +1,14 @@
 """The papers' relations at a scale of two cores: small networks, three seeds, one table each.
 
-    python docs/reproduce.py estimators CIFAR.npz        DiVeQ: seven ways to train a codebook
-    python docs/reproduce.py depthwise CIFAR.npz         DQ: slices of channels against one vector
-    python docs/reproduce.py hierarchies MNIST.npz       HQA, HAM and VQ-VAE from 2048 to 8 bits
-    python docs/reproduce.py progressive MNIST.npz       PQ-VAE and VQ-VAE at 512 bits
-    python docs/reproduce.py responsibilities CIFAR.npz  RRVQ-VAE and what each change gives
-    python docs/reproduce.py tables                      the tables of docs/systems.md alone
+    python benchmarks/reproduce.py estimators CIFAR.npz  DiVeQ: seven ways to train a codebook
+    python benchmarks/reproduce.py depthwise CIFAR.npz  DQ: slices of channels against one vector
+    python benchmarks/reproduce.py hierarchies MNIST.npz  HQA, HAM and VQ-VAE from 2048 to 8 bits
+    python benchmarks/reproduce.py progressive MNIST.npz  PQ-VAE and VQ-VAE at 512 bits
+    python benchmarks/reproduce.py responsibilities CIFAR.npz  RRVQ-VAE and what each change gives
+    python benchmarks/reproduce.py tables                      the tables of docs/systems.md alone
 
 Each model is trained with the loop of ``vqcodec train``; ``relations.py`` says which and what is
-measured. Results are kept in docs/systems.json, and a run that stands there is not repeated.
+measured. Results are kept in benchmarks/systems.json, and a run that stands there is not repeated.
 ``--factor 10`` trains ten times as long. ``--jobs 2`` has two at a time, with one thread each.
 """
 
@@ -36,7 +36,7 @@ from vqcodec.training.batches import Crops
 from vqcodec.training.loop import Run
 from vqcodec.training.systems import SystemTask, SystemTraining
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "systems.json"
 DEFAULTS = {"batch": 64, "ema": 0.99, "warmup_steps": 30, "workers": 0}
 
@@ -151,7 +151,7 @@ def _cell(column: str, values: list[float]) -> str:
 
 def write_tables() -> None:
     """The tables of docs/systems.md."""
-    page, found = HERE / "systems.md", load()
+    page, found = HERE.parent / "docs" / "systems.md", load()
     text = page.read_text(encoding="utf-8")
     for name in EXPERIMENTS:
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"

@@ -14,15 +14,15 @@ from PIL import Image
 
 import vqcodec
 from vqcodec import codec, container
-from vqcodec.autoencoders import ladder_codec
-from vqcodec.autoencoders.ladder_codec import LadderCodec, RatePoint
+from vqcodec.autoencoders.ladder import codec as ladder_codec
+from vqcodec.autoencoders.ladder.codec import LadderCodec, RatePoint
 from vqcodec.cli import report, workers
 from vqcodec.cli.jobs import Job, together
 from vqcodec.cli.program import program
 from vqcodec.image import Picture
 from vqcodec.progress import Progress, unseen
 
-PHOTO = Path(__file__).parent / "data" / "photo.png"
+PHOTO = Path(__file__).parents[1] / "data" / "photo.png"
 
 
 def run(*args: object) -> Result:

@@ -1,6 +1,6 @@
 """Measures what the README promises, on a folder of pictures of one size such as Kodak.
 
-    python docs/check.py PICTURES --results bench.json --out checks.json
+    python benchmarks/check.py PICTURES --results bench.json --out checks.json
 
 Reads what `vqcodec bench --json` wrote for monotony and overhead. Then: size and PSNR targets
 on every picture, warm speed on two threads, cold start of the command line, peak memory for 24

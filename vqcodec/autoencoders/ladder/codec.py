@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec import fixedpoint
-from vqcodec.autoencoders.ladder import (
+from vqcodec.autoencoders.ladder.model import (
     BITS_CENTRE,
     HYPER_SIZE,
     RANGE,
@@ -31,7 +31,7 @@ from vqcodec.autoencoders.ladder import (
     anchors,
     mean_unit,
 )
-from vqcodec.autoencoders.synthesis import FoldedSynthesis
+from vqcodec.autoencoders.ladder.synthesis import FoldedSynthesis
 from vqcodec.autoencoders.system import Region
 from vqcodec.errors import FormatError, RateError
 from vqcodec.priors.classes import CLASSES, LARGEST, ClassTables, classify

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vqcodec.autoencoders.ladder import LadderConfig
+from vqcodec.autoencoders.ladder.model import LadderConfig
 from vqcodec.training.batches import Crops
 from vqcodec.training.ladder import LadderTask, LadderTraining
 from vqcodec.training.loop import Run

@@ -48,7 +48,7 @@ def vqcodec(*args: str) -> Result:
 # --- recipes --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("recipes/*.toml")))
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("recipes/*.toml")))
 def test_a_recipe_with_all_its_values_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
     read = recipe.read_recipe(path, ['data.path=pictures of "mine"', "lr=1e-05"])
     (tmp_path / "all.toml").write_text(read.text())

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_training import SHORT, TINY, ladder_run, photo, write_photos
 
 from vqcodec import codec, zoo
-from vqcodec.autoencoders.ladder import Ladder, LadderConfig
+from vqcodec.autoencoders.ladder.model import Ladder, LadderConfig
 from vqcodec.errors import InputError, OutputError, UsageError
 from vqcodec.image import Picture
 from vqcodec.training import export, ladder, loop, pack, recipe, run
@@ -24,7 +24,7 @@ from vqcodec.training.ladder import LadderTask, LadderTraining
 from vqcodec.training.loop import Run
 from vqcodec.training.task import TrainConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # --- the loop -------------------------------------------------------------------------------------
 

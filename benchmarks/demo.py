@@ -1,4 +1,7 @@
-"""A photo to .vqc and back, beside JPEG: ``make demo``, or ``python docs/demo.py [PHOTO] [RATE]``.
+"""A photo to .vqc and back, beside JPEG.
+
+    make demo
+    python benchmarks/demo.py [PHOTO] [RATE]
 
 Writes into demo/: the .vqc file, the picture that comes back, the smallest JPEG with at least the
 same PSNR, the best JPEG of at most the same size, and original | JPEG | vqcodec at equal size.

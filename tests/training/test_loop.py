@@ -14,7 +14,7 @@ from rich.console import Console
 from tiny_training import SHORT, TINY, ladder_run, photo
 
 from vqcodec.autoencoders import SYSTEMS, classes
-from vqcodec.autoencoders.ladder import Ladder, squared_error
+from vqcodec.autoencoders.ladder.model import Ladder, squared_error
 from vqcodec.errors import InputError, OutputError, UsageError
 from vqcodec.training import journal, loop, losses, optimizers
 from vqcodec.training.batches import Crops

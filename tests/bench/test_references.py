@@ -15,7 +15,7 @@ from vqcodec.bench.references import available, external
 from vqcodec.codec import psnr_db
 from vqcodec.errors import ImageError, InputError
 
-PHOTO = np.array(Image.open(Path(__file__).parent / "data" / "photo.png").convert("RGB"))
+PHOTO = np.array(Image.open(Path(__file__).parents[1] / "data" / "photo.png").convert("RGB"))
 PART = PHOTO[60:156, 100:260]  # (96, 160, 3)
 ORDER = ["jpeg", "jpeg-444", "jpeg-progressive", "webp", "avif", "jpeg2000", "jxl"]
 FOUND = available()

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vqcodec import fixedpoint
-from vqcodec.autoencoders import ladder, ladder_codec
-from vqcodec.autoencoders.ladder import HYPER_SIZE, Ladder, LadderConfig
-from vqcodec.autoencoders.ladder_codec import HYPER_BANDS, Coded, LadderCodec, RatePoint
+from vqcodec.autoencoders.ladder import codec as ladder_codec
+from vqcodec.autoencoders.ladder import model as ladder
+from vqcodec.autoencoders.ladder.codec import HYPER_BANDS, Coded, LadderCodec, RatePoint
+from vqcodec.autoencoders.ladder.model import HYPER_SIZE, Ladder, LadderConfig
 from vqcodec.priors import classes, tables
 from vqcodec.priors.histogram import integer_rows
 from vqcodec.training.ladder import rounded
