@@ -1,0 +1,100 @@
+"""What is printed of a file: a line, JSON, details, a bar."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_in import assert_fails, draw, run
+
+from vqcodec import image
+from vqcodec.cli import jobs, report
+from vqcodec.cli.program import program
+from vqcodec.progress import Progress, unseen
+
+pytestmark = pytest.mark.usefixtures("codec", "folder")
+
+
+def test_json_is_one_object_per_file() -> None:
+    draw("a.png")
+    Path("b.png").write_text("no picture")
+    result = run("encode", "a.png", "b.png", "--json", "--rate", "7.5bit")
+    good, bad = (json.loads(line) for line in result.stdout.splitlines())
+    n_bytes = Path("a.vqc").stat().st_size
+    assert good["seconds"] > 0
+    assert {key: good[key] for key in good if key not in ("seconds", "sections")} == {
+        "input": "a.png",
+        "output": "a.vqc",
+        "bytes": n_bytes,
+        "bpp": n_bytes * 8 / (12 * 20),
+        "rate": "7.5bit",
+        "width": 20,
+        "height": 12,
+        "ideal_bits": [40.5, 99.0],
+        "psnr_db": None,
+    }
+    assert good["sections"][0] == 6 and sum(good["sections"]) < n_bytes
+    assert bad["input"] == "b.png" and bad["exit_code"] == result.exit_code == 4
+    assert result.stderr.splitlines()[0] == f"vqcodec: error: {bad['error']}"
+
+    decoded = json.loads(run("decode", "a.vqc", "-o", "c.png", "--json").stdout)
+    assert decoded["output"] == "c.png" and decoded["bytes"] == n_bytes
+    assert decoded["rate"] == "7.5bit" and (decoded["width"], decoded["height"]) == (20, 12)
+
+
+def test_quiet_prints_only_errors() -> None:
+    image.Image.fromarray(np.full((4, 4), 40000, np.uint16)).save("deep.png")
+    loud = run("encode", "deep.png")
+    assert loud.stderr.startswith("vqcodec: warning: deep.png: 16 bits")
+    quiet = run("encode", "deep.png", "--force", "-q")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert_fails(run("encode", "missing.png", "-q"), 3)
+
+
+def test_verbose_adds_the_sections() -> None:
+    draw("a.png")
+    lines = run("encode", "a.png", "-v").stdout.splitlines()
+    assert lines[0].startswith("a.png -> a.vqc")
+    assert [line.split()[:4] for line in lines[1:2]] == [["level", "1", "6", "B"]]
+    assert "ideal 40.5 bits" in lines[1] and len(lines) == 3
+    assert len(run("decode", "a.vqc", "-v", "--force").stdout.splitlines()) == 3
+
+
+def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    todo = [jobs.Job(f"{i}.png", f"{i}.vqc") for i in range(3)]
+
+    class Odd(report.Work):
+        def __call__(self, job: jobs.Job, progress: Progress = unseen, /) -> report.Done:
+            return report.Done("done", {}, warnings=["odd"])
+
+    work = Odd()
+    assert report.run(todo, work) == 0
+    plain = capsys.readouterr()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert report.run(todo, work) == 0
+    bar = capsys.readouterr()
+    assert plain.out == bar.out == "".join(f"{i}.png -> {i}.vqc  done\n" for i in range(3))
+    *warnings, summary = plain.err.splitlines()
+    assert warnings == [f"vqcodec: warning: {i}.png: odd" for i in range(3)]
+    assert summary.startswith("3 files: 3 done; ")
+    assert "3/3" in bar.err
+    assert report.run(todo, work, quiet=True) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("large", "shown"), [(240, True), (241, False)])
+def test_the_bar_of_one_file_is_that_of_a_large_picture(
+    large: int, shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw("a.png")  # of 240 pixels
+    monkeypatch.setattr(report, "LARGE", large)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    for args in (["encode", "a.png"], ["decode", "a.vqc", "-o", "b.png"]):
+        with pytest.raises(SystemExit, match="0"):
+            program.main(args)
+        assert ("100%" in capsys.readouterr().err) == shown
