@@ -82,7 +82,7 @@ def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(
     assert warnings == [f"vqcodec: warning: {i}.png: odd" for i in range(3)]
     assert summary.startswith("3 files: 3 done; ")
     assert "3/3" in bar.err
-    assert report.run(todo, work, quiet=True) == 0
+    assert report.run(todo, work, style=report.Style(quiet=True)) == 0
     assert capsys.readouterr() == ("", "")
 
 

@@ -18,31 +18,21 @@ from vqcodec.cli.failure import one_line
 @click.option(
     "-o", "--output", metavar="DIR", type=options.PATH, required=True, help="Folder for the files."
 )
-@click.option(
-    "-n",
-    "--number",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    metavar="N",
-    help="Squares that are looked at.",
-)
-@click.option(
+@options.number("-n --number", "N", default=1000, help="Squares that are looked at.")
+@options.number(
     "--learn",
-    type=click.IntRange(min=1),
+    "N",
     default=10000,
-    show_default=True,
-    metavar="N",
     help="Labelled training squares that classification learns from.",
 )
-@click.option(
+@options.number(
     "--scale",
-    type=click.IntRange(min=0),
+    "PIXELS",
+    0,
     default=0,
-    metavar="PIXELS",
     help="Short side to which pictures are made, as in training.  [default: as they are]",
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--seed", type=options.SEED, default=0, show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print analysis.json too.")
 @options.device

@@ -45,15 +45,8 @@ def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 )
 @click.option("--plot", metavar="FILE", type=options.PATH, help="Curves as PNG.")
 @click.option("--cache", metavar="DIR", type=options.PATH, help="Resume from here.")
-@click.option(
-    "--jobs",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes that measure pictures.",
-)
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N pictures.")
+@options.number("--jobs", "N", default=1, help="Processes that measure pictures.")
+@options.number("--limit", "N", help="The first N pictures.")
 @click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders.")
 @click.option("--no-speed", is_flag=True, help="Leave out the timing, which needs an idle machine.")
 @click.option("--force", is_flag=True, help="Overwrite outputs that exist.")

@@ -25,41 +25,42 @@ def data(ctx: click.Context) -> None:
 @data.command()
 @click.argument("source", metavar="DIR|LIST", type=options.PATH)
 @click.argument("out", metavar="OUT", type=options.PATH)
-@click.option(
+@options.number(
     "--long-side",
-    metavar="PIXELS",
-    type=click.IntRange(16, 16383),
+    "PIXELS",
+    16,
+    16383,
     default=672,
-    show_default=True,
     help="Larger pictures are made smaller (Lanczos).",
 )
-@click.option(
+@options.number(
     "--quality",
-    metavar="N",
-    type=click.IntRange(1, 100),
+    "N",
+    1,
+    100,
     default=95,
-    show_default=True,
     help="JPEG (4:4:4) of pictures that are made smaller; other JPEG, PNG and WebP stay.",
 )
 @click.option("--lossless", is_flag=True, help="Lossless WebP in place of that JPEG.")
-@click.option(
+@options.number(
     "--min-side",
-    metavar="PIXELS",
-    type=click.IntRange(min=0),
+    "PIXELS",
+    0,
     default=0,
     help="Drop pictures whose short side is less, as packed.",
 )
-@click.option(
+@options.number(
     "--min-quality",
-    metavar="N",
-    type=click.IntRange(0, 100),
+    "N",
+    0,
+    100,
     default=0,
     help="Drop JPEG files of a lower quality, unless made smaller than half.",
 )
-@click.option(
+@options.number(
     "--min-detail",
-    metavar="LEVELS",
-    type=click.FloatRange(min=0),
+    "LEVELS",
+    0.0,
     default=0.0,
     help="Drop flat and blurred pictures: those whose neighbouring pixels differ by less.",
 )
@@ -70,17 +71,8 @@ def data(ctx: click.Context) -> None:
     show_default=True,
     help="By whose hash pictures are held out.",
 )
-@click.option(
-    "--shard-mb",
-    metavar="MB",
-    type=click.IntRange(min=1),
-    default=256,
-    show_default=True,
-    help="Size of a shard, about.",
-)
-@click.option(
-    "--jobs", metavar="N", type=click.IntRange(min=1), help="Threads.  [default: all cores]"
-)
+@options.number("--shard-mb", "MB", default=256, help="Size of a shard, about.")
+@options.number("--jobs", "N", help="Threads.  [default: all cores]")
 @click.option("--force", is_flag=True, help="Replace the shards that OUT has.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @options.quiet

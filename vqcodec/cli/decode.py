@@ -38,40 +38,26 @@ class Region(click.ParamType):
 @click.command()
 @options.files
 @options.codec
-@click.option(
-    "--levels",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Decode the N coarsest levels only: a preview.",
-)
+@options.number("--levels", "N", help="Decode the N coarsest levels only: a preview.")
 @click.option(
     "--salvage", is_flag=True, help="Decode what is whole of a damaged file; say what is missing."
 )
-@click.option(
-    "--codes",
-    "columns",
-    type=click.IntRange(min=1),
-    metavar="N",
+@options.number(
+    "--codes columns",
+    "N",
     help="Use the first N codes of each cell only: a preview, of systems such as pqvae.",
 )
 @click.option(
     "--sample",
     "seed",
-    type=click.IntRange(0, 2**63 - 1),
+    type=options.SEED,
     metavar="SEED",
     help="Draw what the decoder may choose, of systems such as hqa.",
 )
-@click.option(
-    "--average",
-    type=click.IntRange(1, 10000),
-    metavar="N",
-    help="The mean of N pictures drawn as by --sample.",
-)
-@click.option(
-    "--index",
-    "number",
-    type=click.IntRange(min=1),
-    metavar="N",
+@options.number("--average", "N", 1, 10000, help="The mean of N pictures drawn as by --sample.")
+@options.number(
+    "--index number",
+    "N",
     help="Decode picture N of an archive only, to a file or stdout.",
 )
 @click.option(
@@ -80,8 +66,6 @@ class Region(click.ParamType):
     metavar="X,Y,W,H",
     help="Decode this part only: pixels from the left and the top, width, height.",
 )
-@options.jobs
-@options.update
 @click.option(
     "--format",
     "format_name",
@@ -90,16 +74,7 @@ class Region(click.ParamType):
     help=f"{', '.join(_FORMATS)}.  [default: by OUT's suffix, else png]",
 )
 def decode(
-    inputs: tuple[str, ...],
-    output: str | None,
-    recursive: bool,
-    force: bool,
-    device: str,
-    threads: int | None,
-    max_pixels: int,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    given: options.Files,
     codec_id: str | None,
     levels: int | None,
     salvage: bool,
@@ -108,8 +83,6 @@ def decode(
     average: int | None,
     number: int | None,
     region: tuple[int, int, int, int] | None,
-    n_jobs: int,
-    update: bool,
     format_name: str | None,
 ) -> int:
     """Make pictures of .vqc files.
@@ -122,7 +95,13 @@ def decode(
 
     _opened.cache_clear()  # of another command in this process
     suffix = f".{format_name or 'png'}"
-    jobs = plan(inputs, output, recursive=recursive, input_suffixes=(".vqc",), output_suffix=suffix)
+    jobs = plan(
+        given.inputs,
+        given.output,
+        recursive=given.recursive,
+        input_suffixes=(".vqc",),
+        output_suffix=suffix,
+    )
 
     def stems(name: str) -> Sequence[str]:
         try:
@@ -133,23 +112,23 @@ def decode(
     if number is not None:
         jobs = [replace(job, index=number - 1) for job in jobs]
     else:
-        folder = output if len(inputs) == 1 and not os.path.isdir(inputs[0]) else None
+        one_file = len(given.inputs) == 1 and not os.path.isdir(given.inputs[0])
+        folder = given.output if one_file else None
         jobs = unpack(jobs, folder, suffix, stems)
         as_file = folder and os.path.splitext(folder)[1][1:].lower() in _FORMATS
         if jobs[0].index is not None and (folder == STDIO or as_file):
             raise UsageError(
-                f"{inputs[0]}: an archive goes to a folder; --index N picks a picture of it"
+                f"{given.inputs[0]}: an archive goes to a folder; --index N picks a picture of it"
             )
 
-    processes = options.processes(n_jobs, jobs)
+    processes = given.processes(jobs)
     drawn = seed if average is None else seed or 0
     work = Decoding(
-        codec_id, device, options.threads_of(threads, processes), max_pixels, format_name, levels,
-        columns, drawn, average or 1, region, salvage=salvage, force=force, update=update,
+        codec_id, given.device, given.threads_of(processes), given.max_pixels, format_name, levels,
+        columns, drawn, average or 1, region,
+        salvage=salvage, force=given.force, update=given.update,
     )  # fmt: skip
-    return report.run(
-        jobs, work, processes=processes, as_json=as_json, quiet=quiet, verbose=verbose
-    )
+    return report.run(jobs, work, processes=processes, style=given.style)
 
 
 @dataclass(frozen=True)

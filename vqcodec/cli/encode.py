@@ -36,8 +36,6 @@ MOST = 256  # pictures that are read before they are encoded
 )
 @options.codec
 @click.option("--strip", is_flag=True, help="Drop EXIF and ICC profile.")
-@options.jobs
-@options.update
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
@@ -47,21 +45,10 @@ MOST = 256  # pictures that are read before they are encoded
 @click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster.  [default: this machine]")
 @click.option("--names", is_flag=True, help="Store the names of the files in an archive.")
 def encode(
-    inputs: tuple[str, ...],
-    output: str | None,
-    recursive: bool,
-    force: bool,
-    device: str,
-    threads: int | None,
-    max_pixels: int,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    given: options.Files,
     rate: str,
     codec_id: str | None,
     strip: bool,
-    n_jobs: int,
-    update: bool,
     engine: str,
     address: str | None,
     names: bool,
@@ -79,24 +66,35 @@ def encode(
 
     card = zoo.find(codec_id)
     if engine == "ray":
-        if len(inputs) > 1 or output is None or names:
+        if len(given.inputs) > 1 or given.output is None or names:
             raise click.UsageError("--engine ray takes one folder or bucket, and one for -o OUT")
         results = _on_ray(
-            inputs[0], output, rate, codec_id, strip, max_pixels, device, address=address
+            given.inputs[0],
+            given.output,
+            rate,
+            codec_id,
+            strip,
+            given.max_pixels,
+            given.device,
+            address=address,
         )
-        return report.tell(lambda bar: results, None, as_json=as_json, quiet=quiet, verbose=verbose)
-    to_archive = plan_archive(inputs, output, recursive=recursive)
+        return report.tell(lambda bar: results, None, style=given.style)
+    to_archive = plan_archive(given.inputs, given.output, recursive=given.recursive)
     jobs = to_archive or plan(
-        inputs, output, recursive=recursive, input_suffixes=PICTURES, output_suffix=".vqc"
+        given.inputs,
+        given.output,
+        recursive=given.recursive,
+        input_suffixes=PICTURES,
+        output_suffix=".vqc",
     )
     if names and not to_archive:
         raise click.UsageError("--names is for an archive: several inputs and -o X.vqc")
-    if update and to_archive:
+    if given.update and to_archive:
         raise click.UsageError("--update is not for an archive, which is written as a whole")
-    processes = options.processes(n_jobs, jobs)
+    processes = given.processes(jobs)
     work = Encoding(
-        codec_id, rate, device, options.threads_of(threads, processes), max_pixels, strip=strip,
-        force=force, update=update, to_archive=bool(to_archive), names=names,
+        codec_id, rate, given.device, given.threads_of(processes), given.max_pixels, strip=strip,
+        force=given.force, update=given.update, to_archive=bool(to_archive), names=names,
     )  # fmt: skip
 
     def pack(contents: list[bytes]) -> report.Done:
@@ -105,26 +103,24 @@ def encode(
             raise OutputError(f"{jobs[0].output}: not written, as {lost} of its pictures failed")
         packed = [container.read(content) for content in contents]
         data = container.write_archive(packed)
-        with files.atomic_write(Path(jobs[0].output), force=force) as file:
+        with files.atomic_write(Path(jobs[0].output), force=given.force) as file:
             file.write(data)
         size = _size(len(data), sum(one.header.width * one.header.height for one in packed))
         return report.Done(_said(size).rstrip(), {**size, "pictures": len(packed)})
 
     if to_archive:
-        jobs[0].check_output(force)
+        jobs[0].check_output(given.force)
         archive.check(len(jobs), rate)
     if len(jobs) > 1 or to_archive:  # a wrong rate is said once, not for each file
         parse_rate(rate)
         if processes == 1:
-            zoo.load(card, device)
+            zoo.load(card, given.device)
     return report.run(
         jobs,
         work,
         processes=processes,
         archive=pack if to_archive else None,
-        as_json=as_json,
-        quiet=quiet,
-        verbose=verbose,
+        style=given.style,
     )
 
 

@@ -2,15 +2,16 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from vqcodec.cli.jobs import STDIO, Job
+from vqcodec.cli.report import Style
 from vqcodec.container import MAX_PIXELS
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class FileName(click.Path):
@@ -30,6 +31,32 @@ class FileName(click.Path):
 
 FILE = FileName()
 PATH = FileName(path_type=Path)
+SEED = click.IntRange(0, 2**63 - 1)
+
+
+def number(
+    name: str,
+    metavar: str,
+    least: float = 1,
+    most: float | None = None,
+    *,
+    default: float | None = None,
+    help: str,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that takes a number, a whole one where ``least`` is; shown with its default.
+
+    A default of 0 is that of no effect, which needs not be shown.
+    """
+    kind = click.IntRange if isinstance(least, int) else click.FloatRange
+    return click.option(
+        *name.split(),
+        type=kind(least, most),  # type: ignore[arg-type]
+        metavar=metavar,
+        default=default,
+        show_default=bool(default),
+        help=help,
+    )
+
 
 device = click.option(
     "--device",
@@ -38,11 +65,8 @@ device = click.option(
     show_default=True,
     help="Where the networks run.",
 )
-threads = click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),  # torch crashes on absurd numbers
-    metavar="N",
-    help="CPU threads.  [default: all cores]",
+threads = number(  # torch crashes on absurd numbers
+    "--threads", "N", 1, 1024, help="CPU threads.  [default: all cores]"
 )
 codec = click.option(
     "--codec",
@@ -50,20 +74,18 @@ codec = click.option(
     metavar="ID|DIR",
     help="A codec that `vqcodec models` lists, or the folder of another.",
 )
-max_pixels = click.option(
+max_pixels = number(
     "--max-pixels",
-    type=click.IntRange(min=1),
+    "N",
     default=MAX_PIXELS,
-    show_default=True,
-    metavar="N",
     help="Refuse larger pictures before memory is taken for them.",
 )
-jobs = click.option(
-    "--jobs",
-    "n_jobs",
-    type=click.IntRange(1, 1024),
+jobs = number(
+    "--jobs n_jobs",
+    "N",
+    1,
+    1024,
     default=1,
-    metavar="N",
     help="Processes that work on several files at once, with one thread each.",
 )
 update = click.option(
@@ -74,42 +96,70 @@ update = click.option(
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
 
-def files(command: Command) -> Command:
-    """The inputs and options that ``encode`` and ``decode`` have in common."""
-    for option in reversed(
-        [
-            click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=FILE),
-            click.option(
-                "-o",
-                "--output",
-                metavar="OUT",
-                type=FILE,
-                help="File, folder or - (stdout).  [default: next to the input]",
-            ),
-            click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders."),
-            click.option("--force", is_flag=True, help="Overwrite outputs that exist."),
-            device,
-            threads,
-            max_pixels,
-            click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file."),
-            quiet,
-            click.option("-v", "--verbose", is_flag=True, help="Print the sections too."),
-        ]
-    ):
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class Files:
+    """What the user gave of that which ``encode`` and ``decode`` have in common."""
+
+    inputs: tuple[str, ...]
+    output: str | None
+    recursive: bool
+    force: bool
+    device: str
+    threads: int | None
+    n_jobs: int
+    update: bool
+    max_pixels: int
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
+    @property
+    def style(self) -> Style:
+        return Style(self.as_json, self.quiet, self.verbose)
+
+    def processes(self, jobs: Sequence[Job]) -> int:
+        """How many there is work for. Raises UsageError where the work is not for several."""
+        if self.n_jobs > 1 and jobs[0].input == STDIO:
+            raise click.UsageError("--jobs is for files, not for stdin")
+        return min(self.n_jobs, len(jobs))
+
+    def threads_of(self, processes: int) -> int | None:
+        """CPU threads of each process."""
+        return 1 if self.threads is None and processes > 1 else self.threads
 
 
-def processes(n_jobs: int, jobs: Sequence[Job]) -> int:
-    """How many there is work for. Raises UsageError where the work is not for several."""
-    if n_jobs > 1 and jobs[0].input == STDIO:
-        raise click.UsageError("--jobs is for files, not for stdin")
-    return min(n_jobs, len(jobs))
+def files(command: Callable[..., int]) -> Callable[..., int]:
+    """Gives a command the inputs and options of ``Files``, as its first argument."""
 
+    @wraps(command)
+    def with_files(**given: Any) -> int:
+        own = {field.name: given.pop(field.name) for field in fields(Files)}
+        return command(Files(**own), **given)
 
-def threads_of(threads: int | None, processes: int) -> int | None:
-    """CPU threads of each process."""
-    return 1 if threads is None and processes > 1 else threads
+    shared: list[Callable[[Callable[..., int]], Callable[..., int]]] = [
+        click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=FILE),
+        click.option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            type=FILE,
+            help="File, folder or - (stdout).  [default: next to the input]",
+        ),
+        click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders."),
+        click.option("--force", is_flag=True, help="Overwrite outputs that exist."),
+        device,
+        threads,
+        jobs,
+        update,
+        max_pixels,
+        click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file."),
+        quiet,
+        click.option("-v", "--verbose", is_flag=True, help="Print the sections too."),
+    ]
+    wrapped: Callable[..., int] = with_files
+    for option in reversed(shared):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def use_threads(threads: int | None) -> None:

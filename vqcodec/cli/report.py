@@ -33,6 +33,15 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Style:
+    """How much is said, and how."""
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
 class Failed:
     """What is to be said about a file that was not made."""
 
@@ -65,9 +74,7 @@ def run(
     *,
     processes: int = 1,
     archive: Callable[[list[bytes]], Done] | None = None,
-    as_json: bool = False,
-    quiet: bool = False,
-    verbose: bool = False,
+    style: Style = Style(),
 ) -> int:
     """Does all jobs; one that fails does not stop the others.
 
@@ -76,7 +83,7 @@ def run(
     Returns the exit code of the first failure, or 0. Results go to stdout, or to stderr where
     stdout carries a picture; warnings, errors and the summary of several jobs go to stderr.
     """
-    if as_json and any(job.output == STDIO for job in jobs):
+    if style.as_json and any(job.output == STDIO for job in jobs):
         raise click.UsageError("--json and the output cannot both go to stdout")
     contents: list[bytes] = []
 
@@ -92,9 +99,7 @@ def run(
         results,
         len(jobs),
         summary=len(jobs) > 1 and archive is None,
-        as_json=as_json,
-        quiet=quiet,
-        verbose=verbose,
+        style=style,
     )
 
 
@@ -103,45 +108,34 @@ def tell(
     count: int | None,
     *,
     summary: bool = True,
-    as_json: bool = False,
-    quiet: bool = False,
-    verbose: bool = False,
+    style: Style = Style(),
 ) -> int:
     """Tells of results as they come, of which there will be ``count``. Returns as ``run``."""
     tally, begun = _Tally(), time.perf_counter()
-    with _bar(count, quiet) as bar:
+    with _bar(count, style.quiet) as bar:
         for input, output, result in results(bar):
             tally.add(result)
-            _tell(bar, input, output, result, as_json=as_json, quiet=quiet, verbose=verbose)
+            _tell(bar, input, output, result, style)
             bar.advance()
-        if summary and not quiet:
+        if summary and not style.quiet:
             bar.say(tally.line(time.perf_counter() - begun), True)
     return tally.exit_code
 
 
-def _tell(
-    bar: "_Bar",
-    input: str,
-    output: str,
-    result: Done | Failed,
-    *,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
+def _tell(bar: "_Bar", input: str, output: str, result: Done | Failed, style: Style) -> None:
     names = {"input": input, "output": output}
     if isinstance(result, Failed):
         bar.say(f"vqcodec: error: {result.sentence}", True)
         error = {"error": result.sentence, "exit_code": result.exit_code}
-        if as_json:
+        if style.as_json:
             bar.say(json.dumps({**names, **error}), False)
         return
-    for warning in () if quiet else result.warnings:
+    for warning in () if style.quiet else result.warnings:
         bar.say(one_line(f"vqcodec: warning: {input}: {warning}"), True)
-    if as_json:
+    if style.as_json:
         bar.say(json.dumps({**names, **result.record}), False)
-    elif not quiet:
-        details = [f"    {line}" for line in result.details] if verbose else []
+    elif not style.quiet:
+        details = [f"    {line}" for line in result.details] if style.verbose else []
         heading = one_line(f"{input} -> {output}  {result.summary}")
         bar.say("\n".join([heading, *details]), output == STDIO)
 

@@ -11,22 +11,14 @@ from vqcodec.errors import OutputError
 @click.command()
 @click.argument("codec_id", metavar="CODEC")
 @click.option("--rate", metavar="RATE", help="A rate point such as 8bit.  [default: the finest]")
-@click.option(
-    "-n",
-    "--number",
-    type=click.IntRange(1, 10000),
-    default=16,
-    show_default=True,
-    metavar="N",
-    help="How many, side by side.",
-)
+@options.number("-n --number", "N", 1, 10000, default=16, help="How many, side by side.")
 @click.option(
     "--size",
     type=(click.IntRange(1, 4096), click.IntRange(1, 4096)),
     metavar="W H",
     help="Of each, in pixels.  [default: the codec's square, or 256 256]",
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--seed", type=options.SEED, default=0, show_default=True)
 @click.option("-o", "--output", metavar="OUT", type=options.PATH, required=True, help="A picture.")
 @click.option("--force", is_flag=True, help="Overwrite the output where it exists.")
 @options.device
