@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vqcodec import container
+from vqcodec.container import header, parts
 from vqcodec.errors import FormatError
 
 HERE = Path(__file__).parent
@@ -134,33 +135,33 @@ def sealed(data: bytes) -> bytes:
 
 
 def _seal_picture(file: bytearray) -> None:
-    flags, _, n_sections, n_boxes, at = container._read_header(bytes(file))
+    flags, _, n_sections, n_boxes, at = header.read_header(bytes(file))
     crc = zlib.crc32(file[:at])
     for index in range(n_sections + n_boxes):
         label = bytes([index & 255])
         if index >= n_sections:
             label, at = bytes(file[at : at + 4]), at + 4
-        if flags & container._TAIL and index + 1 == n_sections:
+        if flags & header.TAIL and index + 1 == n_sections:
             length = max(0, len(file) - at - 2)
         else:
-            length, at = container._read_varint(bytes(file), at, "")
-        start = at + container._checksum_bytes(length)
+            length, at = parts.read_varint(bytes(file), at, "")
+        start = at + parts.checksum_bytes(length)
         payload = bytes(file[start : start + length])
-        file[at:start] = container._checksum(crc, label, payload)[: start - at]
+        file[at:start] = parts.checksum(crc, label, payload)[: start - at]
         at = start + length
 
 
 def _seal_archive(file: bytearray) -> None:
-    *_, count, at = container._read_header(bytes(file))
+    *_, count, at = header.read_header(bytes(file))
     lengths = []
     for _ in range(min(count, len(file))):
-        length, at = container._read_varint(bytes(file), at, "")
+        length, at = parts.read_varint(bytes(file), at, "")
         lengths.append(length)
     crc = zlib.crc32(file[:at])
     file[at : at + 4] = crc.to_bytes(4, "little")
     at += 4
     for index, length in enumerate(lengths):
-        start = at + container._checksum_bytes(length, container._LONG_PICTURE)
+        start = at + parts.checksum_bytes(length, parts.LONG_PICTURE)
         picture = bytes(file[start : start + length])
-        file[at:start] = container._picture_checksum(crc, index, picture)[: start - at]
+        file[at:start] = parts.picture_checksum(crc, index, picture)[: start - at]
         at = start + length

@@ -150,7 +150,8 @@ class Decoding(report.Work):
     update: bool
 
     def __call__(self, job: Job, progress: Progress = unseen, /) -> report.Done:
-        from vqcodec import container, image, rowfile, zoo
+        from vqcodec import container, image, zoo
+        from vqcodec.image import rowfile
 
         if self.update and job.is_newer():
             return report.Done("up to date", {"up_to_date": True}, skipped=True)

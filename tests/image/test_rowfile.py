@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
-from vqcodec import image, rowfile
+from vqcodec import image
 from vqcodec.errors import OutputError
+from vqcodec.image import rowfile
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -115,7 +116,7 @@ def test_a_file_that_is_not_finished_does_not_appear(tmp_path: Path, format: str
 
 
 def test_photographs_are_compressed_about_as_well_as_by_pillow() -> None:
-    whole = image.read(Path(__file__).parent / "data" / "photo.png", "photo")
+    whole = image.read(Path(__file__).parents[1] / "data" / "photo.png", "photo")
     file = BytesIO()
     image.write(whole, file, "PNG")
     assert len(written(whole, "PNG", 64)) < 1.05 * len(file.getvalue())

@@ -13,22 +13,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, TiffImagePlugin, TiffTags
 
-from vqcodec import image
 from vqcodec.files import Sink, atomic_write
+from vqcodec.image.picture import Rows
+from vqcodec.image.writing import metadata
 
 FORMATS = ("PNG", "TIFF", "PPM", "PGM", "PNM")
 _PIECE = 1 << 20  # bytes that are filtered at once
 _LEVEL = 4  # of zlib: against its default 2 % larger and more than twice as fast
 
 
-def write(
-    rows: image.Rows, target: Path | Sink, format: str, *, force: bool = False
-) -> tuple[str, ...]:
+def write(rows: Rows, target: Path | Sink, format: str, *, force: bool = False) -> tuple[str, ...]:
     """As ``image.write``, for one of ``FORMATS``; takes the rows as they come.
 
     A path has its file when all rows are written, or none. Raises OutputError likewise.
     """
-    icc, exif, notes = image.metadata(rows, format)
+    icc, exif, notes = metadata(rows, format)
     if isinstance(target, Path):
         with atomic_write(target, force=force) as file:
             _write(rows, file, format, icc, exif)
@@ -37,9 +36,7 @@ def write(
     return notes
 
 
-def _write(
-    rows: image.Rows, sink: Sink, format: str, icc: bytes | None, exif: bytes | None
-) -> None:
+def _write(rows: Rows, sink: Sink, format: str, icc: bytes | None, exif: bytes | None) -> None:
     if format == "PNG":
         _write_png(rows, sink, icc, exif)
         return
@@ -52,7 +49,7 @@ def _write(
         sink.write(band.repeat(3 if rows.grey and not grey else 1, axis=2).tobytes())
 
 
-def _samples(rows: image.Rows) -> Iterator[np.ndarray]:
+def _samples(rows: Rows) -> Iterator[np.ndarray]:
     """Bands (n, w, samples) uint8: grey or RGB, then alpha where there is one."""
     at = 0
     for band in rows.bands:
@@ -63,7 +60,7 @@ def _samples(rows: image.Rows) -> Iterator[np.ndarray]:
         yield samples
 
 
-def _write_png(rows: image.Rows, sink: Sink, icc: bytes | None, exif: bytes | None) -> None:
+def _write_png(rows: Rows, sink: Sink, icc: bytes | None, exif: bytes | None) -> None:
     """A PNG file (W3C Recommendation, 3rd edition): 8 bits a sample, not interlaced."""
 
     def chunk(kind: bytes, data: bytes) -> None:
@@ -115,7 +112,7 @@ def _paeth(rows: np.ndarray, above: np.ndarray | None) -> np.ndarray:
     return filtered
 
 
-def _tiff_head(rows: image.Rows, icc: bytes | None, exif: bytes | None) -> bytes:
+def _tiff_head(rows: Rows, icc: bytes | None, exif: bytes | None) -> bytes:
     """All of an uncompressed TIFF that stands before its one strip of samples."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     if exif:

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqcodec import container
 from vqcodec.container import (
     MAX_BOXES,
     MAX_PICTURES,
@@ -27,6 +26,7 @@ from vqcodec.container import (
     write,
     write_archive,
 )
+from vqcodec.container.header import HEADER_BYTES
 from vqcodec.errors import (
     ChecksumError,
     FormatError,
@@ -430,7 +430,7 @@ def test_of_a_file_nothing_is_read_but_the_index_and_one_picture(
     end = len(file.getvalue()) - sum(map(archive.cost, range(len(sizes))))
     end += sum(1 + (size >= 128) for size in sizes)  # their lengths stand in the index
     # The header is read with what may follow it.
-    assert max(stop for _, stop in file.seen) <= max(end, container._HEADER_BYTES)
+    assert max(stop for _, stop in file.seen) <= max(end, HEADER_BYTES)
     assert len(file.seen) < 20
     file.seen.clear()
     index = data.draw(st.integers(0, len(sizes) - 1))

@@ -1,0 +1,108 @@
+"""Pillow opens and saves .vqc files."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import ALPHA, GREY, ORIENTATION, PIXELS, RGB_ICC, exif_with, icc_for, stored
+from PIL import Image, UnidentifiedImageError
+
+import vqcodec
+from vqcodec import container, image, pillow
+from vqcodec.container import Box, Container, Header
+from vqcodec.errors import FormatError, RateError
+from vqcodec.image import Picture
+
+
+@pytest.mark.parametrize("alpha", [None, ALPHA], ids=["opaque", "alpha"])
+@pytest.mark.parametrize("pixels", [PIXELS, GREY], ids=["rgb", "grey"])
+def test_pillow_and_back(pixels: np.ndarray, alpha: np.ndarray | None) -> None:
+    icc = icc_for(b"GRAY") if pixels.ndim == 2 else RGB_ICC
+    im = image.to_pillow(Picture(pixels, alpha, icc, exif_with(None)[6:]))
+    assert im.mode == ("L" if pixels.ndim == 2 else "RGB") + ("A" if alpha is not None else "")
+    again = image.from_pillow(im)
+    assert np.array_equal(again.pixels, pixels)
+    assert alpha is again.alpha is None or np.array_equal(again.alpha, alpha)  # type: ignore[arg-type]
+    assert (again.icc, again.exif) == (icc, exif_with(None)[6:])
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """The plugin with a codec that stores nothing but the size; says how it was called."""
+    calls: dict[str, object] = {}
+
+    def encode(picture: Picture, rate: str, codec: str | None, device: str) -> bytes:
+        calls.update(picture=picture, rate=rate, codec=codec, device=device)
+        if rate == "0dB":
+            raise RateError("no such rate")
+        boxes = [("ICC ", picture.icc), ("EXIF", picture.exif)]
+        if picture.alpha is not None:
+            boxes.append(("ALPH", image.encode_alpha(picture.alpha)))
+        header = Header(1, b"hash", picture.width, picture.height, 8, picture.grey)
+        return container.write(
+            Container(header, (b"section",), tuple(Box(k, v) for k, v in boxes if v))
+        )
+
+    def decode(data: bytes) -> Picture:
+        calls["decoded"] = True
+        if "decode" in calls:
+            raise FormatError("bad codes")
+        header, boxes = container.read(data).header, container.read(data).boxes
+        pixels = np.full((header.height, header.width, 3), 77, np.uint8)
+        alpha = pixels[..., 0] if any(box.type == "ALPH" for box in boxes) else None
+        return Picture(pixels[..., 0] if header.grey else pixels, alpha)
+
+    monkeypatch.setattr(vqcodec, "encode_picture", encode, raising=False)
+    monkeypatch.setattr(vqcodec, "decode_picture", decode, raising=False)
+    pillow.register()
+    pillow.register()  # twice does no harm
+    return calls
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_pillow_saves_and_opens_vqc(tmp_path: Path, plugin: dict[str, object], mode: str) -> None:
+    path = tmp_path / "a.vqc"
+    Image.new(mode, (7, 5)).save(path)
+    assert [plugin[k] for k in ("rate", "codec", "device")] == ["8bit", None, "cpu"]
+    with Image.open(path) as im:
+        assert (im.format, im.mode, im.size) == ("VQC", mode, (7, 5))
+        assert im.get_format_mimetype() == "image/x-vqc"
+        assert "decoded" not in plugin, "opening is lazy"
+        assert im.getpixel((0, 0)) == (77 if mode == "L" else (77,) * len(mode))
+        assert im.rotate(90, expand=True).size == (5, 7)
+
+
+def test_pillow_hands_on_options_icc_and_exif(plugin: dict[str, object]) -> None:
+    im = Image.fromarray(PIXELS)
+    im.info.update(icc_profile=RGB_ICC, exif=exif_with(6))
+    data = stored(im, "VQC", rate="34dB", codec="photo-2", device="cuda")
+    assert [plugin[k] for k in ("rate", "codec", "device")] == ["34dB", "photo-2", "cuda"]
+    again = Image.open(io.BytesIO(data))
+    assert again.size == (5, 7), "upright"
+    assert again.info["icc_profile"] == RGB_ICC
+    assert again.getexif()[0x010F] == "Camera" and ORIENTATION not in again.getexif()
+    data = stored(im, "VQC", icc_profile=None, exif=exif_with(None, "Other"))
+    again = Image.open(io.BytesIO(data))
+    assert "icc_profile" not in again.info and again.getexif()[0x010F] == "Other"
+
+
+def test_pillow_meets_broken_vqc_files_as_it_expects(plugin: dict[str, object]) -> None:
+    data = stored(Image.fromarray(PIXELS), "VQC")
+    with pytest.raises(OSError, match=r"ends early"):
+        Image.open(io.BytesIO(data[:-8]))
+    with pytest.raises(OSError, match=r"unknown version"):
+        Image.open(io.BytesIO(b"VQC9" + data[4:]))
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(b"junk" * 9))
+    plugin["decode"] = "fails"
+    with pytest.raises(OSError, match=r"bad codes"):
+        Image.open(io.BytesIO(data)).load()
+
+
+def test_pillow_removes_the_file_of_a_failed_save(
+    tmp_path: Path, plugin: dict[str, object]
+) -> None:
+    with pytest.raises(RateError):
+        Image.fromarray(PIXELS).save(tmp_path / "a.vqc", rate="0dB")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,31 @@
+"""Files to arrays and back: grey, alpha, 16 bit, palettes, orientation, ICC, EXIF.
+
+Only this folder and ``pillow``, which teaches Pillow to open and save .vqc files, import Pillow.
+"""
+
+from vqcodec.image.alpha import decode_alpha, encode_alpha
+from vqcodec.image.metadata import EXIF_PREFIX
+from vqcodec.image.picture import Picture, Rows, contact_sheet, from_array, resize, rgb
+from vqcodec.image.probe import Header, header
+from vqcodec.image.reading import from_pillow, read, read_rgb
+from vqcodec.image.writing import format_of, to_pillow, write
+
+__all__ = [
+    "EXIF_PREFIX",
+    "Header",
+    "Picture",
+    "Rows",
+    "contact_sheet",
+    "decode_alpha",
+    "encode_alpha",
+    "format_of",
+    "from_array",
+    "from_pillow",
+    "header",
+    "read",
+    "read_rgb",
+    "resize",
+    "rgb",
+    "to_pillow",
+    "write",
+]
