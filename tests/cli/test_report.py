@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from stand_in import assert_fails, draw, run
 
-from vqcodec import image
 from vqcodec.cli import jobs, report
 from vqcodec.cli.program import program
 from vqcodec.progress import Progress, unseen
@@ -44,7 +44,7 @@ def test_json_is_one_object_per_file() -> None:
 
 
 def test_quiet_prints_only_errors() -> None:
-    image.Image.fromarray(np.full((4, 4), 40000, np.uint16)).save("deep.png")
+    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save("deep.png")
     loud = run("encode", "deep.png")
     assert loud.stderr.startswith("vqcodec: warning: deep.png: 16 bits")
     quiet = run("encode", "deep.png", "--force", "-q")
