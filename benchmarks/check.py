@@ -26,8 +26,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vqcodec import codec, image, zoo
+from vqcodec import image, zoo
+from vqcodec.codec import Codec
+from vqcodec.compress import compress, compress_many
+from vqcodec.decompress import decompress
 from vqcodec.errors import RateError
+from vqcodec.metrics.psnr import psnr_db
 
 
 def curves(report: dict) -> list[list[dict]]:
@@ -54,13 +58,13 @@ def overhead(report: dict) -> dict[str, float]:
     }
 
 
-def targets(ours: codec.Codec, pictures: list[Path]) -> dict[str, dict]:
+def targets(ours: Codec, pictures: list[Path]) -> dict[str, dict]:
     result: dict[str, dict] = {}
     for rate in ("0.25bpp", "12kB", "1bpp"):
         used = []
         for path in pictures:
             picture = image.read(path, path.name)
-            made = codec.compress(ours, picture, rate)
+            made = compress(ours, picture, rate)
             limit = {"0.25bpp": 0.25, "1bpp": 1.0}.get(rate, 0) * picture.width * picture.height / 8
             used.append(len(made.data) / (limit or 12000))
         result[rate] = {"least_used": min(used), "most_used": max(used)}
@@ -68,16 +72,16 @@ def targets(ours: codec.Codec, pictures: list[Path]) -> dict[str, dict]:
     for path in pictures:
         picture = image.read(path, path.name)
         try:
-            made = codec.compress(ours, picture, "34dB")
+            made = compress(ours, picture, "34dB")
         except RateError:
             missed.append(path.name)  # not reached at 10bit either
             continue
-        over.append(codec.psnr_db(picture.pixels, codec.decompress(ours, made.data).pixels) - 34)
+        over.append(psnr_db(picture.pixels, decompress(ours, made.data).pixels) - 34)
     result["34dB"] = {"least_over_db": min(over), "most_over_db": max(over), "missed": missed}
     return result
 
 
-def warm_speed(ours: codec.Codec, path: Path) -> dict[str, dict[str, float]]:
+def warm_speed(ours: Codec, path: Path) -> dict[str, dict[str, float]]:
     """Median MP/s of 15 runs in one process: picture in memory to bytes, and bytes to picture."""
 
     def seconds(run: Callable[[], object]) -> float:
@@ -92,10 +96,10 @@ def warm_speed(ours: codec.Codec, path: Path) -> dict[str, dict[str, float]]:
     megapixels = picture.width * picture.height / 1e6
     result = {}
     for rate in ("7bit", "9bit"):
-        data = codec.compress(ours, picture, rate).data
+        data = compress(ours, picture, rate).data
         result[rate] = {
-            "encode_mp_s": megapixels / seconds(lambda r=rate: codec.compress(ours, picture, r)),
-            "decode_mp_s": megapixels / seconds(lambda d=data: codec.decompress(ours, d)),
+            "encode_mp_s": megapixels / seconds(lambda r=rate: compress(ours, picture, r)),
+            "decode_mp_s": megapixels / seconds(lambda d=data: decompress(ours, d)),
         }
     return result
 
@@ -186,7 +190,7 @@ def many(pictures: list[Path]) -> dict[str, float]:
     return {"one_process_seconds": one, "two_processes_seconds": two, "ratio": one / two}
 
 
-def small(ours: codec.Codec, pictures: list[Path]) -> dict[str, dict[str, float]]:
+def small(ours: Codec, pictures: list[Path]) -> dict[str, dict[str, float]]:
     """What it gains to encode small pictures together, on one thread: milliseconds for each."""
     whole = [np.asarray(Image.open(path).convert("RGB")) for path in pictures]
     result = {}
@@ -194,8 +198,8 @@ def small(ours: codec.Codec, pictures: list[Path]) -> dict[str, dict[str, float]
     for side in (64, 128, 256):
         squares = [image.from_array(pixels[:side, :side]) for pixels in whole]
         works: dict[str, Callable[[], object]] = {
-            "alone": lambda s=squares: [codec.compress(ours, one, "7bit") for one in s],
-            "together": lambda s=squares: codec.compress_many(ours, s, "7bit"),
+            "alone": lambda s=squares: [compress(ours, one, "7bit") for one in s],
+            "together": lambda s=squares: compress_many(ours, s, "7bit"),
         }
         times: dict[str, list[float]] = {name: [] for name in works}
         for turn in range(7):
@@ -210,7 +214,7 @@ def small(ours: codec.Codec, pictures: list[Path]) -> dict[str, dict[str, float]
     return result
 
 
-def thread_dependence(ours: codec.Codec, pictures: list[Path]) -> dict[str, int]:
+def thread_dependence(ours: Codec, pictures: list[Path]) -> dict[str, int]:
     """Files of one and of two threads that differ; decoding them is exact either way."""
     differ = codes = 0
     for path in pictures:
@@ -218,7 +222,7 @@ def thread_dependence(ours: codec.Codec, pictures: list[Path]) -> dict[str, int]
         made = []
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            made.append(codec.compress(ours, picture, "8bit").data)
+            made.append(compress(ours, picture, "8bit").data)
         differ += made[0] != made[1]
         codes += picture.width * picture.height
     return {"files": len(pictures), "files_that_differ": differ, "codes": codes}

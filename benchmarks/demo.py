@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
 
-from vqcodec import codec
+from vqcodec.metrics.psnr import psnr_db
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO = ROOT / "tests" / "data" / "photo.png"
@@ -32,8 +32,8 @@ def vqcodec(*args: str) -> None:
     subprocess.run([sys.executable, "-m", "vqcodec.cli", *args], check=True)
 
 
-def psnr_db(one: Image.Image, other: Image.Image) -> float:
-    return codec.psnr_db(np.asarray(one), np.asarray(other))
+def db(one: Image.Image, other: Image.Image) -> float:
+    return psnr_db(np.asarray(one), np.asarray(other))
 
 
 def jpeg(picture: Image.Image, quality: int) -> bytes:
@@ -73,10 +73,10 @@ def main(photo: Path = PHOTO, rate: str = RATE) -> None:
     vqcodec("info", str(small))
 
     original, decoded = Image.open(photo).convert("RGB"), Image.open(back).convert("RGB")
-    n_bytes, reached = small.stat().st_size, psnr_db(original, decoded)
+    n_bytes, reached = small.stat().st_size, db(original, decoded)
     equal_psnr = jpeg(
         original,
-        lowest_quality(lambda q: psnr_db(original, opened(jpeg(original, q))) >= reached),
+        lowest_quality(lambda q: db(original, opened(jpeg(original, q))) >= reached),
     )
     too_large = lowest_quality(lambda q: len(jpeg(original, q)) > n_bytes)
     equal_size = jpeg(original, max(1, too_large - 1))
@@ -93,7 +93,7 @@ def main(photo: Path = PHOTO, rate: str = RATE) -> None:
         (f"vqcodec, {rate}", n_bytes, decoded),
     ):
         bpp = 8 * size / (original.width * original.height)
-        quality = "" if picture is None else f"{psnr_db(original, picture):.2f}"
+        quality = "" if picture is None else f"{db(original, picture):.2f}"
         table.add_row(name, f"{size:,}", f"{bpp:.3f}", quality, f"{n_bytes / size:.0%}")
     table.columns[-1].header = "vqcodec is"
     Console().print(table)

@@ -23,6 +23,7 @@ from fuzz.fuzz_tiny import SHAPES
 from PIL import Image
 
 from vqcodec import zoo
+from vqcodec.card import read_card
 from vqcodec.cli.program import program
 
 Kind = tuple[list[list[str]], Callable[[], None]]  # commands in turn, and what finds a broken file
@@ -118,7 +119,7 @@ def train(folder: Path) -> Kind:
         if (out / "last.pt").exists():
             torch.load(out / "last.pt", weights_only=True)
         if (out / "card.toml").exists():  # a codec, or none yet, but not a broken one
-            zoo.load(zoo.read_card(out), "cpu")
+            zoo.load(read_card(out), "cpu")
             shutil.rmtree(out)
 
     run(command)

@@ -16,18 +16,11 @@ import torch
 from PIL import Image
 
 import vqcodec
-from vqcodec import codec as codec_module
 from vqcodec import container, image
 from vqcodec.autoencoders.ladder import codec as ladder_codec
-from vqcodec.codec import (
-    Codec,
-    Compressed,
-    compress,
-    decompress,
-    decompress_rows,
-    parse_rate,
-    psnr_db,
-)
+from vqcodec.codec import Codec
+from vqcodec.compress import Compressed, compress
+from vqcodec.decompress import decompress, decompress_rows, ideal_bits
 from vqcodec.errors import (
     CodecError,
     ImageError,
@@ -35,6 +28,8 @@ from vqcodec.errors import (
     RateError,
     UsageError,
 )
+from vqcodec.metrics.psnr import psnr_db
+from vqcodec.rate import parse_rate
 
 PHOTO = Path(__file__).parent / "data" / "photo.png"
 
@@ -293,7 +288,7 @@ def test_payloads_are_hardly_larger_than_their_ideal_bits(rate: str) -> None:
     result = made(rate)
     ideal = sum(result.ideal_bits) / 8
     assert ideal - 2 < sum(result.section_bytes) < ideal * 1.0005 + 5
-    assert codec_module.ideal_bits(shipped(), result.data) == pytest.approx(result.ideal_bits)
+    assert ideal_bits(shipped(), result.data) == pytest.approx(result.ideal_bits)
 
 
 @pytest.mark.parametrize("rate", ["7bit", "8.5bit", "10bit"])

@@ -19,6 +19,7 @@ from tiny_codec import made
 from torch import Tensor
 
 from vqcodec import zoo
+from vqcodec.card import read_card
 from vqcodec.errors import CodecError
 
 SOURCE = Path(zoo.__file__).parent
@@ -42,7 +43,7 @@ def copied(source: Path, folder: Path, weights: bytes, *, hashed: bool) -> zoo.C
         sha256 = hashlib.sha256(weights).hexdigest()
         card = re.sub('sha256 = "[0-9a-f]*"', f'sha256 = "{sha256}"', card)
         (folder / "card.toml").write_text(card, encoding="utf-8")
-    return zoo.read_card(folder)
+    return read_card(folder)
 
 
 def refusal(card: zoo.Card) -> str:
@@ -151,7 +152,7 @@ def test_an_id_cannot_leave_the_folder_of_models(
     card = (tmp_path / "model/card.toml").read_text(encoding="utf-8")
     (tmp_path / "model/card.toml").write_text(card.replace('"tiny"', f'"{id}"'), encoding="utf-8")
     with pytest.raises(CodecError, match="id cannot be"):
-        zoo.read_card(tmp_path / "model")
+        read_card(tmp_path / "model")
 
 
 @pytest.mark.parametrize("value", ["1e9", "99999999", "[8, 99999999]", "-1", f"[{'1, ' * 300}1]"])
@@ -163,7 +164,7 @@ def test_a_network_of_absurd_size_is_not_made(
     card = re.sub("width = .*", f"width = {value}", card)
     (tmp_path / "model/card.toml").write_text(card, encoding="utf-8")
     with pytest.raises(CodecError, match="shape cannot be"):
-        zoo.read_card(tmp_path / "model")
+        read_card(tmp_path / "model")
 
 
 def test_nothing_is_unpickled_on_the_way_from_a_file_to_a_picture(models: dict[str, Path]) -> None:
@@ -208,4 +209,4 @@ def test_the_card_is_data(tmp_path: Path) -> None:
     card = (tmp_path / "model/card.toml").read_text(encoding="utf-8")
     card = re.sub("title = .*", f"title = {title}", card)
     (tmp_path / "model/card.toml").write_text(card, encoding="utf-8")
-    assert zoo.read_card(tmp_path / "model").title == json.loads(title)
+    assert read_card(tmp_path / "model").title == json.loads(title)

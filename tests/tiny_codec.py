@@ -7,6 +7,7 @@ import torch
 
 from vqcodec import zoo
 from vqcodec.autoencoders.system import Config
+from vqcodec.card import read_card
 from vqcodec.codec import Codec
 from vqcodec.training import export, systems
 from vqcodec.training.batches import Crops
@@ -31,4 +32,4 @@ def made(folder: Path, system: str, shape: Config, fitting: int = 200) -> Codec:
     card = {"id": "tiny", "number": 9, "system": system, "title": "", "licence": "", "rates": rates}
     card |= {"points": points, "sha256": export.write_weights(folder, tensors)}
     export.write_card(folder, card, {"shape": task.sizes()}, [])
-    return zoo.load(zoo.read_card(folder), "cpu")
+    return zoo.load(read_card(folder), "cpu")

@@ -4,6 +4,12 @@ Exit codes: 0 success, 1 unexpected failure, 2 wrong usage (also click's), 130 i
 those below.
 """
 
+import os
+import sys
+import traceback
+
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
 
 def reason(error: OSError) -> str:
     """What the system says, as the end of a sentence: "no such file or directory"."""
@@ -76,3 +82,35 @@ class OutputError(VqcodecError):
     """The output exists already, or cannot be written."""
 
     exit_code = 8
+
+
+def explain(error: Exception, *names: str) -> tuple[str, int]:
+    """The sentence for an error and its exit code.
+
+    ``names`` are those of the files that were worked on. The sentence begins with one of them:
+    with the first, unless it does so already.
+    """
+    sentence, code = _sentence(error)
+    if names and not sentence.startswith(tuple(f"{name}: " for name in names)):
+        sentence = f"{names[0]}: {sentence}"
+    return one_line(sentence), code
+
+
+def one_line(text: str) -> str:
+    """File names may hold line ends, terminal codes and bytes that are no text: escape those."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _sentence(error: Exception) -> tuple[str, int]:
+    if isinstance(error, VqcodecError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        return name + reason(error), 1
+    # torch says it with a RuntimeError, of which only the text is its own.
+    if isinstance(error, MemoryError) or any(text in str(error).lower() for text in _NO_MEMORY):
+        return "not enough memory", 1
+    if os.environ.get("VQCODEC_DEBUG"):
+        traceback.print_exception(error, file=sys.stderr)
+    first_line = next(iter(str(error).splitlines()), "")
+    return f"unexpected {type(error).__name__}: {first_line} (VQCODEC_DEBUG=1 shows where)", 1

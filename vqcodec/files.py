@@ -9,6 +9,12 @@ from typing import BinaryIO, Protocol
 
 from vqcodec.errors import OutputError, reason
 
+# What is taken from a folder of pictures. A file that is named is tried whatever its suffix.
+PICTURES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
+    *(".ppm", ".pgm", ".pnm", ".avif"),
+)
+
 
 class Sink(Protocol):
     """Where bytes go: a file, or anything else to write to."""

@@ -39,11 +39,10 @@ class VqcImageFile(ImageFile.ImageFile):
 
     def load(self) -> Any:
         if self._data:
-            import vqcodec
-            from vqcodec import image
+            from vqcodec import api, image
 
             try:
-                im = image.to_pillow(vqcodec.decode_picture(self._data))
+                im = image.to_pillow(api.decode_picture(self._data))
             except VqcodecError as error:
                 raise OSError(str(error)) from error
             if (im.mode, im.size) != (self.mode, self.size):
@@ -59,8 +58,7 @@ def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     """Options of Image.save: rate="8bit", codec=None, device="cpu", icc_profile=, exif=."""
     from dataclasses import replace
 
-    import vqcodec
-    from vqcodec import image
+    from vqcodec import api, image
 
     options = im.encoderinfo
     picture = image.from_pillow(im)
@@ -71,7 +69,7 @@ def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         exif = exif.tobytes() if isinstance(exif, Image.Exif) else exif or b""
         picture = replace(picture, exif=exif.removeprefix(image.EXIF_PREFIX) or None)
     fp.write(
-        vqcodec.encode_picture(
+        api.encode_picture(
             picture,
             rate=options.get("rate", "8bit"),
             codec=options.get("codec"),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from vqcodec.errors import RateError
 
+RATE_UNIT = 256  # on a scale of N bits, a rate point is stored as N times this
+
 
 @dataclass(frozen=True)
 class Rate:

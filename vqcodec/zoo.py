@@ -7,62 +7,19 @@ a model runs no code from it.
 
 import hashlib
 import os
-import re
-import reprlib
-import sys
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vqcodec.container import MAX_CODEC, Header
+from vqcodec.card import Card, read_card
+from vqcodec.container import Header
 from vqcodec.errors import CodecError, UsageError, reason
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
 
 DEFAULT = "photo-2"
-RATE_UNIT = 256  # on a scale of N bits, a rate point is stored as N times this
 _HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known of a codec without loading it."""
-
-    id: str
-    number: int  # stands in every file; never reused
-    system: str
-    title: str
-    licence: str
-    rates: str  # what ``--rate`` takes, for messages
-    sha256: str  # of weights.safetensors, hexadecimal
-    table: list[dict[str, Any]]  # measured points: rate, bpp, psnr_db
-    shape: dict[str, Any]  # sizes of the networks that differ from the system's defaults
-    path: Path  # the folder
-    points: list[str]  # names of the rate points, where there is no scale of N bits
-    training: dict[str, Any]  # how it was trained
-
-    @property
-    def hash(self) -> bytes:
-        """The 4 bytes that files carry."""
-        return bytes.fromhex(self.sha256[:8])
-
-    @property
-    def split(self) -> str:
-        """What the pictures were held out by that it was not trained on: 'content' or 'name'."""
-        return str(self.training.get("split", "name"))
-
-    def rate_name(self, index: int) -> str:
-        """The name of a stored rate point: of the scale of N bits, 1920 -> '7.5bit'."""
-        if not self.points:
-            return f"{index / RATE_UNIT:.4g}bit"
-        return self.points[index] if index < len(self.points) else f"rate point {index}"
 
 
 def _folders() -> list[Path]:
@@ -70,60 +27,6 @@ def _folders() -> list[Path]:
     # In a wheel the models lie inside the package, in a source tree beside it.
     roots += [_HERE / "models", _HERE.parent / "models"]
     return [card.parent for root in roots for card in sorted(root.glob("*/card.toml"))]
-
-
-def read_card(folder: Path) -> Card:
-    """Raises CodecError for a folder that is not a model."""
-    try:
-        values = tomllib.loads((folder / "card.toml").read_text(encoding="utf-8"))
-        card = Card(
-            **{name: _field(values, name) for name in (*_REQUIRED, *_OPTIONAL)}, path=folder
-        )
-    except OSError as error:
-        raise CodecError(f"{folder}: not a model: {reason(error)}") from error
-    except (ValueError, RecursionError) as error:  # the first also of TOML and UTF-8
-        raise CodecError(f"{folder}/card.toml: not a model card: {error}") from error
-    return card
-
-
-_REQUIRED = ("id", "number", "system", "title", "licence", "rates", "sha256")
-_OPTIONAL: dict[str, Any] = {"table": [], "shape": {}, "points": [], "training": {}}
-
-
-def _field(card: dict[str, Any], name: str) -> Any:
-    """A field of a card. Raises ValueError where it is missing or cannot be what it should."""
-    value = card.get(name, _OPTIONAL.get(name))
-    if value is None:
-        raise ValueError(f"{name} is missing")
-    match name:
-        case "number":
-            good = type(value) is int and 0 <= value <= MAX_CODEC
-        case "table":
-            good = isinstance(value, list) and all(isinstance(row, dict) for row in value)
-        case "points":
-            good = isinstance(value, list) and all(isinstance(point, str) for point in value)
-        case "training":
-            good = isinstance(value, dict)
-        case "shape":  # before a network of these sizes is made; 'places' is of its training alone
-            good = isinstance(value, dict) and all(
-                _is_size(size) for key, size in value.items() if key != "places"
-            )
-        case "id":  # names files and folders in places
-            good = isinstance(value, str) and re.fullmatch(r"\w[\w.-]{0,63}", value) is not None
-        case "sha256":
-            good = isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-        case _:
-            good = isinstance(value, str)
-    if not good:
-        raise ValueError(f"{name} cannot be {reprlib.repr(value)}")
-    return value
-
-
-def _is_size(value: Any) -> bool:
-    """Whether it is a size of a network, or sizes of some parts, that a machine can hold."""
-    if isinstance(value, list):
-        return len(value) <= 256 and all(map(_is_size, value))
-    return isinstance(value, str) or (isinstance(value, int | float) and 0 <= value <= 1 << 16)
 
 
 def _installed() -> tuple[list[Card], list[CodecError]]:

@@ -9,15 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_codec import made, photo
 
-from vqcodec import codec as codec_module
 from vqcodec import container, zoo
 from vqcodec.autoencoders import grid_codec
 from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
 from vqcodec.autoencoders.hqa import HQAConfig
-from vqcodec.codec import Choices, Codec, compress, decompress, sample
+from vqcodec.card import read_card
+from vqcodec.codec import Codec
+from vqcodec.compress import compress
+from vqcodec.decompress import Choices, decompress, sample
 from vqcodec.errors import CodecError, FormatError, RateError, SizeError, UsageError
 from vqcodec.image import Picture
 from vqcodec.rangecoder import Draws
+from vqcodec.rate import parse_rate
 
 TINY = HQAConfig(
     side=16, channels=3, codebook=16, dim=4, encoder=(4, 4, 4), decoder=(4, 4, 4), places=4096
@@ -134,11 +137,11 @@ def test_a_grey_system_says_that_the_colours_are_lost(codec: Codec) -> None:
 def test_a_rate_names_bits_and_grid_or_bits_alone_for_the_finest(codec: Codec) -> None:
     assert codec.card.points == ["4bit-2x2", "4bit-4x4", "4bit-8x8"]
     for index, name in enumerate(codec.card.points):
-        assert codec.rate_index(codec_module.parse_rate(name)) == index
-    assert codec.rate_index(codec_module.parse_rate("4bit")) == 2
+        assert codec.rate_index(parse_rate(name)) == index
+    assert codec.rate_index(parse_rate("4bit")) == 2
     for name in ("5bit", "4bit-3x3", "8bit-2x2"):
         with pytest.raises(RateError, match=r"offers 4bit-2x2, 4bit-4x4, 4bit-8x8, not"):
-            codec.rate_index(codec_module.parse_rate(name))
+            codec.rate_index(parse_rate(name))
 
 
 def test_sizes_and_qualities_find_their_rate_point(codec: Codec) -> None:
@@ -181,7 +184,7 @@ def test_weights_of_another_shape_are_refused(codec: Codec, tmp_path: Path) -> N
         assert old in card
         (tmp_path / "card.toml").write_text(card.replace(old, new))
         with pytest.raises(CodecError):
-            zoo.load(zoo.read_card(tmp_path), "cpu")
+            zoo.load(read_card(tmp_path), "cpu")
 
 
 def test_a_codec_without_a_prior_is_refused(codec: Codec) -> None:

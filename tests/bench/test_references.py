@@ -12,8 +12,8 @@ from PIL import Image, JpegImagePlugin, features
 
 from vqcodec.bench import references
 from vqcodec.bench.references import available, external
-from vqcodec.codec import psnr_db
 from vqcodec.errors import ImageError, InputError
+from vqcodec.metrics.psnr import psnr_db
 
 PHOTO = np.array(Image.open(Path(__file__).parents[1] / "data" / "photo.png").convert("RGB"))
 PART = PHOTO[60:156, 100:260]  # (96, 160, 3)

@@ -14,28 +14,26 @@ from vqcodec.cli import options
 @pytest.fixture
 def codec(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     """The stand-ins, in place of the modules that need torch."""
-    parts = {
-        "zoo": types.SimpleNamespace(
-            cards=lambda: [stand_in.Card()],
-            broken=lambda: [],
-            find=stand_in.find,
-            for_header=stand_in.for_header,
-            load=lambda card, device: card,
-        ),
-        "codec": types.SimpleNamespace(
-            parse_rate=stand_in.parse_rate,
-            compress=stand_in.compress,
-            Choices=stand_in.Choices,
-            decompress=stand_in.decompress,
-            decompress_rows=stand_in.decompress_rows,
-            ideal_bits=lambda codec, data: [40.5, 99.0],
-        ),
-    }
+    zoo = types.SimpleNamespace(
+        cards=lambda: [stand_in.Card()],
+        broken=lambda: [],
+        find=stand_in.find,
+        for_header=stand_in.for_header,
+        load=lambda card, device: card,
+    )
+    both = types.SimpleNamespace(
+        compress=stand_in.compress,
+        Choices=stand_in.Choices,
+        decompress=stand_in.decompress,
+        decompress_rows=stand_in.decompress_rows,
+        ideal_bits=lambda codec, data: [40.5, 99.0],
+    )
+    parts = {"zoo": zoo, "compress": both, "decompress": both}
     for name, module in parts.items():
         monkeypatch.setitem(sys.modules, f"vqcodec.{name}", module)
         monkeypatch.setattr(vqcodec, name, module, raising=False)
     monkeypatch.setattr(options, "use_threads", lambda threads: None)
-    return parts["codec"]
+    return both
 
 
 @pytest.fixture

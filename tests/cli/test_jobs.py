@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import vqcodec
-from vqcodec import codec, container
+from vqcodec import compress as compress_module
+from vqcodec import container
 from vqcodec.autoencoders.ladder import codec as ladder_codec
 from vqcodec.autoencoders.ladder.codec import LadderCodec, RatePoint
 from vqcodec.cli import report
@@ -125,15 +126,15 @@ def test_a_failure_of_all_is_told_of_the_one_that_is_at_fault(
     def compress_many(*args: object) -> object:
         raise MemoryError
 
-    plain = codec.compress
+    plain = compress_module.compress
 
     def compress(model: object, picture: Picture, *args: object, **options: object) -> object:
         if picture.height == 40:
             raise MemoryError
         return plain(model, picture, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(codec, "compress_many", compress_many)
-    monkeypatch.setattr(codec, "compress", compress)
+    monkeypatch.setattr(compress_module, "compress_many", compress_many)
+    monkeypatch.setattr(compress_module, "compress", compress)
     result = run("encode", pictures, "-r", "-o", tmp_path, "--rate", "5bit", "--json")
     assert state(result) == ["made", "bad", "bad", "made", "made"]
     assert "b.png" in result.stderr and "memory" in result.stderr

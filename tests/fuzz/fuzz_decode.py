@@ -6,7 +6,8 @@ import torch
 from fuzz.harness import sealed
 
 from vqcodec import container, zoo
-from vqcodec.codec import Codec, decompress
+from vqcodec.codec import Codec
+from vqcodec.decompress import decompress
 from vqcodec.errors import CodecError, FormatError
 
 MAX_PIXELS = 1 << 13

@@ -9,9 +9,10 @@ import tiny_codec
 from fuzz import fuzz_decode, fuzz_tiny
 
 from vqcodec import image
-from vqcodec.codec import Codec, compress
+from vqcodec.card import Card
+from vqcodec.codec import Codec
+from vqcodec.compress import compress
 from vqcodec.errors import CodecError
-from vqcodec.zoo import Card
 
 
 class Subject(NamedTuple):

@@ -14,7 +14,7 @@ from fuzz import fuzz_model, fuzz_tiny
 from PIL import Image
 
 from vqcodec import container, image
-from vqcodec.codec import compress
+from vqcodec.compress import compress
 from vqcodec.container import Box, Container, Header
 from vqcodec.priors.grid import pack, unpack
 from vqcodec.rangecoder import RangeEncoder

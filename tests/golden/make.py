@@ -15,7 +15,8 @@ from PIL import Image, ImageCms
 
 import vqcodec
 from vqcodec import archive, container, image
-from vqcodec.codec import Codec, compress
+from vqcodec.codec import Codec
+from vqcodec.compress import compress
 
 HERE = Path(__file__).parent
 PHOTO = HERE.parent / "data" / "photo.png"

@@ -22,7 +22,8 @@ from PIL import Image
 from vqcodec import container, image, zoo
 from vqcodec.autoencoders import grid_codec
 from vqcodec.autoencoders.ladder import codec as ladder_codec
-from vqcodec.codec import Codec, compress
+from vqcodec.codec import Codec
+from vqcodec.compress import compress
 
 RATES = {"photo-2": ("6bit", "9bit"), "hqa-digits": ("8bit-8x8",), "rrvq-thumbs": ("7bit",)}
 RATES |= {"dqae-thumbs": ("8bit",)}

@@ -10,9 +10,12 @@ import torch
 from tiny_codec import made, photo
 from torch import Tensor
 
-from vqcodec import codec, container, zoo
+from vqcodec import container, zoo
 from vqcodec.autoencoders import SYSTEMS, classes, pqvae
 from vqcodec.autoencoders.system import Config, System
+from vqcodec.card import read_card
+from vqcodec.compress import compress
+from vqcodec.decompress import decompress
 from vqcodec.image import Picture
 from vqcodec.quantizers import choice
 from vqcodec.quantizers import usage as use
@@ -129,11 +132,11 @@ def test_a_file_decodes_to_the_codes_that_were_written(
     pixels = photo(40, 24, 3)
     for index, rate in enumerate(tiny.card.points):
         codes = tiny.system.encode(pixels, index).latent
-        data = codec.compress(tiny, Picture(pixels), rate).data
+        data = compress(tiny, Picture(pixels), rate).data
         sections = container.read(data).sections
         decoded = tiny.system.decode(sections, 40, 24, index)
         assert all(np.array_equal(a, b) for a, b in zip(decoded, codes, strict=True))
-        assert codec.decompress(tiny, data).pixels.shape == pixels.shape
+        assert decompress(tiny, data).pixels.shape == pixels.shape
         drawn = [tiny.system.drawn(codes, index, seeded(1)) for _ in range(2)]
         assert np.array_equal(*drawn)
 
@@ -234,11 +237,11 @@ def test_train_makes_a_codec_with_a_quantizer_by_name(
     changes = [f"shape.quantizer={quantizer}"]
     wanted = run.Wanted(tmp_path / "x.npz", smoke=True, device="cpu", quiet=True)
     run.train_command(recipe, changes, out, wanted)
-    card = zoo.read_card(out)
+    card = read_card(out)
     assert card.system == system and card.shape["quantizer"] == quantizer
     tiny = zoo.load(card, "cpu")
-    data = codec.compress(tiny, Picture(x[0]), card.points[-1]).data
-    assert codec.decompress(tiny, data).pixels.shape == (32, 32, 3)
+    data = compress(tiny, Picture(x[0]), card.points[-1]).data
+    assert decompress(tiny, data).pixels.shape == (32, 32, 3)
 
 
 @every_system

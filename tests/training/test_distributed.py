@@ -10,7 +10,7 @@ import pytest
 import torch
 from distributed_worker import CASES, trained
 
-from vqcodec import zoo
+from vqcodec.card import read_card
 from vqcodec.errors import InputError
 from vqcodec.training import loop
 
@@ -73,7 +73,7 @@ def test_the_command_under_torchrun_resumes_and_exports_once(tmp_path: Path) -> 
     second = torchrun()
     assert second.returncode == 0, second.stderr
     assert second.stderr.count("resumed at step 1") == second.stderr.count("held out  ") == 1
-    assert zoo.read_card(tmp_path / "run").table[0]["bpp"] > 0
+    assert read_card(tmp_path / "run").table[0]["bpp"] > 0
     (tmp_path / "run" / loop.CHECKPOINT).write_bytes(b"damaged")
     third = torchrun()
     assert third.returncode != 0 and "not a checkpoint of this recipe" in third.stderr

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from vqcodec import codec, zoo
+from vqcodec import zoo
+from vqcodec.card import read_card
 from vqcodec.cli.program import program
 from vqcodec.errors import CodecError, InputError, OutputError, UsageError
 from vqcodec.training import journal, loop, recipe, release, run
@@ -64,7 +65,7 @@ def test_a_run_goes_on_with_its_own_recipe_and_pictures(data: Path) -> None:
     os.chdir("/")
     wanted = run.Wanted(device="cpu", quiet=True)
     run.train_command(None, (), data.parent / "run", wanted)
-    card = zoo.read_card(data.parent / "run")
+    card = read_card(data.parent / "run")
     assert (card.id, card.number, card.system) == ("tiny", 99, "hqa")
     told = tomllib.loads((data.parent / "run" / "card.toml").read_text())
     assert told["training"]["steps"] == told["training"]["of_steps"] == 7
@@ -94,7 +95,7 @@ def test_an_unfinished_run_becomes_a_codec(data: Path) -> None:
     result = vqcodec("export", "run", "-o", "made", "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.output)
-    card = zoo.read_card(Path("made"))
+    card = read_card(Path("made"))
     assert card.table == told["table"] and [p["rate"] for p in card.table] == ["3bit-8x8"]
     assert sorted(path.name for path in Path("made").iterdir()) == [
         "card.toml", "weights.safetensors",
@@ -110,7 +111,7 @@ def test_an_unfinished_run_becomes_a_codec(data: Path) -> None:
 def test_train_ends_with_what_export_makes(data: Path) -> None:
     train()
     assert vqcodec("export", "run", "-o", "made", "-q").exit_code == 0
-    ours, theirs = (zoo.read_card(Path(folder)) for folder in ("run", "made"))
+    ours, theirs = (read_card(Path(folder)) for folder in ("run", "made"))
     assert ours.sha256 == theirs.sha256 and ours.table == theirs.table
     assert len(ours.table) == 2
 
@@ -120,13 +121,13 @@ def test_a_codec_is_replaced_on_demand_only(data: Path) -> None:
     Path("made").mkdir()
     Path("made", "notes.txt").write_text("mine")
     assert vqcodec("export", "run", "-o", "made", "-q").exit_code == 0
-    first = zoo.read_card(Path("made")).sha256
+    first = read_card(Path("made")).sha256
     train()
     result = vqcodec("export", "run", "-o", "made", "-q")
     assert result.exit_code == 8 and "--force replaces it" in result.output
-    assert zoo.read_card(Path("made")).sha256 == first
+    assert read_card(Path("made")).sha256 == first
     assert vqcodec("export", "run", "-o", "made", "-q", "--force").exit_code == 0
-    assert zoo.read_card(Path("made")).sha256 == zoo.read_card(Path("run")).sha256 != first
+    assert read_card(Path("made")).sha256 == read_card(Path("run")).sha256 != first
     assert Path("made", "notes.txt").read_text() == "mine"
 
 
@@ -134,14 +135,14 @@ def test_a_codec_whose_files_do_not_decode_is_refused(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(minutes=0)
-    decompress = codec.decompress
+    decompress = release.decompress
 
     def wrong(*args: Any) -> Any:
         picture = decompress(*args)
         picture.pixels[0, 0, 0] ^= 1
         return picture
 
-    monkeypatch.setattr(codec, "decompress", wrong)
+    monkeypatch.setattr(release, "decompress", wrong)
     result = vqcodec("export", "run", "-o", "made")
     assert result.exit_code == 6 and not Path("made").exists()
     line = "vqcodec: error: tiny: a file of 16 x 16 pixels at 3bit-8x8 does not decode to what was"

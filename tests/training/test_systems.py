@@ -9,9 +9,12 @@ import pytest
 import torch
 from tiny_codec import photo
 
-from vqcodec import codec, zoo
+from vqcodec import zoo
 from vqcodec.autoencoders import SYSTEMS, classes
 from vqcodec.autoencoders.hqa import HQAConfig
+from vqcodec.card import read_card
+from vqcodec.compress import compress
+from vqcodec.decompress import decompress
 from vqcodec.errors import InputError
 from vqcodec.image import Picture
 from vqcodec.training import data, recipe, run
@@ -184,14 +187,14 @@ def test_arrays_become_a_codec_by_a_recipe_with_changes(
     out = tmp_path / "bars"
     wanted = run.Wanted(tmp_path / "bars.npz", smoke=True, device="cpu", quiet=True)
     run.train_command(path, changes, out, wanted)
-    card = zoo.read_card(out)
+    card = read_card(out)
     assert (card.id, card.number, card.system, card.title) == ("bars", 99, "hqa", "Bars")
     assert card.points == ["4bit-4x4", "4bit-8x8"] and card.shape["codebook"] == 16
     assert "--set codebook=16" in (out / "card.toml").read_text()
     trained = zoo.load(card, "cpu")
     picture = Picture(digits(1, 7)[0])
-    made = codec.compress(trained, picture, "4bit-8x8")
-    assert codec.decompress(trained, made.data).pixels.shape == (14, 14)
+    made = compress(trained, picture, "4bit-8x8")
+    assert decompress(trained, made.data).pixels.shape == (14, 14)
     assert len(made.data) < 14 + 2 + 40
 
 

@@ -13,10 +13,14 @@ import torch
 from PIL import Image
 from tiny_training import SHORT, TINY, ladder_run, photo, write_photos
 
-from vqcodec import codec, zoo
+from vqcodec import zoo
 from vqcodec.autoencoders.ladder.model import Ladder, LadderConfig
+from vqcodec.card import read_card
+from vqcodec.compress import compress
+from vqcodec.decompress import decompress
 from vqcodec.errors import InputError, OutputError, UsageError
 from vqcodec.image import Picture
+from vqcodec.metrics.psnr import psnr_db
 from vqcodec.training import export, ladder, loop, pack, recipe, run
 from vqcodec.training.batches import Crops
 from vqcodec.training.journal import Journal
@@ -198,22 +202,22 @@ def test_pictures_become_a_model_that_encodes_and_decodes(tmp_path: Path, few_st
     threads = torch.get_num_threads()
     train(tmp_path / "photos", out)
     assert torch.get_num_threads() == threads
-    card = zoo.read_card(out)
+    card = read_card(out)
     assert card.system == "ladder" and [row["rate"] for row in card.table] == ["6bit", "8bit"]
     assert LadderConfig.from_dict(card.shape) == recipe.SMOKE_SHAPE
     assert 'command = "vqcodec train photos --out model --smoke"' in (out / "card.toml").read_text()
     model = zoo.load(card, "cpu")
     pixels = photo(83, 61, 99)
-    made = codec.compress(model, Picture(pixels), "8bit")
-    decoded = codec.decompress(model, made.data).pixels
+    made = compress(model, Picture(pixels), "8bit")
+    decoded = decompress(model, made.data).pixels
     assert decoded.shape == pixels.shape
-    assert codec.psnr_db(pixels, decoded) > 20
+    assert psnr_db(pixels, decoded) > 20
     assert 8 * len(made.data) < pixels.size * 8 / 3
 
     with pytest.raises(OutputError, match="--resume"):
         train(tmp_path / "photos", out)
     train(tmp_path / "photos", out, resume=True)  # nothing is left to do but the export
-    assert zoo.read_card(out).sha256 == card.sha256
+    assert read_card(out).sha256 == card.sha256
 
 
 def test_a_codec_comes_from_shards_and_what_cannot_be_used_is_named(
@@ -232,7 +236,7 @@ def test_a_codec_comes_from_shards_and_what_cannot_be_used_is_named(
     assert empty.startswith(f"{shards / 'train-00000.tar'}: empty.jpg: not an image")
     listed = (out / run.SKIPPED).read_text().splitlines()
     assert [json.loads(line)["skipped"] + "; skipped" for line in listed] == said
-    card = zoo.read_card(out)
+    card = read_card(out)
     assert (card.training["skipped"], card.training["held_out"], card.split) == (2, 2, "content")
 
 
@@ -282,7 +286,7 @@ def test_a_card_comes_back_as_written(tmp_path: Path, fields: dict[str, object])
     table: Sequence[dict[str, object]] = [{"rate": "8bit", "bpp": 0.5, "psnr_db": 31.25}]
     tables = {"training": {"steps": 3}, "shape": TINY.to_dict()}
     export.write_card(tmp_path, base | fields, tables, table)
-    card = zoo.read_card(tmp_path)
+    card = read_card(tmp_path)
     assert {key: getattr(card, key) for key in base} == base | fields
     assert card.table == table
     assert LadderConfig.from_dict(card.shape) == TINY

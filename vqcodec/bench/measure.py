@@ -21,9 +21,11 @@ from PIL import Image
 from vqcodec import zoo
 from vqcodec.bench import metrics
 from vqcodec.bench.references import Reference, available, external
-from vqcodec.codec import compress, decompress, psnr_db
+from vqcodec.compress import compress
+from vqcodec.decompress import decompress
 from vqcodec.errors import RateError, UsageError
 from vqcodec.image import Picture, read_rgb
+from vqcodec.metrics.psnr import psnr_db
 
 RATES = tuple(f"{n / 2:g}bit" for n in range(10, 21))
 SHOWN_RATES = ("6bit", "7bit", "8bit", "9bit")  # of the report's pictures

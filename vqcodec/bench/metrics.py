@@ -69,7 +69,7 @@ def computable() -> list[str]:
 
 
 def _psnr(original: np.ndarray, decoded: np.ndarray) -> float:
-    from vqcodec.codec import psnr_db  # here and not above: it brings torch
+    from vqcodec.metrics.psnr import psnr_db
 
     return psnr_db(original, decoded)
 

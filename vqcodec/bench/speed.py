@@ -21,7 +21,9 @@ from vqcodec import container, image, zoo
 from vqcodec.autoencoders.ladder.codec import LadderCodec, RatePoint
 from vqcodec.bench.measure import Plan
 from vqcodec.bench.references import Reference
-from vqcodec.codec import Codec, compress, decompress
+from vqcodec.codec import Codec
+from vqcodec.compress import compress
+from vqcodec.decompress import decompress
 from vqcodec.priors.classes import ClassTables
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder
 

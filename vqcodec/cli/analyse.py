@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vqcodec.cli import options
-from vqcodec.cli.failure import one_line
+from vqcodec.errors import one_line
 
 
 @click.command()

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from vqcodec.cli import options
-from vqcodec.cli.failure import one_line, print_error, print_warning
+from vqcodec.cli.failure import print_error, print_warning
 from vqcodec.cli.jobs import pictures_in
-from vqcodec.errors import OutputError, RateError
+from vqcodec.errors import OutputError, RateError, one_line
 from vqcodec.files import atomic_write, make_folder
 
 

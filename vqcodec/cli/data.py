@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from vqcodec.cli import options
-from vqcodec.cli.failure import one_line, print_warning
+from vqcodec.cli.failure import print_warning
 from vqcodec.cli.text import size
+from vqcodec.errors import one_line
 
 
 @click.group(invoke_without_command=True)

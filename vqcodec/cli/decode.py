@@ -181,7 +181,7 @@ class Decoding(report.Work):
         card = zoo.for_header(content.header, self.codec_id)
         options.use_threads(self.threads)
         model = zoo.load(card, self.device)  # which keeps it
-        from vqcodec.codec import Choices, decompress, decompress_rows
+        from vqcodec.decompress import Choices, decompress, decompress_rows
 
         begun = time.perf_counter()
         large = content.header.width * content.header.height >= report.LARGE

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vqcodec.cli import options, report, streams, text
-from vqcodec.cli.jobs import PICTURES, STDIO, Job, plan, plan_archive
+from vqcodec.cli.jobs import STDIO, Job, plan, plan_archive
 from vqcodec.errors import OutputError, VqcodecError
+from vqcodec.files import PICTURES
 from vqcodec.progress import Progress, unseen
 from vqcodec.rate import parse_rate
 
 if TYPE_CHECKING:
-    from vqcodec.codec import Codec, Compressed
+    from vqcodec.codec import Codec
+    from vqcodec.compress import Compressed
     from vqcodec.image import Picture
 
 _Read = tuple[Job, "Picture | report.Done | report.Failed"]
@@ -172,7 +174,7 @@ class Encoding(report.Work):
         pictures = [read for _, read in some if not isinstance(read, report.Done | report.Failed)]
         made: Iterator[Compressed] = iter(())
         if len(pictures) > 1:
-            from vqcodec.codec import compress_many
+            from vqcodec.compress import compress_many
 
             begun = time.perf_counter()
             # What one of them cannot do is told when each is done alone.
@@ -205,7 +207,7 @@ class Encoding(report.Work):
 
     def _make(self, job: Job, picture: "Picture", progress: Progress) -> report.Done:
         model = self._load()  # after reading: what is no picture is refused without torch
-        from vqcodec.codec import compress
+        from vqcodec.compress import compress
 
         begun = time.perf_counter()
         shown = progress if picture.width * picture.height >= report.LARGE else unseen

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vqcodec.cli import options, streams, text
-from vqcodec.cli.failure import explain, one_line, print_error
-from vqcodec.errors import CodecError, FormatError
+from vqcodec.cli.failure import explain, print_error
+from vqcodec.errors import CodecError, FormatError, one_line
 
 if TYPE_CHECKING:
+    from vqcodec.card import Card
     from vqcodec.container import Container, Header
-    from vqcodec.zoo import Card
 
 
 @click.command()
@@ -125,9 +125,11 @@ def _picture(
         "bpp": text.bpp(n_bytes, header.width, header.height),
     }
     if ideal and card:
-        from vqcodec import codec
+        from vqcodec import decompress
 
-        record["ideal_bits"] = codec.ideal_bits(zoo.load(card, "cpu"), container.write(content))
+        record["ideal_bits"] = decompress.ideal_bits(
+            zoo.load(card, "cpu"), container.write(content)
+        )
     return record
 
 

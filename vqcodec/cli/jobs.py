@@ -9,13 +9,8 @@ from pathlib import Path
 import click
 
 from vqcodec.errors import InputError, OutputError, reason
-from vqcodec.files import make_folder
+from vqcodec.files import PICTURES, make_folder
 
-# What is taken from a folder of pictures. A file that is named is tried whatever its suffix.
-PICTURES = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
-    *(".ppm", ".pgm", ".pnm"),
-)
 SOME, SOME_BYTES = 16, 1 << 17  # jobs that a process gets at once, and the bytes of their inputs
 STDIO = "-"  # a file of this name is given as ./-
 

@@ -4,7 +4,8 @@ import json
 
 import click
 
-from vqcodec.cli.failure import one_line, print_warning
+from vqcodec.cli.failure import print_warning
+from vqcodec.errors import one_line
 
 
 @click.command()

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import click
 
 from vqcodec.cli import text
-from vqcodec.cli.failure import explain, one_line
+from vqcodec.cli.failure import explain
 from vqcodec.cli.jobs import STDIO, Job, together
+from vqcodec.errors import one_line
 from vqcodec.progress import Progress, unseen
 
 LARGE = 1 << 24  # pixels from which on a picture takes so long that its progress is shown

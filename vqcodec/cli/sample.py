@@ -46,7 +46,7 @@ def sample(
     card = zoo.find(codec_id)
     options.use_threads(threads)
     model = zoo.load(card, device)
-    from vqcodec.codec import sample
+    from vqcodec.decompress import sample
 
     side = card.shape.get("side", 32) if card.points else 256
     width, height = size or (side, side)

@@ -5,8 +5,8 @@ import json
 import click
 
 from vqcodec.cli import options, streams
-from vqcodec.cli.failure import explain, one_line, print_error
-from vqcodec.errors import FormatError
+from vqcodec.cli.failure import explain, print_error
+from vqcodec.errors import FormatError, one_line
 
 
 @click.command()
@@ -59,7 +59,7 @@ def _problems(
         card = zoo.for_header(content.header, codec_id)
         options.use_threads(threads)
         model = zoo.load(card, device)  # which keeps it
-        from vqcodec.codec import decompress
+        from vqcodec.decompress import decompress
 
         decompress(model, data, max_pixels=max_pixels)
         return []

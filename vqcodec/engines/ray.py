@@ -18,11 +18,10 @@ import ray
 import ray.data
 
 from vqcodec import image, zoo
-from vqcodec.cli.failure import explain
-from vqcodec.cli.jobs import PICTURES
 from vqcodec.engines import storage
 from vqcodec.engines.storage import Storage
-from vqcodec.errors import InputError, OutputError
+from vqcodec.errors import InputError, OutputError, explain
+from vqcodec.files import PICTURES
 
 RECORDS = "_vqcodec/"
 FAILED = RECORDS + "failed.json"
@@ -69,7 +68,7 @@ class Encoding:
         name = self.source.path(key)
         try:
             picture = image.read(self.source.read(key), name, self.max_pixels)
-            from vqcodec.codec import compress
+            from vqcodec.compress import compress
 
             codec = zoo.load(zoo.find(self.codec_id), self.device)  # which keeps it
             made = compress(codec, picture, self.rate, strip=self.strip)

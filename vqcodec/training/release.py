@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from vqcodec import codec, image, zoo
+from vqcodec import image
+from vqcodec.card import read_card
 from vqcodec.codec import Codec
+from vqcodec.compress import encode_at
+from vqcodec.decompress import decompress
 from vqcodec.errors import CodecError, OutputError, reason
 from vqcodec.files import make_folder
+from vqcodec.metrics.psnr import psnr_db
 from vqcodec.rate import parse_rate
 from vqcodec.training import export
 from vqcodec.training.batches import Crops
@@ -58,7 +62,7 @@ def build(
     }
     export.write_card(folder, fields, tables, [])
     weights = (folder / WEIGHTS).read_bytes()
-    trained = Codec.from_weights(zoo.read_card(folder), weights, "cpu")
+    trained = Codec.from_weights(read_card(folder), weights, "cpu")
     measured: list[dict[str, Any]] = []
     with track("measuring", len(held_out) * len(rates)) as advance:
         for rate in rates:
@@ -78,14 +82,14 @@ def measure(
     points = []
     for pixels in pictures:
         height, width = pixels.shape[:2]
-        data, coded = codec.encode_at(trained, image.Picture(pixels), index)
-        decoded = codec.decompress(trained, data).pixels
+        data, coded = encode_at(trained, image.Picture(pixels), index)
+        decoded = decompress(trained, data).pixels
         point = trained.system.point(index)
         expected = np.concatenate(list(trained.system.bands(coded.latent, height, width, point)))
         if not np.array_equal(decoded, expected):
             name = f"{trained.card.id}: a file of {width} x {height} pixels at {rate}"
             raise CodecError(f"{name} does not decode to what was encoded")
-        points.append((8 * len(data) / (height * width), codec.psnr_db(pixels, decoded)))
+        points.append((8 * len(data) / (height * width), psnr_db(pixels, decoded)))
         advance()
     bpp, psnr = np.mean(points, 0).tolist()
     return {"bpp": round(bpp, 4), "psnr_db": round(psnr, 3)}

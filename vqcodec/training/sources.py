@@ -15,12 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from vqcodec.errors import InputError, reason
+from vqcodec.files import PICTURES
 
 SPLITS = ("content", "name")
-SUFFIXES = {
-    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
-    *(".ppm", ".pgm", ".pnm", ".avif"),
-}
 _VALIDATION = {"val", "valid", "validation"}  # words in the names of shards
 
 
@@ -150,7 +147,7 @@ def _by_name(names: Iterable[str]) -> np.ndarray:
 
 
 def _is_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    return os.path.splitext(name)[1].lower() in PICTURES
 
 
 def _below(folder: str) -> Iterable[str]:

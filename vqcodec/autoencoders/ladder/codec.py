@@ -45,7 +45,7 @@ from vqcodec.rangecoder import (
     ideal_bits,
     open_section,
 )
-from vqcodec.zoo import RATE_UNIT
+from vqcodec.rate import RATE_UNIT
 
 RATE_LOW, RATE_HIGH = 5 * RATE_UNIT, 10 * RATE_UNIT
 HYPER_BANDS = 6  # hyper tables, one for each whole N from 5 to 10

@@ -1,0 +1,165 @@
+"""The library's functions, which ``import vqcodec`` gives: pictures to bytes and back.
+
+numpy and torch are imported with the first picture that is encoded or decoded, not before.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqcodec.container import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from vqcodec.autoencoders.system import Region
+    from vqcodec.codec import Codec
+    from vqcodec.image import Picture
+
+
+def load_codec(name: str | None = None, device: str = "auto") -> "Codec":
+    """The codec with an id or in a folder; device: 'auto', 'cpu' or 'cuda'.
+
+    Raises CodecError, UsageError where there is no CUDA.
+    """
+    from vqcodec import zoo
+
+    return zoo.load(zoo.find(name), device)
+
+
+def encode(
+    source: Any,
+    rate: str = "8bit",
+    *,
+    codec: str | None = None,
+    device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
+) -> bytes:
+    """A picture as the bytes of a .vqc file.
+
+    source: a path, the bytes of an image file, a Pillow image, or a uint8 array (h, w[, 3]).
+    rate: '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB'. A file or Pillow image of more than
+    ``max_pixels`` is refused before memory is taken for it. Raises a VqcodecError.
+    """
+    return encode_picture(_picture(source, max_pixels), rate, codec, device)
+
+
+def _picture(source: Any, max_pixels: int) -> "Picture":
+    from vqcodec import image
+
+    if isinstance(source, str | os.PathLike):
+        return image.read(Path(source), str(source), max_pixels)
+    if isinstance(source, bytes):
+        return image.read(source, "picture", max_pixels)
+    if hasattr(source, "__array_interface__") and not hasattr(source, "getbands"):
+        return image.from_array(source)
+    return image.from_pillow(source, max_pixels)
+
+
+def decode(
+    data: Any,
+    *,
+    index: int | None = None,
+    levels: int | None = None,
+    codec: str | None = None,
+    device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
+    region: "Region | None" = None,
+) -> Any:
+    """A .vqc file as a Pillow image.
+
+    data: the bytes, a path, or a binary file that can be sought. index: of the picture, from 0,
+    where it is an archive: the others are not read. levels: read the first only, a preview.
+    region: x, y, width and height in pixels, of what is to be seen. A file of more than
+    ``max_pixels`` is refused before memory is taken for it. Raises a VqcodecError, and IndexError.
+    """
+    from vqcodec import image
+
+    content = _content(data, index)
+    return image.to_pillow(decode_picture(content, levels, device, codec, max_pixels, region))
+
+
+def _content(source: Any, index: int | None) -> bytes:
+    """A file of one picture."""
+    from vqcodec import container
+    from vqcodec.errors import InputError, reason
+
+    if isinstance(source, str | os.PathLike):
+        try:
+            with open(source, "rb") as file:
+                return _content(file, index)
+        except OSError as error:
+            raise InputError(f"{source}: {reason(error)}") from error
+    if index is not None:
+        return container.write(container.read_archive(source)[index])
+    return source if isinstance(source, bytes) else bytes(source.read())
+
+
+def encode_many(
+    sources: Sequence[Any],
+    rate: str = "8bit",
+    *,
+    codec: str | None = None,
+    device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
+) -> bytes:
+    """Pictures as the bytes of one .vqc file, an archive, in which they share one header.
+
+    sources: as ``encode`` takes them. rate: of each picture; no size in bytes.
+    """
+    from vqcodec import archive, container
+
+    archive.check(len(sources), rate)
+    pictures = [_picture(source, max_pixels) for source in sources]
+    loaded = load_codec(codec, device)
+    from vqcodec.compress import compress_many
+
+    made = compress_many(loaded, pictures, rate)
+    return container.write_archive([container.read(one.data) for one in made])
+
+
+def decode_many(
+    data: bytes,
+    *,
+    levels: int | None = None,
+    codec: str | None = None,
+    device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
+) -> list[Any]:
+    """The bytes of an archive as Pillow images, each of at most ``max_pixels``."""
+    from vqcodec import container
+
+    files = [container.write(picture) for picture in container.read_archive(data)]
+    return [
+        decode(file, levels=levels, codec=codec, device=device, max_pixels=max_pixels)
+        for file in files
+    ]
+
+
+def encode_picture(
+    picture: "Picture", rate: str, codec: str | None = None, device: str = "auto"
+) -> bytes:
+    """As ``encode``, of a ``Picture``."""
+    loaded = load_codec(codec, device)  # before vqcodec.compress, whose import brings torch
+    from vqcodec.compress import compress
+
+    return compress(loaded, picture, rate).data
+
+
+def decode_picture(
+    data: bytes,
+    levels: int | None = None,
+    device: str = "auto",
+    codec: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    region: "Region | None" = None,
+) -> "Picture":
+    """As ``decode``, to a ``Picture``.
+
+    The codec is the one that the file names: an installed one, or ``codec``, an id or a folder.
+    """
+    from vqcodec import container, zoo
+
+    loaded = zoo.load(zoo.for_header(container.read(data, levels).header, codec), device)
+    from vqcodec.decompress import decompress
+
+    return decompress(loaded, data, levels, max_pixels=max_pixels, region=region)
