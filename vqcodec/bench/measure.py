@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vqcodec import zoo
-from vqcodec.bench import metrics
+from vqcodec import metrics, zoo
 from vqcodec.bench.references import Reference, available, external
 from vqcodec.compress import compress
 from vqcodec.decompress import decompress

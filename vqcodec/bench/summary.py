@@ -17,7 +17,7 @@ import vqcodec
 from vqcodec import zoo
 from vqcodec.bench.bdrate import bd_rate, summary
 from vqcodec.bench.measure import Plan
-from vqcodec.bench.metrics import METRICS
+from vqcodec.metrics import METRICS
 
 Points = Sequence[dict[str, Any]]
 

@@ -1,4 +1,4 @@
-"""Peak signal-to-noise ratio."""
+"""Peak signal-to-noise ratios of 8-bit pictures."""
 
 import math
 from collections.abc import Iterable
@@ -6,14 +6,29 @@ from itertools import chain
 
 import numpy as np
 
+LUMA = (0.299, 0.587, 0.114)  # of R, G and B: BT.601, as in JFIF
 
-def psnr_db(a: np.ndarray, b: np.ndarray | Iterable[np.ndarray]) -> float:
-    """Peak signal-to-noise ratio of two uint8 arrays of one shape, in dB; inf where equal.
+
+def psnr_db(original: np.ndarray, decoded: np.ndarray | Iterable[np.ndarray]) -> float:
+    """Of two uint8 arrays of one shape, over all samples, peak 255, in dB; inf where equal.
 
     Of the second there may be bands of rows.
     """
-    rows = b if isinstance(b, np.ndarray) else chain.from_iterable(b)
+    rows = decoded if isinstance(decoded, np.ndarray) else chain.from_iterable(decoded)
     total = 0.0
-    for one, other in zip(a, rows, strict=True):  # a row at a time: no large temporaries
+    for one, other in zip(original, rows, strict=True):  # a row at a time: no large temporaries
         total += float(np.square(one.astype(np.float32) - other).sum(dtype=np.float64))
-    return 10 * math.log10(255**2 * a.size / total) if total else math.inf
+    return _db(total / original.size)
+
+
+def psnr_luma_db(original: np.ndarray, decoded: np.ndarray) -> float:
+    """Of the unrounded luma of two (h, w, 3) uint8 arrays, peak 255, in dB; inf where equal."""
+    luma, total = np.array(LUMA, dtype=np.float32), 0.0
+    for one, other in zip(original, decoded, strict=True):
+        difference = (one.astype(np.float32) - other) @ luma  # (w,): luma is linear
+        total += float(np.square(difference).sum(dtype=np.float64))
+    return _db(3 * total / original.size)
+
+
+def _db(mse: float) -> float:
+    return 10 * math.log10(255**2 / mse) if mse else math.inf

@@ -11,20 +11,18 @@ from functools import partial
 from torch import Tensor
 
 from vqcodec.autoencoders.ladder.model import squared_error
+from vqcodec.metrics import ssim
 
 LOSSES = ("mse", "ms-ssim", "mixed")
 MS_SSIM_UNIT = 1280.0
-MS_SSIM_SIDE = 161  # the smallest: a window of 11 pixels on the fifth scale
+MS_SSIM_SIDE = ssim.MS_SIDE  # pixels, the smallest
 
 Distortion = Callable[[Tensor, Tensor], Tensor]
 
 
 def structure_error(x_hat: Tensor, x: Tensor) -> Tensor:
     """1280 (1 - MS-SSIM) of each picture (Wang et al. 2003, mean of the three channels)."""
-    from pytorch_msssim import ms_ssim  # type: ignore[import-untyped,unused-ignore]
-
-    similarity: Tensor = ms_ssim(x_hat.float(), x, data_range=255, size_average=False)
-    return MS_SSIM_UNIT * (1 - similarity)
+    return MS_SSIM_UNIT * (1 - ssim.ms_ssim(x_hat, x))
 
 
 def mixed_error(x_hat: Tensor, x: Tensor, share: float) -> Tensor:
