@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vqcodec.autoencoders import classes
 from vqcodec.autoencoders.hqa import HAM, HQA, HAMConfig, HQAConfig, Layer
+from vqcodec.quantizers import choice
 from vqcodec.quantizers.vq import distances, rows_of
 
 SMALL = HQAConfig(side=16, codebook=16, dim=8, encoder=(8, 8, 8), decoder=(8, 8, 8))
@@ -229,10 +230,12 @@ def test_a_stage_trains_its_layer_and_nothing_else(name: str) -> None:
             assert reached == (id(p) in own), label
 
 
+@pytest.mark.parametrize("per_place", [False, True])
 @pytest.mark.parametrize("name", ["hqa", "hqa-full"])
-def test_the_loss_rewards_entropy_and_commitment(name: str) -> None:
-    """Eq. 5 with its sign: all sums over places are divided by the elements of the input."""
-    made = begun(name)
+def test_the_loss_rewards_entropy_and_commitment(name: str, per_place: bool) -> None:
+    """Eq. 5 with its sign: sums over places are divided by the elements of y, or are means."""
+    made = HQA(replace(CONFIGS[name], per_place=per_place))
+    made.load_state_dict(begun(name).state_dict())
     config, x = made.config, squares(7, made.config)
     for stage in range(len(made.rates)):
         made.stage = stage
@@ -243,7 +246,7 @@ def test_the_loss_rewards_entropy_and_commitment(name: str) -> None:
         q = (-square).softmax(1)
         entropy = torch.special.entr(q).sum()
         extra = config.commitment * (q * square).sum() - config.entropy * entropy
-        expected = result["error"] + extra / y.numel()
+        expected = result["error"] + extra / (len(square) if per_place else y.numel())
         assert entropy > 0 and torch.allclose(result["loss"], expected, rtol=1e-5)
 
 
@@ -278,6 +281,44 @@ def test_a_layer_begins_with_normalized_input_and_latents_for_codewords(name: st
         assert torch.allclose(z.std((0, 2, 3)), torch.ones(8), atol=0.02)
         gap = distances(layer.quantizer.inner.codebook.detach(), rows_of(z).detach()).min(1).values
         assert (gap < 1e-3).all()
+
+
+@everywhere
+def test_the_codewords_that_a_layer_begins_with_are_trained(name: str) -> None:
+    """And not replaced once a twentieth of the stage is over."""
+    made, x = begun(name).train(), squares(8, CONFIGS[name])
+    made.stage = len(made.rates) - 1
+    quantizer = made.layer(made.stage).quantizer
+    first = quantizer.points().detach().clone()
+    still = torch.optim.SGD([torch.zeros((), requires_grad=True)], lr=0.0)
+    for progress in (0.01, choice.UNQUANTIZED, 0.1):
+        made.loss(x, progress, seeded())
+        if isinstance(made, HAM):  # moving averages go on
+            quantizer.inner.ema_counts.fill_(1.0)
+            quantizer.inner.codebook.copy_(first)
+        made.after_step(progress, seeded(), still)
+        assert not quantizer.bypassed
+    assert torch.equal(quantizer.points(), first)
+
+
+@pytest.mark.parametrize("name", ["hqa", "ham"])
+def test_a_stage_trains_on_the_squares_that_it_keeps(name: str) -> None:
+    made = begun(name).train()
+    kept, others = squares(6, made.config), squares(6, made.config, seed=5)
+    for stage in range(1, len(made.rates)):
+        made.begin(stage, squares(100, made.config), seeded())
+        made.layer(stage).quantizer.eval()  # without its noise
+        errors = {float(made.loss(x, 1.0, seeded())["error"]) for x in kept.split(1)}
+        made.keep(kept.split(4))
+        seen = set()
+        for seed in range(40):
+            made.config = replace(made.config, places=1)
+            seen.add(float(made.loss(others, 1.0, seeded(seed))["error"]))
+            made.config = CONFIGS[name]
+        assert len(errors) == len(seen) == 6
+        assert sorted(seen) == pytest.approx(sorted(errors), rel=1e-4)
+        made.begin(stage, kept, seeded())
+        assert made._kept is None
 
 
 def test_few_latents_still_give_different_codewords() -> None:

@@ -286,3 +286,41 @@ def test_a_short_training_beats_the_mean_picture() -> None:
     assert parts["mse"] < 0.6 * baseline
     raw = 3 + 4 * 3 + 16 * 3
     assert 0 < sum(float(v) for n, v in parts.items() if n.startswith("kl.")) < raw
+
+
+# --- the bound ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_the_bound_is_of_drawn_codes_and_does_not_know_a_temperature(
+    tiny: RRVQ, squares: Tensor
+) -> None:
+    """Eq. 5 with z_l ~ q(z_l | z_>l, x): each layer sees the codes drawn above it."""
+    generator = seeded(3)
+    d_bars, d = tiny.bottom_up(squares), tiny.top_down.start[:, None, None]
+    d = d.expand(len(squares), -1, TINY.grids[0], TINY.grids[0])
+    nats = torch.zeros(len(squares))
+    for layer, rung in enumerate(tiny.top_down.rungs):
+        d, e_p = rung(d)
+        codebook, e_q = tiny.codebook(layer), tiny._posterior(layer)(d_bars[layer], d)
+        q, p = (codebook.log_responsibilities(e) for e in (e_q, e_p))
+        nats += (q.exp() * (q - p)).sum((1, 2, 3))
+        d = d + rung.pladder(codebook.decode(codebook.sample(e_q, generator)))
+    mean = 0.5 + 0.25 * tiny.leave(d)
+    nats += logistic_nats(squares, mean, tiny.log_scale).sum((1, 2, 3))
+    expected = nats / math.log(2) / squares[0].numel()
+    torch.testing.assert_close(tiny.bound(squares, seeded(3)), expected)
+    for part in tiny.modules():
+        if hasattr(part, "temperature"):
+            part.temperature = 7.0
+    torch.testing.assert_close(tiny.bound(squares, seeded(3)), expected)
+
+
+@torch.no_grad()
+def test_the_bound_of_a_certain_posterior_is_what_a_file_pays(squares: Tensor) -> None:
+    made = model()
+    for layer in range(len(TINY.grids)):
+        posterior = made._posterior(layer)
+        posterior.qladder.weight.mul_(1e4)  # whatever is above it, one code has it all
+    bound = made.bound(squares, seeded(0)).mean()
+    torch.testing.assert_close(bound, made.loss(squares, 1.0, seeded(0))["loss"], rtol=1e-3, atol=0)

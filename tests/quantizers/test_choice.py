@@ -176,12 +176,47 @@ def test_the_second_stage_of_a_chain_starts_from_what_the_first_leaves() -> None
     assert first.mean() > 4
 
 
-def test_a_resumed_training_passes_latents_on_without_begin() -> None:
-    quantizer, z = make("diveq", 3, 16), latents()
-    choice.after_step(quantizer, choice.UNQUANTIZED / 2, seeded(), optimizer_of(quantizer))
-    assert torch.equal(quantizer(z, seeded()).z, z)
-    choice.after_step(quantizer, choice.UNQUANTIZED, seeded(), optimizer_of(quantizer))
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_codewords_that_a_system_has_made_are_used_from_the_first_step_on(name: str) -> None:
+    quantizer, z = make(name, 4, 16), 5 + latents(d=4)
+    quantizer.start(z, seeded())
+    first = [part.inner.points().detach().clone() for part in choice.tended(quantizer)]
+    for progress in (0.0, choice.UNQUANTIZED / 2, choice.UNQUANTIZED):
+        choice.after_step(quantizer, progress, seeded(), optimizer_of(quantizer))
+    for part, points in zip(choice.tended(quantizer), first, strict=True):
+        assert torch.equal(part.inner.points(), points)
     assert not torch.equal(quantizer(z, seeded()).z, z)
+
+
+@pytest.mark.parametrize("name", CODEBOOKS)
+def test_first_codewords_wait_for_several_latents_each(name: str) -> None:
+    quantizer = make(name, 3, 16)
+    choice.begin(quantizer)
+    choice.after_step(quantizer, choice.UNQUANTIZED, seeded(), optimizer_of(quantizer))
+    batches = [5 + latents(16, 3, 1, 1, seed) for seed in range(choice.SEVERAL)]
+    for z in batches[:-1]:
+        assert torch.equal(quantizer(z, seeded()).z, z)
+        choice.after_step(quantizer, 0.5, seeded(), optimizer_of(quantizer))
+    assert not torch.equal(quantizer(batches[-1], seeded()).z, batches[-1])
+    assert (quantizer.inner.points().mean(1) > 2).all()
+    if name not in ("ema", "sfdiveq"):  # averages, and means
+        rows = [{tuple(row) for row in z[:, :, 0, 0].tolist()} for z in batches]
+        points = {tuple(row) for row in quantizer.inner.points().tolist()}
+        assert points <= set.union(*rows) and all(points & some for some in rows)
+
+
+def test_latents_are_gathered_over_a_checkpoint() -> None:
+    quantizer, resumed = make("ste", 3, 16), make("ste", 3, 16)
+    choice.begin(quantizer)
+    choice.after_step(quantizer, choice.UNQUANTIZED, seeded(), optimizer_of(quantizer))
+    batches = [latents(16, 3, 1, 1, seed) for seed in range(choice.SEVERAL)]
+    for z in batches[:2]:
+        quantizer(z, seeded())
+    for name, buffer in resumed.named_buffers():
+        buffer.copy_(dict(quantizer.named_buffers())[name])
+    for z in batches[2:]:
+        made = [one(z, seeded()).z for one in (quantizer, resumed)]
+    assert torch.equal(*made) and torch.equal(quantizer.points(), resumed.points())
 
 
 @pytest.mark.parametrize("name", ["gumbel", "responsibility"])
@@ -295,12 +330,13 @@ def test_what_training_remembers_is_in_buffers_and_not_in_weights() -> None:
     quantizer = make("ste", 3, 16)
     choice.begin(quantizer)
     for progress in (0.01, 0.5, 0.6, 0.7):
+        quantizer(latents(), seeded())
         choice.after_step(quantizer, progress, seeded(), optimizer_of(quantizer))
-    assert (quantizer.steps, quantizer.bypassed, quantizer.waiting) == (2, False, True)
+    assert (quantizer.steps, quantizer.bypassed, quantizer.waiting) == (2, False, False)
     other = make("ste", 3, 16)
     for name, buffer in other.named_buffers():
         buffer.copy_(dict(quantizer.named_buffers())[name])
-    assert (other.steps, other.bypassed, other.waiting) == (2, False, True)
+    assert (other.steps, other.bypassed, other.waiting) == (2, False, False)
     assert set(quantizer.state_dict()) == {"inner.codebook"}
 
 

@@ -74,6 +74,17 @@ def test_hqa_moves_the_least_used_code_next_to_the_most_used() -> None:
     assert use.revive(codebook, usage, 0.01 * usage.max().item(), seeded(1), at_most=1) == 0
 
 
+def test_the_least_used_codes_move_next_to_different_ones() -> None:
+    codebook = 1000.0 * torch.arange(6)[:, None]
+    before, usage = codebook.clone(), torch.tensor([0, 90, 1, 100, 0, 80])
+    assert use.revive(codebook, usage, 3, seeded(1), at_most=2) == 2
+    assert torch.allclose(codebook[[0, 4]], before[[3, 1]], atol=0.1)
+    assert torch.equal(codebook[[1, 2, 3, 5]], before[[1, 2, 3, 5]])
+    usage = torch.tensor([0, 0, 0, 7, 0, 0])
+    assert use.revive(codebook, usage, 1, seeded(1)) == 5  # one is left to copy
+    assert torch.allclose(codebook, before[3], atol=0.1)
+
+
 def test_the_most_used_code_is_never_overwritten_by_its_copies() -> None:
     codebook = torch.randn(4, 2, generator=seeded())
     before = codebook.clone()

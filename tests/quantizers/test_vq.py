@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -22,7 +23,7 @@ from vqcodec.quantizers.vq import (
     substitute_noise,
 )
 
-NOISY = ("gumbel", "nsvq")
+NOISY = ("gumbel", "st-gumbel", "nsvq")
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -147,7 +148,7 @@ def test_training_differs_only_by_the_noise(estimator: str) -> None:
     moving = quantizer.train()(z)
     assert torch.equal(still.loss, moving.loss)
     assert torch.equal(still.z, moving.z) == (estimator not in NOISY)
-    if estimator != "gumbel":  # whose codes are drawn
+    if "gumbel" not in estimator:  # whose codes are drawn
         assert torch.equal(still.codes, moving.codes)
     assert torch.equal(quantizer.hits[None], use.counts(moving.codes, 16))
 
@@ -352,6 +353,24 @@ def test_substituted_noise_is_as_long_as_the_error_and_has_no_direction() -> Non
     assert torch.allclose(second, torch.eye(d, dtype=torch.float64) / d, atol=5 / n**0.5)
     gap = (z + error - c).square().sum(1).mean()
     assert abs(gap / (2 * length**2) - 1) < 5 / n**0.5
+
+
+def test_straight_through_gumbel_is_hard_forward_and_soft_backward() -> None:
+    """ST-GS (Jang et al. 2017): the codeword drawn, with the gradient of the mixture."""
+    hard, soft = (VQ(3, 7, name, temperature=0.7).double() for name in ("st-gumbel", "gumbel"))
+    z, g = latents().requires_grad_(), latents(seed=1)
+    made, mixed = hard(z, seeded(3)), soft(z, seeded(3))
+    assert torch.equal(made.codes, mixed.codes) and torch.equal(made.loss, mixed.loss)
+    assert torch.equal(made.z, hard.decode(made.codes))  # what a file decodes to
+    assert not torch.allclose(made.z, mixed.z)
+    slope, expected = (torch.autograd.grad(part.z, z, g)[0] for part in (made, mixed))
+    assert torch.allclose(slope, expected) and slope.any()
+    weights = gumbel_softmax(-distances(rows_of(z), hard.codebook), 0.7, seeded(3))
+    chosen = F.one_hot(made.codes.flatten(), 7).double()
+    slope, expected = (
+        torch.autograd.grad(part(z, seeded(3)).z, part.codebook, g)[0] for part in (hard, soft)
+    )
+    assert torch.allclose(slope - expected, (chosen - weights).T @ rows_of(g))
 
 
 def test_gumbel_codes_are_drawn_from_the_responsibilities() -> None:

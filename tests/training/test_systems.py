@@ -39,9 +39,9 @@ def digits(count: int, seed: int = 0) -> np.ndarray:
     return pictures
 
 
-def new_run(folder: Path) -> Run:
+def new_run(folder: Path, shape: HQAConfig = SHAPE) -> Run:
     pictures = list(np.repeat(digits(40)[..., None], 3, -1))
-    make = partial(lambda crops: SystemTask(SHORT, "hqa", SHAPE))
+    make = partial(lambda crops: SystemTask(SHORT, "hqa", shape))
     return Run(SHORT, make, Crops(pictures, flip=False), folder)
 
 
@@ -62,16 +62,20 @@ def test_each_stage_trains_its_own_layer_alone(tmp_path: Path) -> None:
     assert all(layers == {"1"} for layers in seen[4:])
 
 
+@pytest.mark.parametrize("kept", [(), (0, 20)])
 @pytest.mark.parametrize("steps", [1, 3, 5])
-def test_a_run_resumed_in_any_stage_is_bit_identical(tmp_path: Path, steps: int) -> None:
-    whole = new_run(tmp_path / "whole")
+def test_a_run_resumed_in_any_stage_is_bit_identical(
+    tmp_path: Path, steps: int, kept: tuple[int, ...]
+) -> None:
+    shape = replace(SHAPE, kept=kept)
+    whole = new_run(tmp_path / "whole", shape)
     for _ in range(7):
         whole.advance()
-    first = new_run(tmp_path / "parts")
+    first = new_run(tmp_path / "parts", shape)
     for _ in range(steps):
         first.advance()
     first.save()
-    second = new_run(tmp_path / "parts")
+    second = new_run(tmp_path / "parts", shape)
     assert second.resume()
     for _ in range(7 - steps):
         second.advance()

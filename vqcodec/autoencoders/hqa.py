@@ -30,7 +30,7 @@ from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.vq import VQ, draw, planes_of, rows_of
 
 LAST_TEMPERATURE = 0.01
-SHOWN = 4  # squares of a training batch whose decoded pixels are compared
+SHOWN = 1  # squares of a training batch whose decoded pixels are compared
 PLACES = 2**15  # of the finest grid, that go through the networks in 64 bits at once
 
 
@@ -55,7 +55,10 @@ class HQAConfig(Config):
     temperature: float = 0.66  # of the relaxed codes, at first; it falls to 0.01
     entropy: float = 1e-3  # beta_e, for 'gumbel'
     commitment: float = 1e-3  # beta_c; with other estimators a weight of the mean over elements
+    per_place: bool = False  # both weigh means over places, in place of sums over y's elements
+    moved: int = 1  # codewords that move in 20 steps at most, for 'gumbel'; the paper's one is few
     places: int = 16384  # codes in a step of training at most: fine layers get part of the batch
+    kept: tuple[int, ...] = ()  # squares that a layer is trained on, and their latents kept; 0: any
 
     def check(self) -> None:
         if len(self.encoder) != len(self.decoder) or not self.encoder:
@@ -64,6 +67,10 @@ class HQAConfig(Config):
             raise ValueError("a layer has fewer than 2 hidden channels")
         if self.side % (1 << self.halvings(len(self.encoder) - 1)):
             raise ValueError(f"{self.side} pixels cannot be halved {len(self.encoder)} times")
+        if self.moved < 0:
+            raise ValueError(f"{self.moved} codewords cannot move")
+        if self.kept and (len(self.kept) != len(self.encoder) or min(self.kept) < 0):
+            raise ValueError("kept is not a number of squares for each layer")
         if self.codebook < 2 or self.codebook & (self.codebook - 1):
             raise ValueError(f"a codebook of {self.codebook} is not a power of two")
         choice.check(self.quantizer, self.dim, self.codebook)
@@ -153,12 +160,13 @@ class Layer(nn.Module):
         )
         if index == 0:
             self.decoder.append(nn.Sigmoid())
-        # The paper's sums over the places of z are divided by the number of elements of y.
-        places = 1 / (inputs * stride**2)
+        # The paper does not say what its sums over the places of z are divided by: the number of
+        # elements of y, as the squared error is, or of places.
+        places = 1.0 if config.per_place else 1 / (inputs * stride**2)
         if config.quantizer == "gumbel":
             beta, negentropy = config.commitment * places * config.dim, config.entropy * places
             quantizer = VQ(config.dim, config.codebook, "gumbel", beta=beta, negentropy=negentropy)
-            self.quantizer: Any = choice.Tended("gumbel", quantizer)
+            self.quantizer: Any = choice.Tended("gumbel", quantizer, config.moved)
         else:
             self.quantizer = choice.make(
                 config.quantizer, config.dim, config.codebook, beta=config.commitment
@@ -190,6 +198,7 @@ class HQA(System):
         names = [f"{log2(config.codebook):.0f}bit-{n}x{n}" for n in grids]
         self.rates = tuple(reversed(names))
         self.stage = 0  # the layer in training, counted from 0
+        self._kept: tuple[Tensor, Tensor] | None = None  # what ``_task`` makes of kept squares
 
     @property
     def _at_once(self) -> int:
@@ -320,7 +329,7 @@ class HQA(System):
         The latents first get zero mean and unit variance: close to each other, all codes would be
         alike. The first layer's decoder starts from the mean colour.
         """
-        self.stage = stage
+        self.stage, self._kept = stage, None
         layer, parts = self.layer(stage), x.split(self._at_once)
         if stage > 0:
             below = (self._seen(stage - 1, self._climb(part, stage - 1)) for part in parts)
@@ -340,6 +349,20 @@ class HQA(System):
             latents.append(use.pick(rows, min(len(rows), self.config.codebook), generator))
         layer.quantizer.start(torch.cat(latents)[:, :, None, None], generator)
 
+    def kept(self, stage: int) -> int:
+        """How many squares ``keep`` is to have before the first step of a stage; 0: none."""
+        return self.config.kept[stage] if self.config.kept else 0
+
+    def keep(self, x: Iterable[Tensor]) -> None:
+        """Train this stage on squares x (B, channels, side, side), and no others.
+
+        The layers below are what takes the time of an upper layer's step. They are done with, so
+        what they make of a square can be kept.
+        """
+        made = [self._task(part) for part in x]
+        y, target = (torch.cat(parts) for parts in zip(*made, strict=True))
+        self._kept = y, target
+
     @torch.no_grad()
     def _task(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the layer in training gets, normalized, and what its decoder is to say of it."""
@@ -352,15 +375,20 @@ class HQA(System):
         L = |y - y_hat|^2 + beta_e sum_k q_k ln q_k + beta_c sum_k q_k |z - e_k|^2, where the
         second term rewards entropy. 'error' is the first, in the units of the normalized latent
         (HAM: nats per place below). 'mse' is that of pixels decoded from hard codes; in training
-        from a few squares of the batch.
+        from a few squares of the batch. Of kept squares a batch has as many as ``places`` lets it.
         """
         layer, rate = self.layer(self.stage), self.rates[-1 - self.stage]
-        if self.training:
-            h, w = self.levels(rate)[0].grid
-            x = x[: max(1, self.config.places // (h * w))]
+        h, w = self.levels(rate)[0].grid
+        most = max(1, self.config.places // (h * w))
         first = self.config.temperature
         choice.before_step(layer, first + (LAST_TEMPERATURE - first) * progress)
-        y, target = self._task(x)
+        if self.training and self._kept is not None:
+            count = len(self._kept[0])
+            some = torch.randint(count, (min(most, count),), generator=generator, device=x.device)
+            y, target = (part[some] for part in self._kept)
+        else:
+            x = x[:most] if self.training else x
+            y, target = self._task(x)
         z = layer.encoder(y)
         quantized = layer.quantizer(z, generator)
         out = layer.decoder(quantized.z)
@@ -368,7 +396,8 @@ class HQA(System):
         with torch.no_grad():
             if self.training:
                 x = x[:SHOWN]
-                x_hat = self._descend(layer.quantizer.encode(z[:SHOWN]), self.stage, None, x.dtype)
+                shown = z[:SHOWN] if self._kept is None else self._climb(x, self.stage)
+                x_hat = self._descend(layer.quantizer.encode(shown), self.stage, None, x.dtype)
             else:
                 x_hat = self.decode(list(self.encode(x, rate)), rate)
             hits = use.counts(quantized.codes[:, :1], layer.quantizer.sizes[0])

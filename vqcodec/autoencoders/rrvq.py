@@ -401,6 +401,26 @@ class RRVQ(System):
 
         Where q is all on one code, this is what the codes cost.
         """
+        return self._rates(x, None)[1]
+
+    @torch.no_grad()
+    def bound(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """-ELBO of squares x (B, channels, side, side), bits per dimension, (B,).
+
+        Eq. 5 with z drawn from q, one draw of each code, and not relaxed: the bound that the paper
+        reports. Only bits-back coding would reach it; free bits are no part of it.
+        """
+        mean, rates = self._rates(x, generator)
+        pixels = logistic_nats(x, mean, self.log_scale).mean((1, 2, 3)) / math.log(2)
+        return pixels + torch.stack(list(rates.values())).sum(0) / x[0].numel()
+
+    def _rates(
+        self, x: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What squares x decode to, and KL(q || p) of each level: bits a square, (B,).
+
+        Codes are drawn with the ``generator``, or else those of ``encode``.
+        """
         self._check_pixels(x)
         d_bars = self.bottom_up(x)
         found: dict[str, Tensor] = {}
@@ -408,17 +428,17 @@ class RRVQ(System):
         def choose(layer: int, d: Tensor, e_p: Tensor) -> Tensor:
             posterior = self._posterior(layer)
             codebook, e_q = posterior.codebook, posterior(d_bars[layer], d)
-            codes = codebook.encode(e_q)
             if isinstance(codebook, Responsibility):
-                nats = kl(codebook.log_responsibilities(e_q), codebook.log_responsibilities(e_p))
+                codes = codebook.sample(e_q, generator) if generator else codebook.encode(e_q)
+                nats = kl(codebook.logits(e_q).log_softmax(1), codebook.log_responsibilities(e_p))
             else:
+                codes = codebook.encode(e_q)
                 nats = codebook.price(e_p, codes)
             found[self._levels[layer].name] = nats.sum((1, 2)) / math.log(2)
             z: Tensor = codebook.decode(codes)
             return z
 
-        self._descend(len(x), choose)
-        return found
+        return self._descend(len(x), choose), found
 
     @torch.no_grad()
     def begin(self, stage: int, x: Tensor, generator: torch.Generator) -> None:

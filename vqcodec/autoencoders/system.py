@@ -5,6 +5,7 @@ codec meets only what it was trained on. Each of its rate points names the level
 file holds. How codes become bytes is the business of ``grid_codec`` and the priors.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -92,6 +93,14 @@ class System(nn.Module):
 
     def begin(self, stage: int, x: Tensor, generator: torch.Generator) -> None:
         """Called before the first step of each stage with some training squares x (B, ...)."""
+
+    def kept(self, stage: int) -> int:
+        """How many training squares ``keep`` gets before the first step of a stage; 0: none."""
+        return 0
+
+    def keep(self, x: Iterable[Tensor]) -> None:
+        """Train this stage on these squares alone, each (B, channels, side, side) in [0, 1]."""
+        raise NotImplementedError
 
     def after_step(
         self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer

@@ -1,12 +1,14 @@
 """Quantizers by name, and what a trainer does to them between its steps.
 
-The seven estimators of the DiVeQ poster and its variant without noise, relaxed responsibilities,
-and two combinations of EMA's codebooks, ``residual`` and ``product``, with two codes for a vector:
-every system takes ``quantizer = "diveq"`` in its configuration. What each needs besides gradients
-stands here alone: first codewords, and unused codewords that move.
+The seven estimators of the DiVeQ poster and its variant without noise, relaxed codes (``gumbel``;
+the poster has ``st-gumbel``), relaxed responsibilities, and two combinations of EMA's codebooks,
+``residual`` and ``product``, with two codes for a vector: every system takes ``quantizer =
+"diveq"`` in its configuration. What each needs besides gradients stands here alone: first
+codewords, and unused codewords that move.
 
 As SF-DiVeQ does, all of them let the latents pass for a while and then make latents codewords. At
 the start all latents move together, and by the time they differ a few codewords have all of them.
+A system that makes latents codewords before the first step has no need of that, and keeps them.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,12 +24,13 @@ from vqcodec.quantizers.diveq import DiVeQ, SFDiVeQ
 from vqcodec.quantizers.product import Product
 from vqcodec.quantizers.residual import Residual
 from vqcodec.quantizers.responsibility import Responsibility
-from vqcodec.quantizers.vq import VQ
+from vqcodec.quantizers.vq import VQ, rows_of
 
 CODEBOOKS: dict[str, Callable[..., Any]] = {
     "ste": partial(VQ, estimator="ste"),
     "ema": partial(VQ, estimator="ema"),
-    "gumbel": partial(VQ, estimator="gumbel", negentropy=5e-4),  # DiVeQ's baseline
+    "gumbel": partial(VQ, estimator="gumbel", negentropy=5e-4),
+    "st-gumbel": partial(VQ, estimator="st-gumbel", negentropy=5e-4),  # DiVeQ's baseline, ST-GS
     "rotation": partial(VQ, estimator="rotation"),
     "nsvq": partial(VQ, estimator="nsvq"),
     "diveq": DiVeQ,
@@ -36,9 +39,11 @@ CODEBOOKS: dict[str, Callable[..., Any]] = {
     "responsibility": Responsibility,
 }
 QUANTIZERS = (*CODEBOOKS, "residual", "product")
+COMMITTED = ("ste", "ema", "gumbel", "st-gumbel", "rotation")  # with a commitment loss
 
 COLDEST = 0.1  # temperature at the end; 1 at the start (DiVeQ's baseline)
 UNQUANTIZED = 0.05  # share of a stage that passes before; with SF-DiVeQ's authors 1000 steps
+SEVERAL = 4  # latents for each of the first codewords, from as many steps as that takes
 SETTLED = 0.75  # share of a stage after which codewords stay where they are (HQA, C.4)
 WINDOW = 100  # steps in which a codeword must be hit (DiVeQ)
 HQA_WINDOW, HQA_SHARE = 20, 0.03  # the same, and how often compared with the most used
@@ -72,7 +77,7 @@ def make(name: str, dim: int, size: int, *, beta: float = 0.25, seed: int = 0) -
     if name == "product":
         half = dim // 2
         return Product([make("ema", half, size, beta=beta, seed=2 * seed + n) for n in range(2)])
-    options = {"beta": beta} if name in ("ste", "ema", "gumbel", "rotation") else {}
+    options = {"beta": beta} if name in COMMITTED else {}
     return Tended(name, CODEBOOKS[name](dim, size, seed=seed, **options))
 
 
@@ -84,17 +89,23 @@ class Tended(nn.Module):
 
     state: what one step tells the next, so that a checkpoint has it, as it has all buffers; it does
         not ship. It stays on the CPU, where looking at it does not wait for a GPU
+    gathered (SEVERAL * K, D): latents for the first codewords, likewise
+    moved: how many codewords of a relaxed codebook move in 20 steps at most; HQA has one
     """
 
     state: Tensor
+    gathered: Tensor
 
-    def __init__(self, name: str, quantizer: Any) -> None:
+    def __init__(self, name: str, quantizer: Any, moved: int = 1) -> None:
         super().__init__()
         self.name = name
+        self.moved = moved
         self.inner = quantizer
         self.dim: int = quantizer.dim
         self.estimator = name  # by which ``Residual`` knows straight-through stages
-        self.register_buffer("state", torch.zeros(3, dtype=torch.int64), persistent=False)
+        self.register_buffer("state", torch.zeros(4, dtype=torch.int64), persistent=False)
+        room = torch.zeros(SEVERAL * quantizer.sizes[0], quantizer.dim)
+        self.register_buffer("gathered", room, persistent=False)
         self.latents: list[Tensor] = []  # of the forward passes since the last step, (B, D, H, W)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Tended":
@@ -115,11 +126,13 @@ class Tended(nn.Module):
 
     @property
     def waiting(self) -> bool:
-        """For the latents that become the first codewords."""
+        """For the latents that become the first codewords; until then all pass."""
         return bool(self.state[2])
 
-    def _set(self, steps: int, bypassed: bool = False, waiting: bool = False) -> None:
-        self.state.copy_(torch.tensor([steps, bypassed, waiting]))
+    def _set(
+        self, steps: int, bypassed: bool = False, waiting: bool = False, gathered: int = 0
+    ) -> None:
+        self.state.copy_(torch.tensor([steps, bypassed, waiting, gathered]))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -128,18 +141,28 @@ class Tended(nn.Module):
     def forward(self, z: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """What the quantizer makes of z (B, D, H, W)."""
         if self.training:
+            if self.waiting:  # here, as what comes later depends on what this makes of z
+                self._gather(distributed.gathered(z.detach()), generator)
             if self.bypassed:
                 return Quantized(z, self.inner.encode(z), z.new_zeros(()), None)
             self.latents.append(z.detach())
-            if self.waiting:  # here, as what comes later depends on what this makes of z
-                self._set(self.steps)
-                self.start(distributed.gathered(z.detach()), generator)
         result: Quantized = self.inner(z, generator=generator)
         return result
 
     def start(self, z: Tensor, generator: torch.Generator | None = None) -> None:
-        """Make latents of z (B, D, H, W) the codewords."""
+        """Make latents of z (B, D, H, W) the codewords, and quantize from now on."""
         self.inner.start(z, generator)
+        self._set(0)
+
+    def _gather(self, z: Tensor, generator: torch.Generator | None) -> None:
+        """Start once there are several latents for each codeword, with those of z (B, D, H, W)."""
+        rows, count = rows_of(z).to(self.gathered.dtype), int(self.state[3])
+        rows = rows[rows.any(1)]  # zero is what a quantizer before this one leaves if it waits too
+        if count + len(rows) >= len(self.gathered):
+            self.start(torch.cat((self.gathered[:count], rows))[:, :, None, None], generator)
+            return
+        self.gathered[count : count + len(rows)] = rows
+        self._set(self.steps, bypassed=True, waiting=True, gathered=count + len(rows))
 
     def points(self) -> Tensor:
         """All that can be decoded, (N, D), where the last column of the codes changes fastest."""
@@ -163,11 +186,11 @@ class Tended(nn.Module):
         self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
     ) -> None:
         quantizer, latents, self.latents = self.inner, self.latents, []
-        bypassed = progress < UNQUANTIZED
-        if bypassed or self.bypassed:
-            self._set(self.steps, bypassed, not bypassed)
+        if self.bypassed:
+            if progress >= UNQUANTIZED:
+                self._set(self.steps, bypassed=True, waiting=True, gathered=int(self.state[3]))
             return
-        self._set(self.steps + 1, waiting=self.waiting)
+        self._set(self.steps + 1)
         if self.name in ("sfdiveq", "responsibility") or progress >= SETTLED or not latents:
             return
         z = torch.cat(latents)
@@ -176,10 +199,12 @@ class Tended(nn.Module):
             # of them are below 1 by chance.
             threshold = min(1.0, float(quantizer.usage.mean()) / 10)
             quantizer.revive(threshold, z, generator=generator)
-        elif self.name == "gumbel":
+        elif self.name in ("gumbel", "st-gumbel"):
             if self.steps % HQA_WINDOW == 0:
                 least = HQA_SHARE * float(quantizer.usage.max())
-                quantizer.revive(least, generator=generator, at_most=1, optimizer=optimizer)
+                quantizer.revive(
+                    least, generator=generator, at_most=self.moved, optimizer=optimizer
+                )
         elif self.steps % WINDOW == 0:
             near = None if self.name.startswith("diveq") else z  # DiVeQ: next to used codewords
             quantizer.revive(1, near, generator=generator, optimizer=optimizer)
@@ -191,7 +216,7 @@ def tended(module: nn.Module) -> Iterator[Tended]:
 
 
 def begin(module: nn.Module) -> None:
-    """Let latents pass the quantizers in ``module`` from the first step on."""
+    """Let latents pass the quantizers in ``module`` from the first step on, for a while."""
     for quantizer in tended(module):
         quantizer._set(0, bypassed=True)
 

@@ -125,8 +125,8 @@ def revive(
     codebook (K, D): changed in place
     usage (K,): hits in the recent past; with ``ema_sums`` the averaged counts that go with them
     latents (N, D): random ones become the new codewords, of several processes those of all.
-        Without latents, these are copies of the most used codeword with normal noise of standard
-        deviation ``spread``
+        Without latents, these are copies of the most used codewords, the least used one of the most
+        used, with normal noise of standard deviation ``spread``
 
     HQA counts over 20 batches and moves one code: ``threshold=0.03 * usage.max(), at_most=1``.
     (Its noise is N(0, 0.01); 0.01 is the standard deviation in the code that is known.)
@@ -134,9 +134,10 @@ def revive(
     """
     which = dead(usage, threshold, at_most)
     if latents is None:
-        most = int(usage.argmax())
-        which = which[which != most]  # it is all there is to copy
-        rows = codebook[most].repeat(len(which), 1)
+        order = usage.argsort(descending=True, stable=True)
+        donors = order[: max(1, int((usage >= threshold).sum()))]
+        which = which[which != donors[0]]  # it may be all there is to copy
+        rows = codebook[donors.repeat(-(-len(which) // len(donors)))[: len(which)]]
         rows += spread * normal(rows, generator)
     elif len(which):
         rows = pick(distributed.gathered(latents.to(codebook.dtype)), len(which), generator, spread)

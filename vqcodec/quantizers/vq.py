@@ -5,6 +5,7 @@ An estimator is a stand-in for the derivative that choosing the nearest codeword
 ste       straight-through, with codebook and commitment loss (van den Oord et al. 2017, eq. 3)
 ema       the same, with codewords that are moving averages of their latents (ibid., appendix A.1)
 gumbel    a random mixture of the codewords, likelier the nearer (rVQ-VAE; HQA, eq. 6)
+st-gumbel the heaviest codeword of such a mixture, with the mixture's gradient (ST-GS, Jang et al.)
 rotation  the latent turned and scaled onto its codeword (Fifty et al. 2024)
 nsvq      noise as long as the error takes the error's place (Vali and Bäckström 2022)
 
@@ -20,7 +21,7 @@ from vqcodec.quantizers import Quantized
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.depthwise import straight_through
 
-ESTIMATORS = ("ste", "ema", "gumbel", "rotation", "nsvq")
+ESTIMATORS = ("ste", "ema", "gumbel", "st-gumbel", "rotation", "nsvq")
 _CELLS = 2**22  # distances held in memory at once
 
 
@@ -231,12 +232,12 @@ class Codebook(nn.Module):
 class VQ(Codebook):
     """Nearest of ``size`` codewords, trained with one of ``ESTIMATORS``.
 
-    beta: weight of the commitment loss, a mean over all elements of the latent. For ``gumbel`` it
-        is HQA's (eq. 5), the mean of sum_k q_k (z - c_k)^2, which moves the codewords too
+    beta: weight of the commitment loss, a mean over all elements of the latent. For relaxed codes
+        it is HQA's (eq. 5), the mean of sum_k q_k (z - c_k)^2, which moves the codewords too
     decay, epsilon: of ``ema``, its moving averages and their Laplace smoothing. A codeword that is
         never hit goes to zero once its count is as small as epsilon: revive it before
-    temperature: of ``gumbel``; may be changed between steps
-    negentropy: weight of the mean per place of sum_k q_k ln q_k, in nats, for ``gumbel``; positive
+    temperature: of relaxed codes; may be changed between steps
+    negentropy: weight of the mean per place of sum_k q_k ln q_k, in nats, for those; positive
         keeps the codes random (KL divergence from uniform codes, less ln K)
 
     Raises ValueError for an unknown estimator.
@@ -266,13 +267,13 @@ class VQ(Codebook):
         """z (B, D, H, W) -> codewords; in training what the estimator makes of them.
 
         The loss is the same in both modes. Random numbers come from ``generator``, or else from
-        the quantizer's own. For ``gumbel`` in training, codes are the heaviest of each mixture.
+        the quantizer's own. Of relaxed codes in training, those returned are the heaviest.
         """
         # Distances in 16 bits would choose other codewords than ``encode``.
         with torch.autocast(z.device.type, enabled=False):
             rows = rows_of(z).to(torch.promote_types(z.dtype, self.codebook.dtype))
             draw = generator or self.generator
-            if self.estimator == "gumbel":
+            if self.estimator in ("gumbel", "st-gumbel"):
                 out, index, loss = self._mix(rows, draw)
             else:
                 index = nearest(rows, self.codebook)
@@ -304,7 +305,7 @@ class VQ(Codebook):
         return loss + F.mse_loss(near, z.detach())
 
     def _mix(self, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """z (N, D) -> mixtures of codewords (N, D), heaviest codes (N,), loss ()."""
+        """z (N, D) -> mixtures of codewords, or codewords (N, D), heaviest codes (N,), loss ()."""
         codebook = self.codebook.to(z.dtype)
         square = distances(z, codebook)  # (N, K)
         log_q = (-square).log_softmax(1)
@@ -316,7 +317,10 @@ class VQ(Codebook):
             index = nearest(z, codebook)
             return codebook[index], index, loss
         weights = gumbel_softmax(-square, self.temperature, generator)
-        return weights @ codebook, weights.argmax(1), loss
+        index = weights.argmax(1)
+        if self.estimator == "st-gumbel":
+            weights = straight_through(weights, F.one_hot(index, len(codebook)).to(weights.dtype))
+        return weights @ codebook, index, loss
 
     @torch.no_grad()
     def _average(self, z: Tensor, index: Tensor, hits: Tensor) -> None:

@@ -22,6 +22,7 @@ from vqcodec.training.export import pack_weights
 from vqcodec.training.task import TrainConfig
 
 BEGINNING = 1024  # squares that a system sees before a stage
+PART = 256  # of the squares that a stage keeps, at once
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class SystemTask:
         self.kind = autoencoders.classes(name)[0]
         self.model = self.kind(shape)
         self.stage = 0
+        self.crops: Crops | None = None  # of which the stage in training keeps some; then None
 
     def sizes(self) -> dict[str, Any]:
         return self.shape.to_dict()
@@ -78,10 +80,23 @@ class SystemTask:
         self.stage = stage
         x = crops.some(BEGINNING, self.shape.side, f"stage {stage}").to(generator.device)
         self.model.begin(stage, to_input(x, self.model), generator)
+        self.crops = crops
+
+    def _keep(self, crops: Crops, device: torch.device) -> None:
+        """Not in ``begin``, where a run that is resumed does not yet have its weights."""
+        count, side = self.model.kept(self.stage), self.shape.side
+        if count:
+            parts = [range(first, min(first + PART, count)) for first in range(0, count, PART)]
+            drawn = (crops.take(f"kept in stage {self.stage}", part, side) for part in parts)
+            squares = (torch.from_numpy(part).permute(0, 3, 1, 2).to(device) for part in drawn)
+            self.model.keep(to_input(x, self.model) for x in squares)
 
     def objective(
         self, x: Tensor, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
+        if self.crops is not None:
+            crops, self.crops = self.crops, None
+            self._keep(crops, x.device)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.amp == "bf16"):
             out = self.model.loss(to_input(x, self.model), progress, generator)
         return out | {"mse": 255**2 * out["mse"]}

@@ -1,0 +1,71 @@
+"""The small experiments on the papers' claims: that they are what the papers describe."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vqcodec import autoencoders
+from vqcodec.autoencoders.rrvq import RRVQ, RRVQConfig
+
+HERE = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def relations(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(str(HERE))
+    yield importlib.import_module("relations")
+
+
+def jobs(relations: Any, name: str) -> dict[str, dict[str, Any]]:
+    return {job["label"]: job for job in relations.EXPERIMENTS[name].jobs(1, 1.0)}
+
+
+def test_all_jobs_have_sizes_that_their_systems_take(relations: Any) -> None:
+    for name in relations.EXPERIMENTS:
+        made = list(relations.EXPERIMENTS[name].jobs(1, 1.0))
+        assert len({job["label"] for job in made}) == len(made) > 1
+        for job in made:
+            autoencoders.classes(job["system"])[1].from_dict(job["shape"])
+
+
+def test_vqvae_is_compared_with_the_paper_s_pqvae(relations: Any) -> None:
+    """Which never decodes a random prefix in training, and whose samples stay soft."""
+    job = jobs(relations, "progressive")["PQ-VAE"]
+    shape = autoencoders.classes("pqvae")[1].from_dict(job["shape"])
+    assert shape.prefixes == 0 and shape.cold >= 0.5
+    assert jobs(relations, "progressive")["VQ-VAE, the same network"]["training"] == job["training"]
+
+
+def test_the_seven_estimators_have_hard_gumbel_samples(relations: Any) -> None:
+    made = jobs(relations, "estimators").values()
+    names = {job["shape"]["quantizer"] for job in made}
+    assert {"ste", "ema", "rotation", "st-gumbel", "nsvq", "diveq", "sfdiveq"} <= names
+
+
+def test_hqa_s_baseline_is_as_large_as_the_paper_s(relations: Any) -> None:
+    """Table 14's VQ-VAE has about 0.3 million weights."""
+    job = jobs(relations, "hierarchies")["VQ-VAE"]
+    kind, config = autoencoders.classes(job["system"])
+    count = sum(p.numel() for p in kind(config.from_dict(job["shape"])).parameters())
+    assert 0.28e6 < count < 0.33e6
+
+
+def test_the_bound_that_is_told_is_of_hard_codes(relations: Any) -> None:
+    config = RRVQConfig(
+        side=16, grids=(1, 2), sizes=(4, 4), embedding=4, width=8, fine=4, last_bits_back=1.0
+    )
+    torch.manual_seed(0)
+    model = RRVQ(config)
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8)
+    made = relations.Trained(model, model, pixels, None, pixels, None, 1)
+    told = relations.measure_responsibilities(made)[""]
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    expected = model.bound(x, torch.Generator().manual_seed(1)).mean()
+    assert told["elbo"] == pytest.approx(float(expected), rel=1e-6)
+    relaxed = model.train().loss(x, 1.0, torch.Generator().manual_seed(1))["loss"]
+    assert told["elbo"] != pytest.approx(float(relaxed), rel=1e-5)
