@@ -167,6 +167,26 @@ def test_a_network_of_absurd_size_is_not_made(
         read_card(tmp_path / "model")
 
 
+@pytest.mark.parametrize("codec", [card.id for card in zoo.cards()])
+def test_every_codec_has_a_rate_for_who_names_none(codec: str) -> None:
+    card = zoo.find(codec)
+    assert "default_rate" in (card.path / "card.toml").read_text(encoding="utf-8")
+    assert not card.points or card.default_rate in card.points
+
+
+def test_without_a_default_rate_it_is_the_finest_and_another_codec_s_is_refused(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    assert read_card(models["hqa"]).default_rate == read_card(models["hqa"]).points[-1]
+    assert read_card(models["ladder"]).default_rate == "8bit"
+    shutil.copytree(models["hqa"], tmp_path / "model")
+    path = tmp_path / "model/card.toml"
+    card = path.read_text(encoding="utf-8")
+    path.write_text('default_rate = "7.5bit"\n' + card, encoding="utf-8")
+    with pytest.raises(CodecError, match=r"'7\.5bit' is none of its points"):
+        read_card(tmp_path / "model")
+
+
 def test_nothing_is_unpickled_on_the_way_from_a_file_to_a_picture(models: dict[str, Path]) -> None:
     script = """
 import sys

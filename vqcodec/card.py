@@ -33,6 +33,7 @@ class Card:
     path: Path  # the folder
     points: list[str]  # names of the rate points, where there is no scale of N bits
     training: dict[str, Any]  # how it was trained
+    default_rate: str  # what files get where none is named
 
     @property
     def hash(self) -> bytes:
@@ -55,9 +56,12 @@ def read_card(folder: Path) -> Card:
     """Raises CodecError for a folder that is not a model."""
     try:
         values = tomllib.loads((folder / "card.toml").read_text(encoding="utf-8"))
-        card = Card(
-            **{name: _field(values, name) for name in (*_REQUIRED, *_OPTIONAL)}, path=folder
-        )
+        found = {name: _field(values, name) for name in (*_REQUIRED, *_OPTIONAL)}
+        points, rate = found["points"], found["default_rate"]
+        if points and rate and rate not in points:
+            raise ValueError(f"default_rate {rate!r} is none of its points")
+        found["default_rate"] = rate or (points[-1] if points else USUAL_RATE)
+        card = Card(**found, path=folder)
     except OSError as error:
         raise CodecError(f"{folder}: not a model: {reason(error)}") from error
     except (ValueError, RecursionError) as error:  # the first also of TOML and UTF-8
@@ -66,7 +70,10 @@ def read_card(folder: Path) -> Card:
 
 
 _REQUIRED = ("id", "number", "system", "title", "licence", "rates", "sha256")
-_OPTIONAL: dict[str, Any] = {"table": [], "shape": {}, "points": [], "training": {}}
+_OPTIONAL: dict[str, Any] = {
+    "table": [], "shape": {}, "points": [], "training": {}, "default_rate": "",
+}  # fmt: skip
+USUAL_RATE = "8bit"  # on a scale of N bits
 
 
 def _field(card: dict[str, Any], name: str) -> Any:

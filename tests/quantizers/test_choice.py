@@ -245,7 +245,7 @@ def test_unused_codewords_of_ema_become_latents_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in CODEBOOKS if n not in ("gumbel", "sfdiveq", "responsibility")]
+    "name", [n for n in CODEBOOKS if n not in ("gumbel", "st-gumbel", "sfdiveq", "responsibility")]
 )
 def test_lost_codewords_come_back_to_the_latents(name: str) -> None:
     quantizer = make(name, 2, 16)
