@@ -107,9 +107,7 @@ def warm_speed(ours: Codec, path: Path) -> dict[str, dict[str, float]]:
 def command(*words: str) -> tuple[float, float]:
     """Runs the command line program in a process of its own: (seconds, peak memory in MiB)."""
     begun = time.perf_counter()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "vqcodec.cli", *words], stdout=subprocess.DEVNULL
-    )
+    child = subprocess.Popen([sys.executable, "-m", "vqcodec", *words], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         raise SystemExit(f"vqcodec {' '.join(words)} failed")

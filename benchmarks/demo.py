@@ -29,7 +29,7 @@ OUT = Path("demo")
 def vqcodec(*args: str) -> None:
     """Runs the command line program, and shows the command."""
     print("$ vqcodec", *args, flush=True)
-    subprocess.run([sys.executable, "-m", "vqcodec.cli", *args], check=True)
+    subprocess.run([sys.executable, "-m", "vqcodec", *args], check=True)
 
 
 def db(one: Image.Image, other: Image.Image) -> float:

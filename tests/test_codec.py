@@ -449,7 +449,7 @@ def test_the_program_from_photo_to_file_to_picture(tmp_path: Path) -> None:
     Image.fromarray(crop()).save(tmp_path / "a.png")
 
     def program(*args: str) -> str:
-        command = [sys.executable, "-m", "vqcodec.cli", *args]
+        command = [sys.executable, "-m", "vqcodec", *args]
         result = subprocess.run(
             command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False
         )

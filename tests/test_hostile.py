@@ -194,7 +194,7 @@ def test_metadata_without_sense_is_carried_along() -> None:
 
 def assert_program_fails(args: list[str], folder: Path, code: int) -> None:
     before = sorted(folder.rglob("*"))
-    command = [sys.executable, "-m", "vqcodec.cli", *args]
+    command = [sys.executable, "-m", "vqcodec", *args]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder)
     assert result.returncode == code, result.stderr
     assert result.stdout == ""

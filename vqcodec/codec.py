@@ -174,4 +174,5 @@ def _fill(
 
 def grey(pixels: np.ndarray) -> np.ndarray:
     """(h, w, 3) -> (h, w), the nearest grey: the mean of the three channels."""
-    return ((pixels.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+    mean: np.ndarray = (pixels.sum(2, dtype=np.uint16) + 1) // 3
+    return mean.astype(np.uint8)

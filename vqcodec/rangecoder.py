@@ -82,7 +82,8 @@ class RangeEncoder:
         # exactly if the two differ in a bit from 8 * d on.
         below, last = low - 1, low + width - 1
         dropped = ((below ^ last).bit_length() - 1) // 8
-        return ((below >> (8 * dropped)) + 1).to_bytes(n_bytes - dropped, "big")
+        number: int = (below >> (8 * dropped)) + 1
+        return number.to_bytes(n_bytes - dropped, "big")
 
 
 class RangeDecoder:

@@ -251,7 +251,7 @@ def test_an_interrupt_stops_the_workers(folder: Path, tmp_path: Path) -> None:
     for i in range(30):
         Image.fromarray(np.roll(pixels, i, 0)).save(tmp_path / f"{i}.png")
     cache = tmp_path / "cache"
-    command = [sys.executable, "-m", "vqcodec.cli", "bench", str(tmp_path), "--jobs", "2"]
+    command = [sys.executable, "-m", "vqcodec", "bench", str(tmp_path), "--jobs", "2"]
     command += ["--vs", "jpeg", "--no-speed", "--cache", str(cache)]
     child = subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -172,5 +172,5 @@ def write_flipped() -> None:
 
 def process(*args: str, **options: object) -> subprocess.CompletedProcess[bytes]:
     """The real program in a process of its own, codec and all."""
-    command = [sys.executable, "-m", "vqcodec.cli", *args]
+    command = [sys.executable, "-m", "vqcodec", *args]
     return subprocess.run(command, capture_output=True, timeout=60, **options)  # type: ignore[call-overload]

@@ -50,7 +50,7 @@ def test_a_closed_pipe_is_quiet() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     result = subprocess.run(
-        [sys.executable, "-m", "vqcodec.cli", "--help"],
+        [sys.executable, "-m", "vqcodec", "--help"],
         stdout=writer,
         stderr=subprocess.PIPE,
         timeout=60,
@@ -79,7 +79,7 @@ def test_closed_and_full_streams_are_one_line_with_their_code(
 ) -> None:
     write_foreign_codec()
     draw("a.png")
-    command = f"{shlex.quote(sys.executable)} -m vqcodec.cli {shell}"
+    command = f"{shlex.quote(sys.executable)} -m vqcodec {shell}"
     result = subprocess.run(command, shell=True, capture_output=True, timeout=60)
     assert result.returncode == code
     assert result.stderr.decode().count("\n") == bool(word) and word in result.stderr.decode()

@@ -63,7 +63,7 @@ def test_the_command_under_torchrun_resumes_and_exports_once(tmp_path: Path) -> 
     command += [word for setting in small for word in ("--set", setting)]
 
     def torchrun(*more: str) -> subprocess.CompletedProcess[str]:
-        words = [*TORCHRUN, "-m", "vqcodec.cli", *command, *more]
+        words = [*TORCHRUN, "-m", "vqcodec", *command, *more]
         return subprocess.run(
             words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
         )

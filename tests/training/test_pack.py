@@ -214,7 +214,7 @@ def test_a_packing_that_is_ended_leaves_no_shard(tmp_path: Path) -> None:
     # A pipe for a picture, which nobody writes to: packing has begun, and waits.
     os.mkfifo(tmp_path / "photos" / "1.png")
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "vqcodec.cli", "data", "pack", tmp_path / "photos", out]
+    command = [sys.executable, "-m", "vqcodec", "data", "pack", tmp_path / "photos", out]
     for how in ("terminate", "kill"):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         while not list(out.glob(".vqcodec-*.tmp/train-00000.tar")):

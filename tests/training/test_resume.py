@@ -23,7 +23,7 @@ SETTINGS = (
 
 
 def command(out: str) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "vqcodec.cli", "train", "data.npz", "--system", "vqvae"]
+    words = [sys.executable, "-m", "vqcodec", "train", "data.npz", "--system", "vqvae"]
     words += ["--out", out, "--device", "cpu", "--threads", "1"]
     words += [word for setting in SETTINGS for word in ("--set", setting)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from vqcodec.analysis.sections import SECTIONS, LeftOut
-from vqcodec.analysis.subject import Settings, Track, subject
+from vqcodec.analysis.subject import Settings, subject
 from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.codec import Codec
 from vqcodec.errors import OutputError, UsageError
 from vqcodec.files import atomic_write, make_folder
+from vqcodec.training.data import Track
 
 JSON = "analysis.json"
 ENTROPIES = (

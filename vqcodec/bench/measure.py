@@ -166,7 +166,9 @@ def measure_pixels(
     return record
 
 
-def _own(codec_id: str, pixels: np.ndarray, plan: Plan) -> list[tuple[str, dict, np.ndarray]]:
+def _own(
+    codec_id: str, pixels: np.ndarray, plan: Plan
+) -> list[tuple[str, dict[str, Any], np.ndarray]]:
     """(rate, point, decoded pixels) at each rate that the codec offers and the picture allows."""
     codec, found = zoo.load(zoo.find(codec_id), plan.device), []
     for rate in plan.rates:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from vqcodec.cli import options
 from vqcodec.cli.failure import print_warning
 from vqcodec.cli.text import size
 from vqcodec.errors import one_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 @click.group(invoke_without_command=True)
@@ -108,7 +111,7 @@ def pack(
         )
 
 
-def _bar(disable: bool) -> Any:
+def _bar(disable: bool) -> "Progress":
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _FORMATS = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm"]
 
 
-class Region(click.ParamType):
+class Region(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2
     """Four numbers with commas between."""
 
     name = "region"

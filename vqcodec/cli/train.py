@@ -67,7 +67,7 @@ def train(
     """Train a codec on the pictures in DATA: a folder, a list, .tar shards or an .npz file.
 
     Ctrl-C, SIGTERM and loss of power are safe: `vqcodec train --out DIR` goes on from the last
-    checkpoint. With `torchrun -m vqcodec.cli train ...` several processes share the work.
+    checkpoint. With `torchrun -m vqcodec train ...` several processes share the work.
     """
     begun = (out / "recipe.toml").exists()
     if recipe is None and system is None and not smoke and not begun:

@@ -91,7 +91,9 @@ def output_of(key: str) -> str:
     return f"{folder}{slash}{name.rpartition('.')[0] or name}.vqc"
 
 
-def encode(task: Encoding, *, address: str | None = None, batch: int = BATCH) -> Iterator[dict]:
+def encode(
+    task: Encoding, *, address: str | None = None, batch: int = BATCH
+) -> Iterator[dict[str, Any]]:
     """Encodes what is not up to date. A row for each picture, as they come.
 
     address: of a running cluster, 'auto' for that of this machine; None starts one. A row has 'key'

@@ -26,6 +26,10 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def _as_it_is(a: np.ndarray) -> np.ndarray:
+    return a
+
+
 def read(
     source: Path | bytes | BinaryIO,
     name: str,
@@ -110,7 +114,7 @@ def picture_of(im: Image.Image, name: str) -> Picture:
     orientation, exif = exif_of(im, notes)
     if alpha is not None and alpha.min() == 255:
         alpha = None
-    upright = _UPRIGHT.get(orientation, lambda a: a)
+    upright = _UPRIGHT.get(orientation, _as_it_is)
     return Picture(
         np.ascontiguousarray(upright(pixels)),
         None if alpha is None else np.ascontiguousarray(upright(alpha)),

@@ -30,7 +30,8 @@ def raw(im: Image.Image) -> tuple[str, int]:
 def to_8bit(values: np.ndarray, max_value: int) -> np.ndarray:
     """Integers 0..max_value to uint8, to the nearest; 65535 -> 255."""
     scale = (np.arange(max_value + 1, dtype=np.uint32) * 255 + max_value // 2) // max_value
-    return scale.astype(np.uint8)[np.clip(values, 0, max_value)]
+    rounded: np.ndarray = scale.astype(np.uint8)[np.clip(values, 0, max_value)]
+    return rounded
 
 
 def keyed_alpha(values: np.ndarray, im: Image.Image, rawmode: str) -> np.ndarray | None:

@@ -43,7 +43,8 @@ def ms_ssim_luma(x_hat: Tensor, x: Tensor) -> Tensor:
 
 def _luma(x: Tensor) -> Tensor:
     red, green, blue = x.split(1, 1)
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue  # (B, 1, H, W)
+    luma: Tensor = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    return luma  # (B, 1, H, W)
 
 
 def _five_scales(a: Tensor, b: Tensor) -> Tensor:

@@ -122,12 +122,13 @@ def _scale(a: Tensor, b: Tensor, rows: int, weights: Sequence[Sequence[float]]) 
         )
     means = torch.stack(sums).sum(0) / (height * width)
     norms = [*means[:3], *_power(means[3:], 0.25)]  # (B, 3) each
-    return sum(
+    weighed: Tensor = sum(
         norm[:, channel] * weights[channel][i]
         for i, norm in enumerate(norms)
         for channel in range(3)
         if weights[channel][i]
     )
+    return weighed
 
 
 def _maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:

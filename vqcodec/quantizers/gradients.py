@@ -21,5 +21,5 @@ class _Clamp(torch.autograd.Function):
 
 def clamp(x: Tensor, low: float, high: float) -> Tensor:
     """clamp whose gradient passes where it leads back into the interval, and only there."""
-    clamped: Tensor = _Clamp.apply(x, low, high)
+    clamped: Tensor = _Clamp.apply(x, low, high)  # type: ignore[no-untyped-call]
     return clamped

@@ -26,7 +26,6 @@ from vqcodec.autoencoders.ladder.model import (
     BITS_CENTRE,
     HYPER_SIZE,
     RANGE,
-    CellNet,
     Ladder,
     anchors,
     mean_unit,
@@ -35,7 +34,14 @@ from vqcodec.autoencoders.ladder.synthesis import FoldedSynthesis
 from vqcodec.autoencoders.system import Region
 from vqcodec.errors import FormatError, RateError
 from vqcodec.priors.classes import CLASSES, LARGEST, ClassTables, classify
-from vqcodec.priors.network import FixedCellNet, FixedFilm, apply_film, fixed_conv, fixed_linear
+from vqcodec.priors.network import (
+    CellNet,
+    FixedCellNet,
+    FixedFilm,
+    apply_film,
+    fixed_conv,
+    fixed_linear,
+)
 from vqcodec.progress import Progress, between, unseen
 from vqcodec.rangecoder import (
     TABLE_BITS,
