@@ -15,6 +15,7 @@ from PIL import Image
 
 import vqcodec
 from vqcodec import archive, container, zoo
+from vqcodec.autoencoders.ladder import codec as ladder_codec
 
 GOLDEN = Path(__file__).parent / "golden"
 HASHES: dict[str, str] = {  # "codec/name" -> hash
@@ -70,6 +71,18 @@ def test_golden_files_decode_to_their_codes(name: str, threads: int) -> None:
 @pytest.mark.parametrize("name", HASHES)
 def test_golden_files_decode_to_their_pixels_within_a_step(name: str, threads: int) -> None:
     assert_same_pixels(name, "cpu")
+
+
+@pytest.mark.parametrize("name", [name for name in HASHES if name.startswith("photo-")])
+def test_bfloat16_convolutions_stay_within_a_step(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder_codec, "fast_dtype", lambda device: torch.bfloat16)
+    device = "cpu"
+    loaded = zoo.load(zoo.for_header(container.read(golden(name)).header), device)
+    monkeypatch.setattr(loaded.system, "_folded", None)  # made in float32 by other tests
+    assert_same_pixels(name, device)
+    monkeypatch.setattr(loaded.system, "_folded", None)
 
 
 @pytest.mark.parametrize("codec", sorted({name.split("/")[0] for name in HASHES}))

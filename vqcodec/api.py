@@ -31,16 +31,18 @@ def encode(
     rate: str = "8bit",
     *,
     codec: str | None = None,
+    tune: str | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
 ) -> bytes:
     """A picture as the bytes of a .vqc file.
 
     source: a path, the bytes of an image file, a Pillow image, or a uint8 array (h, w[, 3]).
-    rate: '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB'. A file or Pillow image of more than
+    rate: '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB'. tune: 'visual' or 'psnr', where the codec
+    has that choice; by default how it looks. A file or Pillow image of more than
     ``max_pixels`` is refused before memory is taken for it. Raises a VqcodecError.
     """
-    return encode_picture(_picture(source, max_pixels), rate, codec, device)
+    return encode_picture(_picture(source, max_pixels), rate, codec, device, tune)
 
 
 def _picture(source: Any, max_pixels: int) -> "Picture":
@@ -99,6 +101,7 @@ def encode_many(
     rate: str = "8bit",
     *,
     codec: str | None = None,
+    tune: str | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
 ) -> bytes:
@@ -110,7 +113,7 @@ def encode_many(
 
     archive.check(len(sources), rate)
     pictures = [_picture(source, max_pixels) for source in sources]
-    loaded = load_codec(codec, device)
+    loaded = load_codec(codec, device).tuned(tune)
     from vqcodec.compress import compress_many
 
     made = compress_many(loaded, pictures, rate)
@@ -136,10 +139,15 @@ def decode_many(
 
 
 def encode_picture(
-    picture: "Picture", rate: str, codec: str | None = None, device: str = "auto"
+    picture: "Picture",
+    rate: str,
+    codec: str | None = None,
+    device: str = "auto",
+    tune: str | None = None,
 ) -> bytes:
     """As ``encode``, of a ``Picture``."""
-    loaded = load_codec(codec, device)  # before vqcodec.compress, whose import brings torch
+    # Before vqcodec.compress, whose import brings torch
+    loaded = load_codec(codec, device).tuned(tune)
     from vqcodec.compress import compress
 
     return compress(loaded, picture, rate).data

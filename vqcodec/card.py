@@ -3,13 +3,13 @@
 import re
 import reprlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vqcodec.container import MAX_CODEC
-from vqcodec.errors import CodecError, reason
-from vqcodec.rate import RATE_UNIT
+from vqcodec.errors import CodecError, UsageError, reason
+from vqcodec.rate import RATE_UNIT, TUNES, VISUAL
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,6 +34,7 @@ class Card:
     points: list[str]  # names of the rate points, where there is no scale of N bits
     training: dict[str, Any]  # how it was trained
     default_rate: str  # what files get where none is named
+    tune: str | None = None  # what files are tuned to, where that was chosen
 
     @property
     def hash(self) -> bytes:
@@ -45,9 +46,26 @@ class Card:
         """What the pictures were held out by that it was not trained on: 'content' or 'name'."""
         return str(self.training.get("split", "name"))
 
+    @property
+    def tunes(self) -> tuple[str, ...]:
+        """What files can be tuned to, the default first; empty where there is no choice."""
+        return TUNES if self.shape.get("tuned") is True else ()
+
+    def tuned(self, tune: str | None) -> "Card":
+        """The same, with a tune chosen; None leaves it as it is. Raises UsageError."""
+        if tune not in (None, *self.tunes):
+            choice = f"is tuned for {' or '.join(self.tunes)}" if self.tunes else "has no choice"
+            raise UsageError(f"{self.id} {choice}: there is no tune {tune!r}")
+        return self if tune is None else replace(self, tune=tune)
+
+    def tune_name(self, index: int) -> str | None:
+        """What a file of a stored rate point is tuned to; None where there is no choice."""
+        return (TUNES[0] if index >= VISUAL else TUNES[1]) if self.tunes else None
+
     def rate_name(self, index: int) -> str:
         """The name of a stored rate point: of the scale of N bits, 1920 -> '7.5bit'."""
         if not self.points:
+            index -= VISUAL * (self.tunes != () and index >= VISUAL)
             return f"{index / RATE_UNIT:.4g}bit"
         return self.points[index] if index < len(self.points) else f"rate point {index}"
 

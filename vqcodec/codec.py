@@ -12,7 +12,8 @@ from vqcodec import autoencoders
 from vqcodec.autoencoders import grid_codec
 from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.autoencoders.ladder.codec import LadderCodec
-from vqcodec.autoencoders.ladder.model import Ladder, LadderConfig
+from vqcodec.autoencoders.ladder.config import LadderConfig
+from vqcodec.autoencoders.ladder.model import Ladder
 from vqcodec.autoencoders.system import Region
 from vqcodec.card import Card
 from vqcodec.container import Header
@@ -44,19 +45,18 @@ class Coded(Protocol):
 class Coder(Protocol):
     """What a system on a device does: a ``LadderCodec`` or a ``GridCodec``.
 
-    Rate points are stored as integers from ``lowest`` to ``highest``, the least bits first. What
-    ``point`` makes of one, and what a latent is, is the system's own affair.
+    Rate points are stored as integers, the least bits first; ``span`` has the first and the last of
+    a tune. What ``point`` makes of one, and what a latent is, is the system's own affair.
     """
 
-    lowest: int
-    highest: int
     grey_only: bool
 
     @property
     def model(self) -> torch.nn.Module: ...
 
     def point(self, index: int) -> Any: ...
-    def rate_index(self, bits: float, grid: str | None) -> int: ...
+    def span(self, tune: str | None = None) -> tuple[int, int]: ...
+    def rate_index(self, bits: float, grid: str | None, tune: str | None = None) -> int: ...
     def levels(self, point: Any) -> int: ...
     def least_bytes(self, height: int, width: int, point: Any) -> int: ...
     def encode(self, pixels: np.ndarray, point: Any, progress: Progress = unseen) -> Coded: ...
@@ -112,10 +112,19 @@ class Codec:
         """Of pictures of one size that go through the networks together."""
         return BATCH_PIXELS[next(self.system.model.parameters()).device.type]
 
+    def tuned(self, tune: str | None) -> "Codec":
+        """The same, but what it encodes is tuned so. Raises UsageError as ``Card.tuned``."""
+        return Codec(self.card.tuned(tune), self.system)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The stored numbers of the rate points with the least and the most bits."""
+        return self.system.span(self.card.tune)
+
     def rate_index(self, rate: Rate) -> int:
         """The rate point nearest to ``Nbit``. Raises RateError for what is not offered."""
         try:
-            return self.system.rate_index(rate.value, rate.grid)
+            return self.system.rate_index(rate.value, rate.grid, self.card.tune)
         except RateError as error:
             name = f"{rate.value:g}bit" + (f"-{rate.grid}" if rate.grid else "")
             raise RateError(f"{self.card.id} offers {self.card.rates}, not {name}") from error

@@ -96,9 +96,9 @@ def _best_within(
     codec: Codec, picture: image.Picture, n_bytes: int, boxes: tuple[Box, ...], told: _Told
 ) -> Compressed:
     """The best quality whose finished file has at most ``n_bytes``."""
-    ends = codec.system.lowest, codec.system.highest
+    lowest, highest = codec.span
     log_size = math.log(max(1, n_bytes))
-    search = Search(*ends, log_size, -math.log(CLOSE_ENOUGH), at_least=False)
+    search = Search(lowest, highest, log_size, -math.log(CLOSE_ENOUGH), at_least=False)
     tried = {}
     for index in search:
         tried[index] = _at(codec, picture, index, boxes, told)
@@ -106,10 +106,10 @@ def _best_within(
     if search.found is None:
         raise RateError(
             f"at most {n_bytes} bytes cannot be reached: "
-            f"the smallest file of {codec.card.id} has {len(tried[codec.system.lowest].data)}"
+            f"the smallest file of {codec.card.id} has {len(tried[lowest].data)}"
         )
     best = tried[search.found]
-    if search.found < codec.system.highest:
+    if search.found < highest:
         return best
     note = f"{codec.card.id} has no higher quality than {best.rate}"
     return replace(best, notes=(*best.notes, note))
@@ -119,7 +119,8 @@ def _least_with_psnr(
     codec: Codec, picture: image.Picture, psnr: float, boxes: tuple[Box, ...], told: _Told
 ) -> Compressed:
     """The smallest file with a PSNR of at least ``psnr`` dB."""
-    search = Search(codec.system.lowest, codec.system.highest, psnr, CLOSE_DB, at_least=True)
+    lowest, highest = codec.span
+    search = Search(lowest, highest, psnr, CLOSE_DB, at_least=True)
     tried = {}
     for index in search:
         made = tried[index] = _at(codec, picture, index, boxes, told, measured=True)
@@ -127,7 +128,7 @@ def _least_with_psnr(
     if search.found is None:
         raise RateError(
             f"{psnr:g} dB cannot be reached on this picture: the highest quality of "
-            f"{codec.card.id} has {search.measures[codec.system.highest]:.2f} dB"
+            f"{codec.card.id} has {search.measures[highest]:.2f} dB"
         )
     return tried[search.found]
 

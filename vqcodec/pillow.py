@@ -55,7 +55,7 @@ class VqcImageFile(ImageFile.ImageFile):
 
 
 def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    """Options of Image.save: rate="8bit", codec=None, device="cpu", icc_profile=, exif=."""
+    """Image.save: rate="8bit", codec=None, tune=None, device="cpu", icc_profile=, exif=."""
     from dataclasses import replace
 
     from vqcodec import api, image
@@ -72,6 +72,7 @@ def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         api.encode_picture(
             picture,
             rate=options.get("rate", "8bit"),
+            tune=options.get("tune"),
             codec=options.get("codec"),
             device=options.get("device", "cpu"),
         )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from vqcodec.errors import RateError
 
 RATE_UNIT = 256  # on a scale of N bits, a rate point is stored as N times this
+VISUAL = 16 * RATE_UNIT  # more, where the file is tuned for the eye and its codec has the choice
+TUNES = ("visual", "psnr")  # what such a codec can be tuned to, the default first
 
 
 @dataclass(frozen=True)

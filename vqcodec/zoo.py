@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from vqcodec.card import Card, read_card
 from vqcodec.container import Header
 from vqcodec.errors import CodecError, UsageError, reason
+from vqcodec.rate import TUNES
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -55,8 +56,14 @@ def broken() -> list[CodecError]:
 
 
 def find(name: str | None = None) -> Card:
-    """The codec with an id, or in a folder given by its path; the default one for None."""
+    """The codec with an id, or in a folder given by its path; the default one for None.
+
+    Of a codec with a choice of tunes, 'photo-3:psnr' is the one that is tuned so.
+    """
     name = DEFAULT if name is None else name
+    stem, _, tune = name.rpartition(":")
+    if stem and tune in TUNES:
+        return find(stem).tuned(tune)
     installed = cards()
     for card in installed:
         if card.id == name:
@@ -115,4 +122,4 @@ def _load(folder: Path, sha256: str, device: str) -> "Codec":
 
 def load(card: Card, device: str = "auto") -> "Codec":
     """A codec ready to run on a device: 'auto', 'cpu' or 'cuda'. Kept for the next call."""
-    return _load(card.path, card.sha256, device_of(device))
+    return _load(card.path, card.sha256, device_of(device)).tuned(card.tune)

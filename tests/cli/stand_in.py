@@ -34,6 +34,12 @@ class Card:
         {"rate": "8bit", "bpp": 0.527, "psnr_db": 32.08},
     )
 
+    def tuned(self, tune: str | None) -> "Card":
+        return self
+
+    def tune_name(self, index: int) -> None:
+        return None
+
     def rate_name(self, index: int) -> str:
         return f"{index / 256:.4g}bit"
 

@@ -14,7 +14,8 @@ import vqcodec
 from vqcodec import compress as compress_module
 from vqcodec import container
 from vqcodec.autoencoders.ladder import codec as ladder_codec
-from vqcodec.autoencoders.ladder.codec import LadderCodec, RatePoint
+from vqcodec.autoencoders.ladder.codec import LadderCodec
+from vqcodec.autoencoders.ladder.rate import RatePoint
 from vqcodec.cli import report
 from vqcodec.cli.program import program
 from vqcodec.image import Picture

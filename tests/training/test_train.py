@@ -14,7 +14,8 @@ from PIL import Image
 from tiny_training import SHORT, TINY, ladder_run, photo, write_photos
 
 from vqcodec import zoo
-from vqcodec.autoencoders.ladder.model import Ladder, LadderConfig
+from vqcodec.autoencoders.ladder.config import LadderConfig
+from vqcodec.autoencoders.ladder.model import Ladder
 from vqcodec.card import read_card
 from vqcodec.compress import compress
 from vqcodec.decompress import decompress
@@ -64,7 +65,7 @@ def test_a_larger_model_starts_with_what_a_smaller_one_has_learned(tmp_path: Pat
     assert fresh and all(name.startswith("anchor_nets.4") for name in fresh)
     assert torch.equal(large.analysis.linear[256:], own)
     x = torch.from_numpy(photo(64, 64, 3)).permute(2, 0, 1)[None].float()
-    t = torch.zeros(1)
+    t = torch.zeros(1, 3)
     y, expected = large.analysis(x, t), small.model.analysis(x, t)
     assert torch.allclose(y[:, :256], expected, atol=1e-4)
     y[:, 256:] = 0

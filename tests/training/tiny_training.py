@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vqcodec.autoencoders.ladder.model import LadderConfig
+from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.training.batches import Crops
 from vqcodec.training.ladder import LadderTask, LadderTraining
 from vqcodec.training.loop import Run
+from vqcodec.training.losses import LossSettings
 
 TINY = LadderConfig(fine=8, coarse=16, hyper=4, features=8, hidden=(8, 8, 8, 8))
 SHORT = LadderTraining(
@@ -29,12 +30,14 @@ def photo(height: int, width: int, seed: int) -> np.ndarray:
     return (128 + 70 * np.stack(waves, -1) + noise).clip(0, 255).astype(np.uint8)
 
 
-def ladder_run(folder: Path, **changes: Any) -> Run:
+def ladder_run(
+    folder: Path, shape: LadderConfig = TINY, loss: LossSettings = LossSettings(), **changes: Any
+) -> Run:
     """A tiny ladder in training, at its first step."""
     config = replace(SHORT, **changes)
     config.check()
     crops = Crops([photo(90, 80, i) for i in range(4)], config.seed)
-    return Run(config, lambda crops: LadderTask(config, TINY, crops), crops, folder)
+    return Run(config, lambda crops: LadderTask(config, shape, crops, loss), crops, folder)
 
 
 def write_photos(folder: Path, training: int, held_out: int) -> None:

@@ -71,8 +71,6 @@ class Mosaic(NamedTuple):
 class GridCodec:
     """A trained system with the priors of its levels, on one device. Rate points are indices."""
 
-    lowest = 0
-
     def __init__(self, model: System, priors: dict[str, LevelPrior], device: torch.device) -> None:
         self.device, self.priors = device, priors
         self.model = model.to(device).eval().requires_grad_(False)
@@ -81,17 +79,24 @@ class GridCodec:
 
     # --- rate points ------------------------------------------------------------------------------
 
+    def span(self, tune: str | None = None) -> tuple[int, int]:
+        """The first and the last rate point. Raises RateError: there is no choice of tunes."""
+        if tune is not None:
+            raise RateError(f"it cannot be tuned to {tune!r}")
+        return 0, self.highest
+
     def point(self, index: int) -> int:
         """A stored rate point. Raises FormatError for one that does not exist."""
         if not 0 <= index <= self.highest:
             raise FormatError(f"rate point {index} does not exist in this codec")
         return index
 
-    def rate_index(self, bits: float, grid: str | None) -> int:
+    def rate_index(self, bits: float, grid: str | None, tune: str | None = None) -> int:
         """The rate point of ``Nbit`` or ``Nbit-grid``. Raises RateError for one not offered.
 
         Without a grid it is the finest with so many bits.
         """
+        self.span(tune)
         name = f"{bits:g}bit"
         for index in reversed(range(self.highest + 1)):
             rate = self.model.rates[index]

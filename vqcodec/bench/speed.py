@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from vqcodec import container, image, zoo
-from vqcodec.autoencoders.ladder.codec import LadderCodec, RatePoint
+from vqcodec.autoencoders.ladder.codec import LadderCodec
+from vqcodec.autoencoders.ladder.rate import RatePoint
 from vqcodec.bench.measure import Plan
 from vqcodec.bench.references import Reference
 from vqcodec.codec import Codec

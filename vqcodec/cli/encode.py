@@ -16,7 +16,7 @@ from vqcodec.cli.jobs import STDIO, Job, plan, plan_archive
 from vqcodec.errors import OutputError, VqcodecError
 from vqcodec.files import PICTURES
 from vqcodec.progress import Progress, unseen
-from vqcodec.rate import parse_rate
+from vqcodec.rate import TUNES, parse_rate
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -37,6 +37,11 @@ MOST = 256  # pictures that are read before they are encoded
     help="Quality 7.5bit, size 0.25bpp or 12kB, or fidelity 34dB.",
 )
 @options.codec
+@click.option(
+    "--tune",
+    type=click.Choice(TUNES),
+    help="What matters: how it looks (visual) or PSNR. For codecs with that choice.",
+)
 @click.option("--strip", is_flag=True, help="Drop EXIF and ICC profile.")
 @click.option(
     "--engine",
@@ -50,6 +55,7 @@ def encode(
     given: options.Files,
     rate: str,
     codec_id: str | None,
+    tune: str | None,
     strip: bool,
     engine: str,
     address: str | None,
@@ -66,7 +72,9 @@ def encode(
     """
     from vqcodec import archive, container, files, zoo
 
-    card = zoo.find(codec_id)
+    card = zoo.find(codec_id).tuned(tune)
+    if tune is not None:
+        codec_id = f"{codec_id or zoo.DEFAULT}:{tune}"
     if engine == "ray":
         if len(given.inputs) > 1 or given.output is None or names:
             raise click.UsageError("--engine ray takes one folder or bucket, and one for -o OUT")

@@ -118,6 +118,7 @@ def _picture(
         "height": header.height,
         "grey": header.grey,
         "rate": card.rate_name(header.rate) if card else str(header.rate),
+        "tune": card.tune_name(header.rate) if card else None,
         "sections": [len(section) for section in content.sections],
         "boxes": [{"type": box.type, "bytes": len(box.payload)} for box in content.boxes],
         "overhead": n_bytes - sum(map(len, content.sections)),
@@ -136,10 +137,11 @@ def _picture(
 def _as_text(record: dict[str, Any]) -> str:
     width, height = record["width"], record["height"]
     box_bytes = sum(box["bytes"] for box in record["boxes"])
+    tuned = f", tuned for {record['tune']}" if record["tune"] else ""
     lines = [
         *_heading(record),
         f"size      {width} x {height}, {'grey' if record['grey'] else 'colour'}",
-        f"rate      {record['rate']}",
+        f"rate      {record['rate']}{tuned}",
         *text.sections(record["sections"], width, height, record.get("ideal_bits")),
         *(text.row(f"box {box['type']}", box["bytes"]) for box in record["boxes"]),
         text.row("framing", record["overhead"] - box_bytes),

@@ -43,7 +43,8 @@ class Encoding:
     @property
     def options(self) -> str:
         """What the outputs depend on, beside the inputs."""
-        return f"{zoo.find(self.codec_id).sha256[:16]} {self.rate} {self.strip}"
+        card = zoo.find(self.codec_id)
+        return " ".join(filter(None, [card.sha256[:16], card.tune, self.rate, str(self.strip)]))
 
     def batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
         """Encodes pictures, of which the batch has 'key' and 'version': a 'row' of JSON for each.

@@ -5,31 +5,35 @@ weights: ``forward`` in float32 on (B, C, h, w) for training, and ``exact`` (see
 files, whose results are the same integers on every machine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from vqcodec import fixedpoint
 
+Condition = Sequence[float]  # of one file, exact in binary
+
 
 class Film(nn.Module):
-    """Scale and shift per channel, a cubic in the rate variable t, identity at first."""
+    """Scale and shift per channel, linear in the conditions, identity at first.
 
-    def __init__(self, channels: int) -> None:
+    The conditions are powers of the rate variable, and of what else a file is tuned to.
+    """
+
+    def __init__(self, channels: int, conditions: int = 3) -> None:
         super().__init__()
-        self.linear = nn.Linear(3, 2 * channels, bias=False)
+        self.linear = nn.Linear(conditions, 2 * channels, bias=False)
         nn.init.zeros_(self.linear.weight)
 
-    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """t (B,) -> scale and shift, each (B, C)."""
-        powers = torch.stack((t, t * t, t * t * t), 1)
-        scale, shift = self.linear(powers).chunk(2, 1)
+    def at(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """condition (B, k) -> scale and shift, each (B, C)."""
+        scale, shift = self.linear(condition).chunk(2, 1)
         return 1 + scale, shift
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x (B, C, h, w), t (B,) -> (B, C, h, w)."""
-        scale, shift = self.at(t)
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (B, C, h, w), condition (B, k) -> (B, C, h, w)."""
+        scale, shift = self.at(condition)
         return x * scale[:, :, None, None] + shift[:, :, None, None]
 
 
@@ -39,10 +43,10 @@ class FixedFilm:
     def __init__(self, film: Film, device: torch.device) -> None:
         self.weight = fixedpoint.round_weights(film.linear.weight.detach()).to(device)
 
-    def at(self, t: float) -> tuple[Tensor, Tensor]:
-        """Scale and shift (C,) at t, a multiple of 2**-9 in [-2, 2], whose powers are exact."""
-        powers = torch.tensor((t, t * t, t * t * t), dtype=torch.float64, device=self.weight.device)
-        scale, shift = fixedpoint.round_weights((self.weight * powers).sum(1)).chunk(2)
+    def at(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Scale and shift (C,). Conditions are multiples of 2**-27 up to 8: sums are exact."""
+        row = torch.tensor(condition, dtype=torch.float64, device=self.weight.device)
+        scale, shift = fixedpoint.round_weights((self.weight * row).sum(1)).chunk(2)
         return 1 + scale, shift
 
 
@@ -72,23 +76,25 @@ class CellNet(nn.Module):
     them to ``narrow``: the convolution is what costs.
     """
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, narrow: int = 0) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, narrow: int = 0, conditions: int = 3
+    ) -> None:
         super().__init__()
         self.narrow = None
         if 0 < 2 * narrow <= inputs:
             self.narrow, inputs = nn.Conv2d(inputs, narrow, 1), narrow
         self.conv = nn.Conv2d(inputs, hidden, 3, padding=1)
-        self.film = Film(hidden)
+        self.film = Film(hidden, conditions)
         self.mix = nn.Conv2d(hidden, hidden, 1)
         self.out = nn.Conv2d(hidden, outputs, 1)
         self.activation = nn.LeakyReLU(1 / 8)
         start_small(self.out, 0.1)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x (B, inputs, h, w), t (B,) -> (B, outputs, h, w)."""
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (B, inputs, h, w), condition (B, k) -> (B, outputs, h, w)."""
         if self.narrow is not None:
             x = self.activation(self.narrow(x))
-        x = self.activation(self.film(self.conv(x), t))
+        x = self.activation(self.film(self.conv(x), condition))
         return self.out(self.activation(self.mix(x)))
 
 
@@ -111,13 +117,13 @@ class FixedCellNet:
         self.conv, self.film = fixed_conv(net.conv, device), FixedFilm(net.film, device)
         self.mix, self.out = fixed_linear(net.mix, device), fixed_linear(net.out, device)
 
-    def __call__(self, grid: Tensor, cells: Tensor, t: float) -> Tensor:
+    def __call__(self, grid: Tensor, cells: Tensor, condition: Condition) -> Tensor:
         """grid (h, w, inputs) float32, cells (n,) flat indices -> (n, outputs) float64: units."""
-        return torch.cat(list(self.chunks(grid, cells, t)))
+        return torch.cat(list(self.chunks(grid, cells, condition)))
 
-    def chunks(self, grid: Tensor, cells: Tensor, t: float) -> Iterator[Tensor]:
+    def chunks(self, grid: Tensor, cells: Tensor, condition: Condition) -> Iterator[Tensor]:
         """The same in parts: see ``fixedpoint.patches``."""
-        film = self.film.at(t)
+        film = self.film.at(condition)
         for rows in fixedpoint.patches(self._narrowed(grid), cells):
             x = apply_film(self.conv.linear(rows), film)
             yield self.out(self.mix.activated(x))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from mmap import mmap
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,16 @@ MOST_WORKERS = 8
 PREFETCHED = 2  # batches, by each worker
 Shape = Callable[[int], tuple[int, int]]  # step -> (crops of all ranks, their side in pixels)
 Skips = dict[int, str]  # index of a picture -> why it is unusable
+
+
+class Drawn(NamedTuple):
+    """Where a crop is, in a picture that is padded where it is smaller."""
+
+    picture: int  # which
+    pixels: np.ndarray  # (h, w, 3) uint8, padded
+    top: int
+    left: int
+    flip: bool
 
 
 class Crops:
@@ -56,7 +66,13 @@ class Crops:
         """Those at ``positions`` of all that ``purpose`` has: (n, side, side, 3) uint8."""
         crops = np.empty((len(positions), side, side, 3), np.uint8)
         for crop, position in zip(crops, positions, strict=True):
-            self._fill(crop, f"{self.seed}/{purpose}/{position}")
+            _, pixels, top, left, flip = self.draw(self.name(purpose, position), side)
+            drawn = pixels[top : top + side, left : left + side]
+            if flip:
+                for channel in range(3):  # all at once numpy takes ten times as long
+                    crop[..., channel] = drawn[:, ::-1, channel]
+            else:
+                crop[:] = drawn
         return crops
 
     def whole(self, count: int, side: int) -> list[np.ndarray]:
@@ -70,9 +86,8 @@ class Crops:
             self.skipped[index] = why
             self.report(why)
 
-    def _fill(self, crop: np.ndarray, name: str) -> None:
-        """Draw the crop (side, side, 3) of a name."""
-        side = len(crop)
+    def draw(self, name: str, side: int) -> "Drawn":
+        """Where the crop of a name is. Raises InputError where hardly any picture is usable."""
         why = "there are no pictures"
         for attempt in range(ATTEMPTS if len(self.pictures) else 0):
             # A hash, since what a numpy.random.Generator draws may change with numpy's version.
@@ -89,14 +104,19 @@ class Crops:
                 continue
             top = _below(pixels.shape[0] - side + 1, top)
             left = _below(pixels.shape[1] - side + 1, left)
-            drawn = pixels[top : top + side, left : left + side]
-            if self.flip and _below(2, flip):
-                for channel in range(3):  # all at once numpy takes ten times as long
-                    crop[..., channel] = drawn[:, ::-1, channel]
-            else:
-                crop[:] = drawn
-            return
+            return Drawn(index, pixels, top, left, self.flip and _below(2, flip) == 1)
         raise InputError(f"hardly any picture is usable: {why}")
+
+    def name(self, purpose: str, position: int) -> str:
+        """Of a crop, from which it is drawn."""
+        return f"{self.seed}/{purpose}/{position}"
+
+
+def part_of(shape: tuple[int, int], rank: int, world: int) -> tuple[range, int]:
+    """Which crops of a batch (crops, their side) are a rank's, and their side."""
+    count, side = shape
+    first, end = (count * one // world for one in (rank, rank + 1))
+    return range(first, end), side
 
 
 def _below(n: int, random: int) -> int:
@@ -147,10 +167,7 @@ class Batches:
         self._next, self._filled = -1, iter(())  # DataLoader ends them with its iterator
 
     def _part(self, step: int) -> tuple[range, int]:
-        """Which crops of a step are this rank's, and their side."""
-        count, side = self.shape(step)
-        first, end = (count * rank // self.world for rank in (self.rank, self.rank + 1))
-        return range(first, end), side
+        return part_of(self.shape(step), self.rank, self.world)
 
     def _made(self, step: int) -> np.ndarray:
         return self.crops.take(f"step {step}", *self._part(step))

@@ -49,9 +49,15 @@ class Decoded:
         self.source, self.indices, self.scales = source, indices, scales
         self.smallest = smallest
         self.kept: dict[int, list[np.ndarray]] = {}  # at all scales
+        self._all_kept = False
 
     def __len__(self) -> int:
         return len(self.indices) * len(self.scales)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all are kept, but those that cannot be used."""
+        return self._all_kept
 
     def __getitem__(self, index: int) -> np.ndarray:
         scale, number = divmod(index, len(self.indices))
@@ -69,8 +75,9 @@ class Decoded:
                 continue
             n_bytes -= sum(pixels.nbytes for pixels in pictures)
             if n_bytes < 0:
-                break
+                return
             self.kept[number] = pictures
+        self._all_kept = len(numbers) == len(self.indices)
 
     def _at_all_scales(self, number: int) -> list[np.ndarray] | str:
         """Or what is wrong with the picture."""

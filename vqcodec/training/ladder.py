@@ -2,31 +2,33 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vqcodec.autoencoders.ladder.codec import (
-    HYPER_BANDS,
-    RATE_HIGH,
-    RATE_LOW,
-    RDO,
-    LadderCodec,
-    RatePoint,
-    unit_tables,
-)
-from vqcodec.autoencoders.ladder.model import HYPER_SIZE, Ladder, LadderConfig
+from vqcodec.autoencoders.ladder.codec import RDO, LadderCodec
+from vqcodec.autoencoders.ladder.config import LadderConfig
+from vqcodec.autoencoders.ladder.model import HYPER_SIZE, Ladder, squared_error
+from vqcodec.autoencoders.ladder.rate import BANDS, RatePoint, unit_tables
 from vqcodec.fixedpoint import stored_weights
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import Histogram, integer_rows
+from vqcodec.rate import TUNES
 from vqcodec.training import losses
 from vqcodec.training.batches import Crops
 from vqcodec.training.export import pack_weights
+from vqcodec.training.losses import LossSettings
 from vqcodec.training.task import TrainConfig
 
-EXACT = ("hyper_synthesis.", "anchor_nets.", "other_nets.")  # evaluated in fixed point
+EXACT = (
+    "hyper_synthesis.",
+    "anchor_nets.",
+    "other_nets.",
+    "step_weights.",
+)  # evaluated in fixed point
 TABLE_RATES = ("5bit", "6bit", "7bit", "8bit", "9bit", "10bit")
 LARGEST_FITTING = 1024  # pixels a side of pictures that tables are fitted to
 _SKIPPED = ("std", "hyper_scale", "hyper_mean")  # training only, or replaced by integers
@@ -43,19 +45,12 @@ class LadderTraining(TrainConfig):
     bits_often_low: float = 5.5
     bits_often_high: float = 9.0
     often: float = 0.75  # of the samples lie in the narrower interval
-    loss: str = "mse"  # or ms-ssim, mixed
-    ms_ssim_share: float = 0.5  # of MS-SSIM in a mixed loss
+    step_lr: float = 2.0  # factor for the channels' step weights
     evaluate_files_steps: int = 5000
 
     def check(self) -> None:
         """See ``TrainConfig``. amp = "bf16" is for the residual networks: the prior is too fine."""
         super().check()
-        if self.loss not in losses.LOSSES:
-            raise ValueError(f"loss {self.loss!r} is none of {', '.join(losses.LOSSES)}")
-        if not 0 <= self.ms_ssim_share <= 1:
-            raise ValueError("ms_ssim_share is not from 0 to 1")
-        if self.loss != "mse" and min(self.crop, self.late_crop) < losses.MS_SSIM_SIDE:
-            raise ValueError(f"MS-SSIM needs crops of at least {losses.MS_SSIM_SIDE} pixels")
         if self.crop % 64 or self.late_crop % 64:
             raise ValueError("crops are multiples of 64 pixels")
 
@@ -74,9 +69,15 @@ class LadderTask:
 
     model: Ladder
 
-    def __init__(self, config: LadderTraining, shape: LadderConfig, crops: Crops) -> None:
-        self.config, self.shape = config, shape
-        self.distortion = losses.distortion(config.loss, config.ms_ssim_share)
+    def __init__(
+        self,
+        config: LadderTraining,
+        shape: LadderConfig,
+        crops: Crops,
+        loss: LossSettings = LossSettings(),
+    ) -> None:
+        self.config, self.shape, self.loss = config, shape, loss
+        self.mixture = losses.mixture(loss)
         self.model = Ladder(shape)
         self.model.set_std(crops.some(256, config.crop, "std").float())
 
@@ -94,12 +95,12 @@ class LadderTask:
 
     def stages(self) -> list[list[dict[str, Any]]]:
         linear = [self.model.analysis.linear, self.model.synthesis.linear]
-        rest = [p for p in self.model.parameters() if not any(p is q for q in linear)]
-        groups = [
-            {"params": rest, "factor": 1.0},
-            {"params": linear, "factor": self.config.linear_lr},
-        ]
-        return [groups]
+        steps = self.model.step_weights
+        weights = [] if steps is None else list(steps.parameters())
+        others = {id(p) for p in (*linear, *weights)}
+        rest = [p for p in self.model.parameters() if id(p) not in others]
+        groups = [(rest, 1.0), (linear, self.config.linear_lr), (weights, self.config.step_lr)]
+        return [[{"params": params, "factor": factor} for params, factor in groups if params]]
 
     def begin(self, stage: int, crops: Crops, generator: torch.Generator) -> None:
         pass
@@ -109,7 +110,27 @@ class LadderTask:
     ) -> dict[str, Tensor]:
         bits = sample_bits(self.config, len(x), generator).to(x.device)
         amp = self.config.amp == "bf16"
-        return self.model.loss(x, bits, generator, self.config.rdo, amp, self.distortion)
+        visual = losses.visual_samples(self.loss, len(x)) if self.shape.tuned else len(x)
+        tune = self._tune(len(x), visual, x.device)
+        distortion = self._distortion(bits, visual)
+        return self.model.loss(x, bits, generator, self.config.rdo, amp, distortion, tune)
+
+    def _tune(self, count: int, visual: int, device: torch.device) -> Tensor | None:
+        """v of a batch whose first ``visual`` samples are for the eye; None if not tuned."""
+        if not self.shape.tuned:
+            return None
+        return (torch.arange(count, device=device) < visual).float()
+
+    def _distortion(self, bits: Tensor, visual: int) -> losses.Measure:
+        """The mixture for the first ``visual`` samples, squared error for the others."""
+
+        def distortion(x_hat: Tensor, x: Tensor) -> Tensor:
+            parts = [self.mixture(x_hat[:visual], x[:visual], bits[:visual])] if visual else []
+            if visual < len(x):
+                parts.append(squared_error(x_hat[visual:], x[visual:]))
+            return torch.cat(parts)
+
+        return distortion
 
     def after_step(
         self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
@@ -118,23 +139,28 @@ class LadderTask:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, held_out: Tensor) -> dict[str, dict[str, float]]:
-        """Mean bpp, PSNR and cost at whole bits."""
+        """Mean bpp, PSNR and cost at whole bits; of a tuned ladder for either aim."""
         assert isinstance(model, Ladder)
         device = model.std.device
         generator = torch.Generator(device).manual_seed(0)
         result = {}
-        for bits in (6.0, 7.0, 8.0, 9.0):
-            parts = [
-                model.loss(
-                    part.to(device), torch.full((len(part),), bits, device=device), generator,
-                    self.config.rdo, distortion=self.distortion,
-                )
-                for part in held_out.split(8)
-            ]  # fmt: skip
-            mse, bpp, cost = (torch.cat([p[key] for p in parts]) for key in ("mse", "bpp", "rd"))
-            psnr = (10 * torch.log10(255**2 / mse)).mean()
-            values = {"psnr_db": psnr, "bpp": bpp.mean(), "rd": cost.mean()}
-            result[f"{bits:g}bit"] = {key: round(value.item(), 4) for key, value in values.items()}
+        for aim in ("psnr", "visual") if self.shape.tuned else ("",):
+            for bits in (6.0, 7.0, 8.0, 9.0):
+                parts = []
+                for x in held_out.split(8):
+                    rate, n = torch.full((len(x),), bits, device=device), len(x)
+                    visual = 0 if aim == "psnr" else n
+                    out = model.loss(
+                        x.to(device), rate, generator, self.config.rdo,
+                        distortion=self._distortion(rate, visual),
+                        tune=self._tune(n, visual, device),
+                    )  # fmt: skip
+                    parts.append(out)
+                mse, bpp, cost = (torch.cat([p[k] for p in parts]) for k in ("mse", "bpp", "rd"))
+                psnr = (10 * torch.log10(255**2 / mse)).mean()
+                values = {"psnr_db": psnr, "bpp": bpp.mean(), "rd": cost.mean()}
+                name = " ".join(filter(None, (f"{bits:g}bit", aim)))
+                result[name] = {key: round(value.item(), 4) for key, value in values.items()}
         return result
 
     @torch.no_grad()
@@ -148,7 +174,8 @@ class LadderTask:
         pictures = {}
         for bits in (6.0, 8.0):
             rate = torch.full((len(held_out),), bits, device=device)
-            coded = model.code(held_out.to(device), rate, generator, self.config.rdo)
+            tune = self._tune(len(held_out), len(held_out), device)
+            coded = model.code(held_out.to(device), rate, generator, self.config.rdo, tune=tune)
             pictures[f"{bits:g}bit"] = coded.x_hat
         slices = coded.codes.split(list(self.shape.slices), 1)
         return pictures, {f"slice{n}": codes for n, codes in enumerate(slices, 1)}
@@ -178,23 +205,24 @@ def fit_tables(
     passes: int = 2,
     advance: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tables (6, hyper, 64) and (64, 1024) from what the encoder makes of training images.
+    """Tables (6 or 12, hyper, 64) and (64, 1024) from what the encoder makes of training images.
 
     Every image is encoded at one random rate point in each band. The choice of codes depends on
     the tables, so the counts are taken ``passes`` times, ``advance`` being called per image.
     """
-    hyper = model.config.hyper
-    hyper_tables = integer_rows(np.ones((HYPER_BANDS, hyper, HYPER_SIZE)))
+    hyper, aims = model.config.hyper, TUNES if model.config.tuned else (None,)
+    hyper_tables = integer_rows(np.ones((BANDS * len(aims), hyper, HYPER_SIZE)))
     class_tables = integer_rows(classes.logistic_weights())
     for turn in range(passes):
         rng = np.random.default_rng(turn)
-        hyper_counts = np.zeros((HYPER_BANDS, hyper, HYPER_SIZE))
+        hyper_counts = np.zeros((BANDS * len(aims), hyper, HYPER_SIZE))
         class_counts = np.zeros((classes.CLASSES, classes.LARGEST))
         codec = LadderCodec(model, unit_tables(model.std), hyper_tables, class_tables, device, rdo)
         for pixels in images:
-            for band in range(HYPER_BANDS):
-                middle = RATE_LOW + 256 * band
-                low, high = max(RATE_LOW, middle - 128), min(RATE_HIGH, middle + 127)
+            for aim, band in product(aims, range(BANDS)):
+                least, most = codec.span(aim)
+                middle = least + 256 * band
+                low, high = max(least, middle - 128), min(most, middle + 127)
                 rate = RatePoint(int(rng.integers(low, high + 1)))
 
                 def count(level: int, codes: np.ndarray, chosen: np.ndarray) -> None:
@@ -209,7 +237,7 @@ def fit_tables(
                     row += np.bincount(column, minlength=HYPER_SIZE)
             advance()
         # Neighbouring bands are alike, and each has few cells: share a part of the counts.
-        shared = hyper_counts.sum(0, keepdims=True) / HYPER_BANDS
+        shared = hyper_counts.sum(0, keepdims=True) / len(hyper_counts)
         hyper_tables = Histogram.fit(hyper_counts + 0.1 * shared, 0.2).tables
         class_tables = classes.fit(class_counts)
     return hyper_tables, class_tables

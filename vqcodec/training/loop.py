@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from vqcodec import distributed, zoo
 from vqcodec.errors import InputError, OutputError, VqcodecError, reason
-from vqcodec.training import optimizers
+from vqcodec.training import optimizers, resident
 from vqcodec.training.batches import Batches, Crops
 from vqcodec.training.interrupts import Interrupts
 from vqcodec.training.journal import Journal
 from vqcodec.training.meter import LOG_EVERY, READ_EVERY, Meter, State
+from vqcodec.training.resident import ResidentBatches
 from vqcodec.training.task import Task, TrainConfig
 
 CHECKPOINT = "last.pt"
@@ -100,7 +101,11 @@ class Run:
             if count % parts:
                 raise InputError(f"a batch of {count} cannot be cut into {parts} parts")
         rank, world = distributed.rank(), distributed.size()
-        self.batches = Batches(crops, self.batch_shape, config.workers, rank, world)
+        self.batches: Batches | ResidentBatches
+        if resident.fits(crops.pictures, self.device):
+            self.batches = ResidentBatches(crops, self.batch_shape, self.device, rank, world)
+        else:
+            self.batches = Batches(crops, self.batch_shape, config.workers, rank, world)
         self._enter(0)
 
     def _enter(self, stage: int) -> None:

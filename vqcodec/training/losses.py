@@ -1,37 +1,111 @@
-"""What a reconstruction costs, by the name that a recipe gives: functions (x_hat, x) -> (B,).
+"""What a reconstruction costs: a mixture of measures, by the names and shares of a recipe's [loss].
 
-x_hat, x (B, 3, H, W) 0..255. All are in units of squared error, so that a rate point weighs bits
-against each alike. In the published pairs of weights for the two kinds of loss (CompressAI's models
-of eight qualities), 1 - MS-SSIM counts as a squared error of 1222 to 1333.
+Each measure is a function of batches (x_hat, x), (B, 3, H, W) 0..255, that is 0 where they are
+equal. A mixture adds them up in units of squared error, so that a rate point weighs bits against
+each mixture alike: a measure's exchange rate is by how much the squared error changes where the
+measure changes by one, along the curve of a codec that is trained for squared error.
 """
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 
 from vqcodec.autoencoders.ladder.model import squared_error
-from vqcodec.metrics import ssim
+from vqcodec.metrics import ssim, ssimulacra2
+from vqcodec.metrics.psnr import LUMA
+from vqcodec.settings import Settings
 
-LOSSES = ("mse", "ms-ssim", "mixed")
-MS_SSIM_UNIT = 1280.0
-MS_SSIM_SIDE = ssim.MS_SIDE  # pixels, the smallest
+BITS = range(5, 11)  # rate points at which exchange rates are given
+Measure = Callable[[Tensor, Tensor], Tensor]
+Distortion = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_hat, x, bits) -> (B,)
 
-Distortion = Callable[[Tensor, Tensor], Tensor]
+
+@dataclass(frozen=True)
+class LossSettings(Settings):
+    """Shares of the mixture, and exchange rates at 5, 6, 7, 8, 9, 10 bits.
+
+    The rates were measured with photo-2 on the middles of 32 training pictures.
+    """
+
+    mse: float = 1.0  # over R, G and B
+    luma: float = 0.0  # squared error of BT.601 luma
+    ms_ssim_y: float = 0.0  # 1 - MS-SSIM of luma
+    ssimulacra2: float = 0.0  # 100 - SSIMULACRA2
+    visual: float = 1.0  # of a batch have the mixture where the codec is tuned; the rest mse alone
+    luma_rates: tuple[float, ...] = (1.21, 1.10, 1.12, 1.17, 1.24, 1.30)
+    ms_ssim_y_rates: tuple[float, ...] = (3000.0, 2940.0, 3720.0, 3210.0, 2830.0, 2550.0)
+    ssimulacra2_rates: tuple[float, ...] = (8.0, 4.46, 3.34, 1.97, 1.18, 0.84)
+
+    def check(self) -> None:
+        """Raises ValueError for values that nothing can be done with."""
+        shares = list(self.shares().values())
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError("the shares of a loss are not negative and add up to 1")
+        if not 0 < self.visual <= 1:
+            raise ValueError("visual is above 0 and at most 1")
+        for field in fields(self):
+            if field.name.endswith("_rates") and len(getattr(self, field.name)) != len(BITS):
+                raise ValueError(f"{field.name} are {len(BITS)} numbers, for 5 to 10 bits")
+
+    def shares(self) -> dict[str, float]:
+        """By name, all four."""
+        names = ("mse", *MEASURES)
+        return {name: getattr(self, name) for name in names}
+
+    def smallest_crop(self) -> int:
+        """Pixels a side that the measures need."""
+        return ssim.MS_SIDE if self.ms_ssim_y or self.ssimulacra2 else 1
+
+
+def luma_error(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Mean squared error of BT.601 luma, (B,)."""
+    weights = torch.tensor(LUMA, device=x.device)
+    return ((x_hat - x) * weights[:, None, None]).sum(1).square().mean((1, 2))
 
 
 def structure_error(x_hat: Tensor, x: Tensor) -> Tensor:
-    """1280 (1 - MS-SSIM) of each picture (Wang et al. 2003, mean of the three channels)."""
-    return MS_SSIM_UNIT * (1 - ssim.ms_ssim(x_hat, x))
+    """1 - MS-SSIM of luma, (B,) (Wang et al. 2003)."""
+    return 1 - ssim.ms_ssim_luma(x_hat, x)
 
 
-def mixed_error(x_hat: Tensor, x: Tensor, share: float) -> Tensor:
-    """``share`` of the structural error and the rest of the squared one."""
-    return share * structure_error(x_hat, x) + (1 - share) * squared_error(x_hat, x)
+def ssimulacra2_error(x_hat: Tensor, x: Tensor) -> Tensor:
+    """100 - SSIMULACRA 2.1, (B,)."""
+    return 100 - ssimulacra2.scores(x_hat, x)
 
 
-def distortion(name: str, share: float) -> Distortion:
-    """One of ``LOSSES``; ``share`` is that of MS-SSIM in 'mixed'."""
-    if name == "mixed":
-        return partial(mixed_error, share=share)
-    return structure_error if name == "ms-ssim" else squared_error
+MEASURES: dict[str, Measure] = {
+    "luma": luma_error,
+    "ms_ssim_y": structure_error,
+    "ssimulacra2": ssimulacra2_error,
+}
+
+
+def exchange(rates: tuple[float, ...], bits: Tensor) -> Tensor:
+    """Exchange rates at rate points bits (B,), log-linear between whole ones and beyond them."""
+    known = torch.tensor(rates, device=bits.device).log2()
+    low = (bits - BITS[0]).floor().clamp_(0, len(BITS) - 2)
+    index = low.long()
+    share = bits - BITS[0] - low
+    return torch.exp2(known[index] * (1 - share) + known[index + 1] * share)
+
+
+def mixture(settings: LossSettings) -> Distortion:
+    """The distortion of a batch: (x_hat, x, bits) -> (B,), in units of squared error."""
+    shares = settings.shares()
+
+    def distortion(x_hat: Tensor, x: Tensor, bits: Tensor) -> Tensor:
+        total = shares["mse"] * squared_error(x_hat, x)
+        for name, measure in MEASURES.items():
+            if shares[name]:
+                rate = exchange(getattr(settings, f"{name}_rates"), bits)
+                total = total + shares[name] * rate * measure(x_hat, x)
+        return total
+
+    return distortion
+
+
+def visual_samples(settings: LossSettings, count: int) -> int:
+    """Of the ``count`` samples of a batch for a tuned codec, those for the eye: the first ones."""
+    return round(settings.visual * count)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vqcodec import autoencoders
-from vqcodec.autoencoders.ladder.model import LadderConfig
+from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.autoencoders.system import Config
 from vqcodec.container import MAX_CODEC
 from vqcodec.errors import InputError, reason
@@ -16,6 +16,7 @@ from vqcodec.settings import Settings
 from vqcodec.training.batches import Crops
 from vqcodec.training.export import toml_lines
 from vqcodec.training.ladder import LadderTask, LadderTraining
+from vqcodec.training.losses import LossSettings
 from vqcodec.training.sources import SPLITS
 from vqcodec.training.systems import SystemTask, SystemTraining
 from vqcodec.training.task import Task, TrainConfig
@@ -26,7 +27,7 @@ else:
     import tomli as tomllib
 
 SMOKE_SHAPE = LadderConfig(fine=16, coarse=32, hyper=8, features=16, hidden=(16, 16, 16, 16))
-TABLES = ("card", "data", "shape", "training")
+TABLES = ("card", "data", "loss", "shape", "training")
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,9 @@ def smoke_config(config: TrainConfig) -> TrainConfig:
         evaluate_files_steps=0, held_out=4,
     )  # fmt: skip
     if isinstance(short, LadderTraining):
-        side = 64 if short.loss == "mse" else 192
         return replace(
-            short, batch=4, crop=side, late_steps=10, late_batch=2, late_crop=max(128, side),
-            amp="off", fitting=2,
+            short, batch=4, crop=64, late_steps=10, late_batch=2, late_crop=128, amp="off",
+            fitting=2,
         )  # fmt: skip
     return replace(short, batch=8, fitting=256)
 
@@ -86,25 +86,39 @@ class Recipe:
     data: DataSettings
     config: TrainConfig
     shape: Settings
+    loss: LossSettings = LossSettings()  # of a ladder
+
+    def check(self) -> None:
+        """Raises ValueError where tables contradict each other."""
+        if isinstance(self.config, LadderTraining):
+            if min(self.config.crop, self.config.late_crop) < self.loss.smallest_crop():
+                least = self.loss.smallest_crop()
+                raise ValueError(f"this loss needs crops of at least {least} pixels")
+        elif self.loss != LossSettings():
+            raise ValueError("[loss] is for the system ladder alone")
 
     def task(self, crops: Crops) -> Task:
         if isinstance(self.shape, LadderConfig):
             assert isinstance(self.config, LadderTraining)
-            return LadderTask(self.config, self.shape, crops)
+            return LadderTask(self.config, self.shape, crops, self.loss)
         assert isinstance(self.config, SystemTraining) and isinstance(self.shape, Config)
         return SystemTask(self.config, self.card.system, self.shape)
 
     def smoke(self) -> "Recipe":
         """The same for an attempt of seconds."""
         shape = SMOKE_SHAPE if isinstance(self.shape, LadderConfig) else self.shape
+        config = smoke_config(self.config)
+        if isinstance(config, LadderTraining) and self.loss.smallest_crop() > config.crop:
+            config = replace(config, crop=192, late_crop=192)
         data = replace(self.data, limit=36)
-        return replace(self, data=data, config=smoke_config(self.config), shape=shape)
+        return replace(self, data=data, config=config, shape=shape)
 
     def resolved(self) -> dict[str, dict[str, Any]]:
         """All tables with all values, as a file has them."""
         return {
             "card": self.card.all_values(),
             "data": self.data.all_values(),
+            "loss": self.loss.all_values(),
             "shape": self.shape.all_values(),
             "training": self.config.all_values(),
         }
@@ -168,7 +182,8 @@ def _table_of(name: str, tables: dict[str, Any]) -> str:
     """The table of a setting that is named without it."""
     config, shape = _classes(tables.get("card", {}).get("system", CardSettings.system))
     kinds: dict[str, type[Settings]] = {
-        "card": CardSettings, "data": DataSettings, "shape": shape, "training": config,
+        "card": CardSettings, "data": DataSettings, "loss": LossSettings, "shape": shape,
+        "training": config,
     }  # fmt: skip
     names = {table: [field.name for field in fields(kind)] for table, kind in kinds.items()}
     found = [table for table in TABLES if name in names[table]]
@@ -207,4 +222,7 @@ def _recipe(tables: dict[str, Any]) -> Recipe:
     shape = sizes.from_dict(tables.get("shape", {}))
     if isinstance(shape, Config):
         config = replace(config, crop=shape.side)
-    return Recipe(card, DataSettings.from_dict(tables.get("data", {})), config, shape)
+    loss = LossSettings.from_dict(tables.get("loss", {}))
+    recipe = Recipe(card, DataSettings.from_dict(tables.get("data", {})), config, shape, loss)
+    recipe.check()
+    return recipe

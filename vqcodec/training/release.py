@@ -4,13 +4,14 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from vqcodec import image
+from vqcodec import image, metrics
 from vqcodec.card import read_card
 from vqcodec.codec import Codec
 from vqcodec.compress import encode_at
@@ -58,15 +59,17 @@ def build(
     fields["sha256"] = export.write_weights(folder, tensors)
     resolved = recipe.resolved()
     tables = {"training": how, "shape": task.sizes()} | {
-        f"recipe.{name}": resolved[name] for name in ("shape", "training")
+        f"recipe.{name}": resolved[name] for name in ("shape", "loss", "training")
     }
     export.write_card(folder, fields, tables, [])
     weights = (folder / WEIGHTS).read_bytes()
     trained = Codec.from_weights(read_card(folder), weights, "cpu")
     measured: list[dict[str, Any]] = []
-    with track("measuring", len(held_out) * len(rates)) as advance:
-        for rate in rates:
-            measured.append({"rate": rate} | measure(trained, held_out, rate, advance))
+    tunes = trained.card.tunes or (None,)
+    with track("measuring", len(held_out) * len(rates) * len(tunes)) as advance:
+        for tune, rate in product(tunes, rates):
+            names = {"rate": rate} if tune is None else {"tune": tune, "rate": rate}
+            measured.append(names | measure(trained.tuned(tune), held_out, rate, advance))
     export.write_card(folder, fields, tables, measured)
     return measured
 
@@ -74,12 +77,14 @@ def build(
 def measure(
     trained: Codec, pictures: Sequence[np.ndarray], rate: str, advance: Callable[[], None]
 ) -> dict[str, float]:
-    """Means over finished files, decoded from their bytes: bpp and PSNR in dB.
+    """Means over finished files, decoded from their bytes: bpp, PSNR in dB, and for photographs,
+    which the ladder is for, SSIMULACRA2.
 
     Raises CodecError where a file does not decode to what its encoder saw.
     """
     index = trained.rate_index(parse_rate(rate))
-    points = []
+    points: list[tuple[float, float]] = []
+    scores: list[float] = []
     for pixels in pictures:
         height, width = pixels.shape[:2]
         data, coded = encode_at(trained, image.Picture(pixels), index)
@@ -90,9 +95,13 @@ def measure(
             name = f"{trained.card.id}: a file of {width} x {height} pixels at {rate}"
             raise CodecError(f"{name} does not decode to what was encoded")
         points.append((8 * len(data) / (height * width), psnr_db(pixels, decoded)))
+        if trained.card.system == "ladder":
+            score = metrics.measure(pixels, decoded, ["ssimulacra2"])["ssimulacra2"]
+            scores += [] if score is None else [score]  # where it is not too small
         advance()
     bpp, psnr = np.mean(points, 0).tolist()
-    return {"bpp": round(bpp, 4), "psnr_db": round(psnr, 3)}
+    found = {"bpp": round(bpp, 4), "psnr_db": round(psnr, 3)}
+    return found | ({"ssimulacra2": round(float(np.mean(scores)), 2)} if scores else {})
 
 
 @contextmanager

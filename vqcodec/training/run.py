@@ -116,7 +116,10 @@ def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: 
                         recipe, run.task, model, crops, some, run.task.rates()[2], fitting,
                         {}, Path(folder), display.task,
                     )  # fmt: skip
-                return {point.pop("rate"): point for point in points}
+                return {
+                    " ".join(filter(None, (point.pop("rate"), point.pop("tune", None)))): point
+                    for point in points
+                }
 
             finished = train(
                 run, _squares(held, run.task), journal, display.update, display.note, with_files,
@@ -196,7 +199,9 @@ def _publish(
             how, made, display.task,
         )  # fmt: skip
     for row in table:
-        display.note(f"held out  {row['rate']:>6}  {row['bpp']:.3f} bpp  {row['psnr_db']:.2f} dB")
+        tune = f"  {row['tune']:<6}" if "tune" in row else ""
+        bpp, psnr_db = f"{row['bpp']:.3f} bpp", f"{row['psnr_db']:.2f} dB"
+        display.note(f"held out{tune}  {row['rate']:>6}  {bpp}  {psnr_db}")
     return table
 
 

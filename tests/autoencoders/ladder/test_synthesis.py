@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqcodec.autoencoders.ladder import winograd
-from vqcodec.autoencoders.ladder.model import Ladder, LadderConfig
+from vqcodec.autoencoders.ladder.config import LadderConfig
+from vqcodec.autoencoders.ladder.model import Ladder
 from vqcodec.autoencoders.ladder.synthesis import FoldedSynthesis
 from vqcodec.autoencoders.ladder.winograd import WinogradConv3x3
 
@@ -45,11 +46,12 @@ def test_the_folded_synthesis_is_the_synthesis(t: float, channels: int) -> None:
     for p in model.synthesis.parameters():
         p.add_(torch.randn(p.shape, generator=generator) * 0.05)
     model.std.copy_(200 * torch.arange(1, SMALL.channels + 1) ** -0.8 + 1)
-    step = 20.0
-    y = torch.randn(6, 7, channels, generator=generator) * model.std[:channels] / step
-    inputs = y.permute(2, 0, 1)[None] * step
-    expected = model.synthesis(inputs, torch.tensor([t]), model.std)[0].permute(1, 2, 0)
-    pixels = FoldedSynthesis(model.synthesis, model.std, t, step, channels)(y)
+    steps = 20.0 * torch.exp2(torch.rand(channels, generator=generator))
+    condition = torch.tensor([[t, t * t, t * t * t]])
+    y = torch.randn(6, 7, channels, generator=generator) * model.std[:channels] / steps
+    inputs = (y * steps).permute(2, 0, 1)[None]
+    expected = model.synthesis(inputs, condition, model.std)[0].permute(1, 2, 0)
+    pixels = FoldedSynthesis(model.synthesis, model.std, condition, steps)(y)
     assert pixels.shape == (96, 112, 3) and pixels.dtype == torch.uint8
     assert expected.std() > 10  # something is computed
     assert (pixels - expected.clamp(0, 255)).abs().max() <= 0.501
