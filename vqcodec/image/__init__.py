@@ -7,7 +7,7 @@ from vqcodec.image.alpha import decode_alpha, encode_alpha
 from vqcodec.image.metadata import EXIF_PREFIX
 from vqcodec.image.picture import Picture, Rows, contact_sheet, from_array, resize, rgb
 from vqcodec.image.probe import Header, header
-from vqcodec.image.reading import from_pillow, read, read_rgb
+from vqcodec.image.reading import from_pillow, part_of, read, read_rgb, stripped
 from vqcodec.image.writing import format_of, to_pillow, write
 
 __all__ = [
@@ -22,10 +22,12 @@ __all__ = [
     "from_array",
     "from_pillow",
     "header",
+    "part_of",
     "read",
     "read_rgb",
     "resize",
     "rgb",
+    "stripped",
     "to_pillow",
     "write",
 ]

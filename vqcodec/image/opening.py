@@ -1,16 +1,20 @@
 """Files, bytes and pipes as images of Pillow that are not yet decoded."""
 
+import importlib
 import os
 import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
+import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vqcodec.errors import ImageError, InputError, VqcodecError, reason
+from vqcodec.image import isobmff, jpeg, png, tiff
 
 _MAGIC = b"VQC"
 # Formats that are not decoded here: EPS would start Ghostscript and WMF a system's renderer; the
@@ -18,17 +22,43 @@ _MAGIC = b"VQC"
 _REFUSED = {"EPS", "WMF", "VQC", "ICO", "CUR", "ICNS", "IPTC", "BLP"}
 # Formats whose further frames are views, gain maps or layers beside one whole picture.
 _FIRST_FRAME = {"MPO", "PSD"}
+_MOST_PAGES = 1000  # of a TIFF that are looked at
+
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+# Formats that a package reads, where it is installed: its module and its image class
+_PLUGINS = {
+    "HEIC": ("pillow-heif", "pillow_heif", "HeifImageFile"),
+    "JPEG XL": ("pillow-jxl-plugin", "pillow_jxl.JpegXLImagePlugin", "JXLImageFile"),
+}
+
+
+@dataclass
+class Opened:
+    """An image, and what was found on the way to it."""
+
+    im: Image.Image
+    source: IO[bytes] | None  # the file as it is, where there is one
+    chunks: list[png.Chunk] = field(default_factory=list)  # of a PNG, the sound ones
+    icc: bytes | None = None  # that Pillow would not read
+    xmp: bytes | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def opened(stream: IO[bytes], name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """The image in a stream; whatever is wrong with it raises ImageError or InputError."""
+def opened(
+    stream: IO[bytes], name: str, max_pixels: int, salvage: bool = False
+) -> Iterator[Opened]:
+    """The image in a stream; whatever is wrong with it raises ImageError or InputError.
+
+    What is wrong with its metadata alone is mended, with a note. ``salvage``: what is missing of
+    the pixels, too.
+    """
     try:
-        if stream.read(len(_MAGIC)) == _MAGIC:
-            raise ImageError(f"{name}: is a .vqc file already")
-        im = open_image(stream)
-        check_size(im, name, max_pixels)  # before pixel data is decoded and memory is taken
-        yield im
+        found = _opened(stream, name, max_pixels, salvage)
+        check_size(
+            *found.im.size, name, max_pixels
+        )  # before pixel data is decoded, memory is taken
+        yield found
     except VqcodecError:
         raise
     except UnidentifiedImageError:
@@ -36,7 +66,112 @@ def opened(stream: IO[bytes], name: str, max_pixels: int) -> Iterator[ImageFile.
     except Exception as error:  # Pillow's decoders raise nearly everything on broken data
         if isinstance(error, OSError) and error.strerror:  # of the system, not of Pillow
             raise InputError(f"{name}: {reason(error)}") from error
-        raise ImageError(f"{name}: broken image: {line(error)}") from error
+        hint = "; --salvage takes what is there" if _may_be_cut(error) and not salvage else ""
+        raise ImageError(f"{name}: broken image: {line(error)}{hint}") from error
+
+
+def _may_be_cut(error: Exception) -> bool:
+    return any(word in str(error) for word in ("truncated", "broken data stream", "Truncated"))
+
+
+def _opened(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -> Opened:
+    stream.seek(0)
+    prefix = stream.read(16)
+    if prefix.startswith(_MAGIC):
+        raise ImageError(f"{name}: is a .vqc file already")
+    kind = foreign_kind(stream)
+    if kind == "JPEG XL":  # which its plugin decodes before it tells the size
+        stream.seek(0)
+        width, height = isobmff.jxl_size(stream.read()) or (0, 0)
+        check_size(width, height, name, max_pixels)
+    if kind:
+        return Opened(_by_plugin(stream, name, kind), stream)
+    if prefix.startswith(png.SIGNATURE):
+        return _opened_png(stream, salvage)
+    if prefix.startswith(b"\xff\xd8\xff"):
+        return _opened_jpeg(stream, name, salvage)
+    raw = tiff.raw_kind(stream)
+    if raw:
+        raise ImageError(
+            f"{name}: a camera raw file ({raw}), whose picture is not developed; "
+            "make a TIFF or JPEG of it first"
+        )
+    return Opened(open_image(stream), stream)
+
+
+def foreign_kind(stream: IO[bytes]) -> str | None:
+    """A format that Pillow itself does not read: a key of ``_PLUGINS``."""
+    stream.seek(0)
+    head = stream.read(64)
+    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")):
+        return "JPEG XL"
+    if head[4:8] == b"ftyp":
+        brands = {head[8:12], *(head[i : i + 4] for i in range(16, len(head) - 3, 4))}
+        if head[8:12] != b"avif" and b"avif" not in brands and brands & _HEIF_BRANDS:
+            return "HEIC"
+    return None
+
+
+def _by_plugin(stream: IO[bytes], name: str, kind: str) -> ImageFile.ImageFile:
+    package, module, factory = _PLUGINS[kind]
+    try:
+        plugin = importlib.import_module(module)
+    except ImportError:
+        raise ImageError(
+            f"{name}: is {kind}, which the package {package} reads: pip install 'vqcodec[formats]'"
+        ) from None
+    stream.seek(0)
+    # A stream of its own: plugins close theirs when they have decoded it.
+    made: ImageFile.ImageFile = getattr(plugin, factory)(BytesIO(stream.read()), "")
+    return made
+
+
+def _opened_png(stream: IO[bytes], salvage: bool) -> Opened:
+    mended = png.mended(stream)
+    source, notes = mended.stream, mended.notes
+    completed = None if _has_end(mended) and not salvage else png.completed(source)
+    if completed is not None and (completed[1] == 1 or salvage):
+        source, share = completed
+        if share < 1:
+            notes.append(f"{100 * (1 - share):.0f} % of the picture is missing: black")
+        elif not _has_end(mended):
+            notes.append("the file ends before its end mark; the picture is all there")
+    im = open_image(source)
+    return Opened(im, stream, mended.chunks, mended.icc, mended.xmp, notes)
+
+
+def _has_end(mended: png.Mended) -> bool:
+    return bool(mended.chunks) and mended.chunks[-1].kind == b"IEND"
+
+
+def _opened_jpeg(stream: IO[bytes], name: str, salvage: bool) -> Opened:
+    stream.seek(0)
+    data = stream.read()
+    notes = []
+    if jpeg.walk(data).end is None and any(s.marker == 0xDA for s in jpeg.walk(data).segments):
+        data = data.rstrip(b"\xff")
+        if jpeg.is_whole(data, _decoded):
+            notes.append("the file ends before its end mark; the picture is all there")
+        elif salvage:
+            notes.append("the file ends early: the rest of the picture is grey or blurred")
+        else:
+            raise ImageError(
+                f"{name}: the file ends early, within the picture; --salvage takes what is there"
+            )
+        stream = BytesIO(data + jpeg.EOI)
+    try:
+        im = open_image(stream)
+    except UnidentifiedImageError:
+        raise
+    except Exception:  # whatever it is, it is not of the pixels
+        im = open_image(BytesIO(jpeg.without_metadata(data)))
+        notes.append("broken metadata dropped")
+    return Opened(im, stream, notes=notes)
+
+
+def _decoded(stream: BytesIO) -> np.ndarray:
+    with open_image(stream) as im:
+        return np.array(im)
 
 
 def stream_of(source: Path | bytes | BinaryIO, name: str) -> AbstractContextManager[IO[bytes]]:
@@ -85,6 +220,26 @@ def open_image(stream: IO[bytes], only: str | None = None) -> ImageFile.ImageFil
     raise UnidentifiedImageError
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file begins as a picture does that is read, or that would be with a package.
+
+    Formats without a beginning of their own (TGA, for one) are not found.
+    """
+    try:
+        with path.open("rb") as stream:
+            prefix = stream.read(16)
+            if foreign_kind(stream) or tiff.raw_kind(stream):
+                return True
+    except OSError:
+        return False
+    Image.init()
+    for kind in Image.ID:
+        accept = Image.OPEN[kind][1]
+        if kind not in _REFUSED and accept and accept(prefix) is True:
+            return True
+    return False
+
+
 def line(error: BaseException) -> str:
     """The cause on one line."""
     if isinstance(error, OSError) and error.strerror:
@@ -92,15 +247,38 @@ def line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def check_size(im: Image.Image, name: str, max_pixels: int) -> None:
-    if not 0 < im.width * im.height <= max_pixels:
-        raise ImageError(f"{name}: {im.width} x {im.height} pixels; 1 to {max_pixels} can be read")
+def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if not 0 < width * height <= max_pixels:
+        raise ImageError(f"{name}: {width} x {height} pixels; 1 to {max_pixels} can be read")
 
 
-def check_still(im: ImageFile.ImageFile, name: str) -> None:
-    count = 1 if im.format in _FIRST_FRAME else getattr(im, "n_frames", 1)
-    if count > 1:
-        what = f"animated {im.format} with {count} frames"
-        if im.format == "TIFF":
-            what = f"multi-page TIFF with {count} pages"
-        raise ImageError(f"{name}: {what}; only still images can be coded")
+def to_whole_picture(im: Image.Image, name: str) -> tuple[str, ...]:
+    """Seeks the one page that is a whole picture; what further ones there are, for the user.
+
+    Raises ImageError where there are several pictures, or moving ones.
+    """
+    count = getattr(im, "n_frames", 1)
+    if count == 1:
+        return ()
+    if im.format in _FIRST_FRAME:
+        return ("layers",) if im.format == "PSD" else ()
+    if im.format == "TIFF":
+        whole = [page for page in range(min(count, _MOST_PAGES)) if _is_whole_page(im, page)]
+        if len(whole) == 1 and count <= _MOST_PAGES:
+            im.seek(whole[0])
+            return ()
+        raise ImageError(
+            f"{name}: multi-page TIFF with {count} pages; only still images can be coded"
+        )
+    if im.format == "HEIF":
+        return (f"{count - 1} further picture{'s' if count > 2 else ''}",)
+    raise ImageError(
+        f"{name}: animated {im.format} with {count} frames; only still images can be coded"
+    )
+
+
+def _is_whole_page(im: Image.Image, page: int) -> bool:
+    """Neither a reduced picture nor a mask of another page (TIFF 6.0, NewSubfileType)."""
+    im.seek(page)
+    kind = im.tag_v2.get(tiff.SUBFILE_TYPE, 0)  # type: ignore[attr-defined]
+    return not (isinstance(kind, int) and kind & 0b101)

@@ -16,10 +16,14 @@ class Picture:
 
     pixels: np.ndarray  # (h, w, 3) uint8, or (h, w) uint8 for a grey picture
     alpha: np.ndarray | None = None  # (h, w) uint8; None: opaque
-    icc: bytes | None = None  # an RGB profile, or a grey one for a grey picture
+    icc: bytes | None = None  # an RGB profile, or a grey one for a grey picture; None: sRGB
     exif: bytes | None = None  # from its TIFF header on (b"II*\0" or b"MM\0*"); no orientation
     deep: bool = False  # the source had more than 8 bits per sample
     notes: tuple[str, ...] = ()  # what was changed on the way in, a line each, for the user
+    xmp: bytes | None = None  # a packet of XML; an orientation in it is 1
+    resolution: tuple[float, float] | None = None  # pixels per inch, along rows and columns
+    lost: tuple[str, ...] = ()  # what the source has besides and is not kept, a few words each
+    n_read: int | None = None  # bytes of the source, where it is a file
 
     @property
     def height(self) -> int:
@@ -46,6 +50,8 @@ class Rows:
     icc: bytes | None = None
     exif: bytes | None = None
     deep: bool = False
+    xmp: bytes | None = None
+    resolution: tuple[float, float] | None = None
 
 
 def rgb(picture: Picture) -> np.ndarray:

@@ -31,7 +31,8 @@ class Header:
 
 def header(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
     """Raises ImageError as ``read`` does, as far as the header tells."""
-    with BytesIO(content) as stream, opened(stream, name, max_pixels) as im:
+    with BytesIO(content) as stream, opened(stream, name, max_pixels) as found:
+        im = found.im
         tables = getattr(im, "quantization", {})
         quality = _jpeg_quality(sum(tables[0])) if im.format == "JPEG" and 0 in tables else None
         return Header(im.format or "", im.height, im.width, quality)

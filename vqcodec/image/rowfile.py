@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, TiffTags
 
 from vqcodec.files import Sink, atomic_write
+from vqcodec.image import png
 from vqcodec.image.picture import Rows
-from vqcodec.image.writing import metadata
+from vqcodec.image.writing import Kept
 
 FORMATS = ("PNG", "TIFF", "PPM", "PGM", "PNM")
 _PIECE = 1 << 20  # bytes that are filtered at once
@@ -27,21 +28,21 @@ def write(rows: Rows, target: Path | Sink, format: str, *, force: bool = False) 
 
     A path has its file when all rows are written, or none. Raises OutputError likewise.
     """
-    icc, exif, notes = metadata(rows, format)
+    kept = Kept.of(rows, format)
     if isinstance(target, Path):
         with atomic_write(target, force=force) as file:
-            _write(rows, file, format, icc, exif)
+            _write(rows, file, format, kept)
     else:
-        _write(rows, target, format, icc, exif)
-    return notes
+        _write(rows, target, format, kept)
+    return kept.notes
 
 
-def _write(rows: Rows, sink: Sink, format: str, icc: bytes | None, exif: bytes | None) -> None:
+def _write(rows: Rows, sink: Sink, format: str, kept: Kept) -> None:
     if format == "PNG":
-        _write_png(rows, sink, icc, exif)
+        _write_png(rows, sink, kept)
         return
     if format == "TIFF":
-        sink.write(_tiff_head(rows, icc, exif))
+        sink.write(_tiff_head(rows, kept))
     grey = rows.grey and format != "PPM"  # which knows no grey
     if format != "TIFF":
         sink.write(b"P%d\n%d %d\n255\n" % (5 if grey else 6, rows.width, rows.height))
@@ -60,7 +61,7 @@ def _samples(rows: Rows) -> Iterator[np.ndarray]:
         yield samples
 
 
-def _write_png(rows: Rows, sink: Sink, icc: bytes | None, exif: bytes | None) -> None:
+def _write_png(rows: Rows, sink: Sink, kept: Kept) -> None:
     """A PNG file (W3C Recommendation, 3rd edition): 8 bits a sample, not interlaced."""
 
     def chunk(kind: bytes, data: bytes) -> None:
@@ -70,10 +71,15 @@ def _write_png(rows: Rows, sink: Sink, icc: bytes | None, exif: bytes | None) ->
     colour = (0 if rows.grey else 2) + (0 if rows.alpha is None else 4)
     sink.write(b"\x89PNG\r\n\x1a\n")
     chunk(b"IHDR", struct.pack(">2I5B", rows.width, rows.height, 8, colour, 0, 0, 0))
-    if icc:
-        chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))
-    if exif:
-        chunk(b"eXIf", exif)
+    if kept.icc:
+        chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(kept.icc))
+    if kept.resolution:
+        per_metre = [round(value / 0.0254) for value in kept.resolution]
+        chunk(b"pHYs", struct.pack(">2IB", *per_metre, 1))
+    if kept.xmp:
+        chunk(b"iTXt", png.XMP + bytes(5) + kept.xmp)
+    if kept.exif:
+        chunk(b"eXIf", kept.exif)
     packer = zlib.compressobj(_LEVEL)
     above: np.ndarray | None = None
     for band in _samples(rows):
@@ -112,12 +118,12 @@ def _paeth(rows: np.ndarray, above: np.ndarray | None) -> np.ndarray:
     return filtered
 
 
-def _tiff_head(rows: Rows, icc: bytes | None, exif: bytes | None) -> bytes:
+def _tiff_head(rows: Rows, kept: Kept) -> bytes:
     """All of an uncompressed TIFF that stands before its one strip of samples."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
-    if exif:
+    if kept.exif:
         described = Image.Exif()
-        described.load(exif)
+        described.load(kept.exif)
         for tag in described:
             group = tag in TiffTags.TAGS_V2_GROUPS
             tags[tag] = described.get_ifd(tag) if group else described[tag]
@@ -134,8 +140,14 @@ def _tiff_head(rows: Rows, icc: bytes | None, exif: bytes | None) -> bytes:
     tags[TiffImagePlugin.STRIPOFFSETS] = (0,)  # the directory is saved with its own end added
     if rows.alpha is not None:
         tags[TiffImagePlugin.EXTRASAMPLES] = 2  # not premultiplied
-    if icc:
-        tags[TiffImagePlugin.ICCPROFILE] = icc
+    if kept.resolution:
+        tags[TiffImagePlugin.RESOLUTION_UNIT] = 2  # inch
+        tags[TiffImagePlugin.X_RESOLUTION], tags[TiffImagePlugin.Y_RESOLUTION] = kept.resolution
+    if kept.xmp:
+        tags.tagtype[TiffImagePlugin.XMP] = TiffTags.BYTE
+        tags[TiffImagePlugin.XMP] = kept.xmp
+    if kept.icc:
+        tags[TiffImagePlugin.ICCPROFILE] = kept.icc
     head = BytesIO()
     tags.save(head)
     return head.getvalue()

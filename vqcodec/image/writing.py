@@ -1,14 +1,17 @@
 """Pictures to files."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
 from vqcodec.errors import OutputError
 from vqcodec.files import Sink, atomic_write
-from vqcodec.image.metadata import EXIF_PREFIX, exif_of_tags, fits
+from vqcodec.image import metadata
+from vqcodec.image.metadata import EXIF_PREFIX, Resolution
 from vqcodec.image.opening import line
 from vqcodec.image.picture import Picture, Rows
 
@@ -36,6 +39,9 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 _WITH_ALPHA = {"PNG", "WEBP", "TIFF"}
 _WITH_METADATA = {"PNG", "JPEG", "WEBP", "TIFF"}
+# The longest that JPEG can hold: a segment has 65533 bytes, of an ICC profile there are 255
+_MOST_EXIF, _MOST_XMP, _MOST_ICC = 65533 - 6, 65533 - 29, 255 * (65533 - 14)
+_MOST_DENSITY = {"JPEG": 65535, "BMP": (1 << 31) / 40, "PNG": (1 << 31) / 40}  # per inch
 
 
 def format_of(path: Path) -> str:
@@ -60,72 +66,184 @@ def write(
 
     quality: of JPEG, 1 to 100.
 
-    ICC and EXIF go along, except into BMP and PNM, which cannot carry them: what is left out is
-    returned, a line for the user. A path is written atomically, and replaced only with ``force``.
+    ICC, EXIF, XMP and resolution go along where the format can hold them: what is left out is
+    returned, a line each for the user. A path is written atomically, and replaced only with
+    ``force``.
 
     Raises OutputError for an unknown format, alpha in a format without it, colour in PGM, a
     picture that the format cannot hold (WebP: 16383 pixels a side) and a path that cannot be
     written. Errors of a stream pass through.
     """
     format = format.upper()
-    icc, exif, notes = metadata(picture, format)
+    kept = Kept.of(picture, format)
     im = to_pillow(picture)
     if format in ("PPM", "WEBP"):  # which know no grey
         im = im.convert("RGB" if picture.alpha is None else "RGBA")
     options = dict(_SAVE_OPTIONS[format])
     if format == "JPEG":
         options["quality"] = quality
-    if icc:
-        options["icc_profile"] = icc
-    if exif:
-        options["exif"] = exif if format == "TIFF" else EXIF_PREFIX + exif
-    buffer = BytesIO()  # TIFF needs to seek, pipes cannot
-    try:
-        im.save(buffer, format="PPM" if format in ("PGM", "PNM") else format, **options)
-    except Exception as error:
-        raise OutputError(f"cannot be stored as {format}: {line(error)}") from error
+    buffer, kept = _saved(im, "PPM" if format in ("PGM", "PNM") else format, kept, options)
     if isinstance(target, Path):
         with atomic_write(target, force=force) as file:
             file.write(buffer.getbuffer())
     else:
         target.write(buffer.getbuffer())
-    return notes
+    return kept.notes
 
 
-def metadata(
-    picture: Picture | Rows, format: str
-) -> tuple[bytes | None, bytes | None, tuple[str, ...]]:
-    """ICC profile and EXIF as a file of a format can hold them, and what is left out, for the user.
-
-    Raises OutputError for an unknown format, alpha in one without it, and colour in PGM.
-    """
-    if format not in _SAVE_OPTIONS:
-        raise OutputError(f"{format}: unknown format; can write {', '.join(_SAVE_OPTIONS)}")
-    if picture.alpha is not None and format not in _WITH_ALPHA:
-        raise OutputError(f"{format} cannot store alpha; {', '.join(sorted(_WITH_ALPHA))} can")
-    if format == "PGM" and not picture.grey:
-        raise OutputError("PGM cannot store colour; PPM can")
-    icc, exif = picture.icc, picture.exif
-    dropped = []
-    if icc and not (format in _WITH_METADATA and fits(icc, picture.grey and format != "WEBP")):
-        icc = None
-        dropped.append("ICC profile")
-    if exif and format not in _WITH_METADATA:
-        exif = None
-        dropped.append("EXIF")
-    if exif and format == "TIFF":  # or its tags would replace the file's own
+def _saved(
+    im: Image.Image, format: str, kept: "Kept", options: dict[str, Any]
+) -> tuple[BytesIO, "Kept"]:
+    """The file, and what of the metadata is in it: none decides about the pixels."""
+    failure: Exception | None = None
+    for some in kept.ever_less():
+        buffer = BytesIO()  # TIFF needs to seek, pipes cannot
         try:
-            tags = Image.Exif()
-            tags.load(exif)
-            exif = exif_of_tags(tags)
-        except Exception as error:
-            raise OutputError(f"cannot be stored as {format}: {line(error)}") from error
-    left_out = f"{' and '.join(dropped)} left out: {format} cannot hold that"
-    return icc, exif, (left_out,) if dropped else ()
+            im.save(buffer, format=format, **options, **some.options(format))
+        except Exception as error:  # of which Pillow's writers have many kinds
+            failure = failure or error
+        else:
+            return buffer, some
+    assert failure is not None
+    raise OutputError(f"cannot be stored as {format}: {line(failure)}") from failure
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Metadata as a file of a format can hold it, and what is left out."""
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    resolution: Resolution | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, picture: Picture | Rows, format: str) -> "Kept":
+        """Raises OutputError for an unknown format, alpha in one without it, colour in PGM."""
+        if format not in _SAVE_OPTIONS:
+            raise OutputError(f"{format}: unknown format; can write {', '.join(_SAVE_OPTIONS)}")
+        if picture.alpha is not None and format not in _WITH_ALPHA:
+            with_alpha = ", ".join(sorted(_WITH_ALPHA))
+            raise OutputError(
+                f"{format} cannot store alpha; {with_alpha} can, "
+                "and --background puts a colour behind the picture"
+            )
+        if format == "PGM" and not picture.grey:
+            raise OutputError("PGM cannot store colour; PPM can")
+        kept = cls(picture.icc, picture.exif, picture.xmp, picture.resolution)
+        if kept.resolution is None and kept.exif:
+            kept = replace(kept, resolution=metadata.resolution_of_exif(kept.exif))
+        return kept._in(format, picture.grey)
+
+    def _in(self, format: str, grey: bool) -> "Kept":
+        out: list[str] = []  # what is left out
+        notes: list[str] = []
+        icc, exif, xmp, resolution = self.icc, self.exif, self.xmp, self.resolution
+        holds = format in _WITH_METADATA
+        is_jpeg = format == "JPEG"
+        if icc and not (
+            holds
+            and metadata.fits(icc, grey and format != "WEBP")
+            and not (is_jpeg and len(icc) > _MOST_ICC)
+        ):
+            icc = None
+            out.append("ICC profile")
+        if exif and is_jpeg and len(exif) > _MOST_EXIF:
+            exif = metadata.without_thumbnail(exif)
+            if len(exif) <= _MOST_EXIF:
+                notes.append("EXIF thumbnail left out, so that JPEG can hold the rest")
+        if exif and not (holds and not (is_jpeg and len(exif) > _MOST_EXIF)):
+            exif = None
+            out.append("EXIF")
+        if exif and format == "TIFF":  # or its tags would replace the file's own
+            exif, said = _exif_for_tiff(exif)
+            notes += said
+        if xmp and (not holds or (is_jpeg and len(xmp) > _MOST_XMP) or not _is_text(xmp)):
+            xmp = None
+            out.append("XMP")
+        if resolution and format == "WEBP":
+            if exif is None:
+                exif = _exif_of_resolution(resolution)
+            elif metadata.resolution_of_exif(exif) != resolution:
+                out.append("resolution")
+            resolution = None
+        elif resolution and not (
+            (holds or format == "BMP")
+            and max(resolution) <= _MOST_DENSITY.get(format, 4e6)
+            and (min(resolution) >= 0.5 or format == "TIFF")
+        ):
+            resolution = None
+            out.append("resolution")
+        if out:
+            notes.insert(0, f"{_listed(out)} left out: {format} cannot hold that")
+        return Kept(icc, exif, xmp, resolution, tuple(notes))
+
+    def ever_less(self) -> Iterator["Kept"]:
+        """This, then the same without what a writer may have refused, all of it at last."""
+        yield self
+        for name, word in (("exif", "EXIF"), ("xmp", "XMP"), ("icc", "ICC profile")):
+            if getattr(self, name):
+                note = f"{word} left out: it cannot be stored"
+                yield replace(self, **{name: None}, notes=(*self.notes, note))
+        if self.exif or self.xmp or self.icc or self.resolution:
+            yield Kept(notes=(*self.notes, "all metadata left out: it cannot be stored"))
+
+    def options(self, format: str) -> dict[str, Any]:
+        """For Pillow's ``save``."""
+        given: dict[str, Any] = {}
+        if self.icc:
+            given["icc_profile"] = self.icc
+        if self.exif:
+            given["exif"] = self.exif if format == "TIFF" else EXIF_PREFIX + self.exif
+        if self.resolution:
+            given["dpi"] = self.resolution
+        if self.xmp and format == "PNG":
+            given["pnginfo"] = PngImagePlugin.PngInfo()
+            given["pnginfo"].add_itxt("XML:com.adobe.xmp", self.xmp.decode("utf-8"))
+        elif self.xmp and format == "TIFF":
+            given["tiffinfo"] = TiffImagePlugin.ImageFileDirectory_v2()
+            given["tiffinfo"].tagtype[TiffImagePlugin.XMP] = 1
+            given["tiffinfo"][TiffImagePlugin.XMP] = self.xmp
+        elif self.xmp:
+            given["xmp"] = self.xmp
+        return given
+
+
+def _is_text(packet: bytes) -> bool:
+    try:
+        packet.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in packet
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _exif_for_tiff(exif: bytes) -> tuple[bytes | None, list[str]]:
+    """Those of its tags that a TIFF can hold beside its own, and what to tell the user."""
+    tags = Image.Exif()
+    try:
+        tags.load(exif)
+        made, n_broken = metadata.of_tags(tags)
+    except Exception:  # Pillow's parser raises nearly everything
+        return None, ["EXIF left out: it is broken, and TIFF has to read it"]
+    said = f"{n_broken} broken EXIF tag{'s' if n_broken > 1 else ''} left out"
+    return made, [said] if n_broken else []
+
+
+def _exif_of_resolution(resolution: Resolution) -> bytes:
+    tags = Image.Exif()
+    tags[ExifTags.Base.XResolution] = resolution[0]
+    tags[ExifTags.Base.YResolution] = resolution[1]
+    tags[ExifTags.Base.ResolutionUnit] = 2
+    return tags.tobytes().removeprefix(EXIF_PREFIX)
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """An image of mode L, LA, RGB or RGBA with icc_profile and exif in its info."""
+    """An image of mode L, LA, RGB or RGBA; its info has icc_profile, exif, xmp and dpi."""
     im = Image.fromarray(picture.pixels)
     if picture.alpha is not None:
         im.putalpha(Image.fromarray(picture.alpha))
@@ -133,4 +251,8 @@ def to_pillow(picture: Picture) -> Image.Image:
         im.info["icc_profile"] = picture.icc
     if picture.exif:
         im.info["exif"] = EXIF_PREFIX + picture.exif
+    if picture.xmp:
+        im.info["xmp"] = picture.xmp
+    if picture.resolution:
+        im.info["dpi"] = picture.resolution
     return im

@@ -1,0 +1,117 @@
+"""What a file has beside its pixels: colours, XMP, and what a .vqc file does not keep."""
+
+import struct
+from functools import lru_cache
+
+from PIL import Image, TiffTags
+
+from vqcodec.image import isobmff, jpeg, png
+from vqcodec.image.colour import Space, of_code_points, of_png
+from vqcodec.image.isobmff import Colour, Contents
+from vqcodec.image.opening import Opened
+
+_ISOBMFF = ("AVIF", "HEIF")
+# Tags of a TIFF that lay out its bytes, or that are kept
+_LAYOUT = {
+    *range(254, 260), 262, 263, 266, 269, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 285,
+    *range(286, 294), 296, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 332, 334, 336,
+    338, 339, 340, 341, 347, *range(512, 522), 529, 530, 531, 532, 34675, 700,
+    270, 271, 272, 305, 306, 315, 316, 33432, 34665, 34853, 330,
+}  # fmt: skip
+_NAMED = {33723: "IPTC", 37724: "Photoshop layers", 33550: "GeoTIFF", 33922: "GeoTIFF"}
+_NAMED |= {34264: "GeoTIFF", 34735: "GeoTIFF", 34736: "GeoTIFF", 34737: "GeoTIFF"}
+
+
+def space_of(found: Opened) -> Space | None:
+    """The colours that the file states by other means than a profile, where these matter.
+
+    Of a PNG the first that is there counts: cICP, iCCP, sRGB, gAMA and cHRM (section 4.3).
+    """
+    im = found.im
+    if im.format == "PNG" and found.chunks:
+        return _space_of_png({chunk.kind: chunk.content for chunk in found.chunks})
+    if im.format in _ISOBMFF and not im.info.get("icc_profile"):
+        colour = contents_of(found).colour
+        return of_code_points(colour) if colour else None
+    return None
+
+
+def _space_of_png(content: dict[bytes, bytes]) -> Space | None:
+    points = content.get(b"cICP", b"")
+    if len(points) == 4 and points[2] == 0:
+        space = of_code_points(Colour(points[0], points[1], bool(points[3])))
+        if space is not None:
+            return space
+    if b"iCCP" in content or b"sRGB" in content:
+        return None
+    gamma = primaries = None
+    if len(content.get(b"gAMA", b"")) == 4:
+        gamma = int.from_bytes(content[b"gAMA"], "big") / 100000
+    if len(content.get(b"cHRM", b"")) == 32:
+        primaries = tuple(v / 100000 for v in struct.unpack(">8I", content[b"cHRM"]))
+    return of_png(gamma, primaries)
+
+
+def contents_of(found: Opened) -> Contents:
+    """Of an AVIF or HEIF file."""
+    return isobmff.contents(_all_of(found))
+
+
+def bits_of(found: Opened) -> int:
+    """Bits per sample, where Pillow does not tell."""
+    if found.im.format in _ISOBMFF:
+        return contents_of(found).bits
+    if found.im.format == "JPEG2000":
+        return isobmff.jp2_bits(_all_of(found))
+    return 8
+
+
+def _all_of(found: Opened) -> bytes:
+    if found.source is None:
+        return b""
+    found.source.seek(0)
+    return found.source.read()
+
+
+def xmp_of(found: Opened) -> bytes | None:
+    packet = found.xmp or found.im.info.get("xmp")
+    if packet is None and found.im.format == "JPEG2000":
+        packet = isobmff.jp2_xmp(_all_of(found))
+    if isinstance(packet, str):
+        packet = packet.encode("utf-8", "replace")
+    return packet if isinstance(packet, bytes) and packet.strip(b"\0 ") else None
+
+
+def lost_of(found: Opened, xmp: bytes | None) -> list[str]:
+    """What is there and is not kept, a few words each."""
+    im = found.im
+    if im.format in ("JPEG", "MPO"):
+        return jpeg.lost(_all_of(found), xmp or b"")
+    if im.format == "PNG":
+        return png.lost(found.chunks)
+    if im.format == "TIFF":
+        return _lost_of_tiff(im)
+    if im.format in _ISOBMFF:
+        return list(contents_of(found).lost)
+    return ["comment"] if im.info.get("comment") else []
+
+
+def _lost_of_tiff(im: Image.Image) -> list[str]:
+    words: dict[str, None] = {}
+    for tag in im.tag_v2:  # type: ignore[attr-defined]
+        if tag == 34377:
+            words.update(dict.fromkeys(_photoshop(im)))
+        elif tag not in _LAYOUT:
+            words[_NAMED.get(tag) or _tag_name(tag)] = None
+    return list(words)
+
+
+def _photoshop(im: Image.Image) -> list[str]:
+    value = im.tag_v2[34377]  # type: ignore[attr-defined]
+    return jpeg.photoshop(value) if isinstance(value, bytes) else []
+
+
+@lru_cache
+def _tag_name(tag: int) -> str:
+    name = TiffTags.lookup(tag).name
+    return f"tag {tag}" if name == "unknown" else f"tag {name}"

@@ -1,0 +1,182 @@
+"""Boxes of AVIF, HEIF and JPEG 2000 files (ISO/IEC 14496-12, 23008-12, 15444-1)."""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_FULL = {b"meta", b"iref"}  # boxes whose content begins with version and flags
+_MOST = 4096  # boxes that are looked at
+XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+
+
+class Colour(NamedTuple):
+    """Code points of ITU-T H.273."""
+
+    primaries: int
+    transfer: int
+    full_range: bool = True
+
+
+class Contents(NamedTuple):
+    """What a file says of its picture beside the pixels."""
+
+    colour: Colour | None = None
+    bits: int = 8  # per sample
+    lost: tuple[str, ...] = ()
+
+
+def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start and end of the content) of each, as far as they are whole."""
+    end = len(data) if end is None else end
+    for _ in range(_MOST):
+        if start + 8 > end:
+            return
+        size, kind = struct.unpack_from(">I4s", data, start)
+        head = 8
+        if size == 1 and start + 16 <= end:
+            (size,) = struct.unpack_from(">Q", data, start + 8)
+            head = 16
+        elif size == 0:
+            size = end - start
+        if size < head or start + size > end:
+            return
+        yield kind, start + head + (4 if kind in _FULL else 0), start + size
+        start += size
+
+
+def contents(data: bytes) -> Contents:
+    """Of an AVIF or HEIF file; whatever is broken in it is left out."""
+    try:
+        return _contents(data)
+    except (struct.error, IndexError):
+        return Contents()
+
+
+def _contents(data: bytes) -> Contents:
+    meta = next(((a, b) for kind, a, b in boxes(data) if kind == b"meta"), None)
+    if meta is None:
+        return Contents()
+    parts = {kind: (a, b) for kind, a, b in boxes(data, *meta)}
+    primary = _primary(data, parts[b"pitm"][0]) if b"pitm" in parts else 1
+    properties = {kind: (a, b) for kind, a, b in boxes(data, *parts.get(b"iprp", (0, 0)))}
+    all_of = list(boxes(data, *properties.get(b"ipco", (0, 0))))
+    owned = _associations(data, *properties[b"ipma"]) if b"ipma" in properties else {}
+    mine = [all_of[i - 1] for i in owned.get(primary, []) if 0 < i <= len(all_of)]
+    colour, bits = None, 8
+    for kind, a, b in mine:
+        if kind == b"colr" and data[a : a + 4] == b"nclx" and b - a >= 11:
+            primaries, transfer = struct.unpack_from(">HH", data, a + 4)
+            colour = Colour(primaries, transfer, bool(data[a + 10] & 0x80))
+        elif kind == b"pixi" and b - a > 5:
+            bits = max(data[a + 5 : a + 5 + data[a + 4]], default=8)
+    lost: dict[str, None] = {}
+    kinds = _items(data, *parts[b"iinf"]) if b"iinf" in parts else {}
+    if b"tmap" in kinds.values():
+        lost["gain map"] = None
+    for kind, a, b in all_of:
+        if kind == b"auxC":
+            urn = data[a + 4 : b]
+            if b"hdrgainmap" in urn:
+                lost["gain map"] = None
+            elif b"depth" in urn or b"disparity" in urn:
+                lost["depth map"] = None
+            elif b"alpha" not in urn and b"auxid:1" not in urn:
+                lost["auxiliary picture"] = None
+    if any(kind == b"moov" for kind, _, _ in boxes(data)):
+        lost["motion video"] = None
+    return Contents(colour, bits, tuple(lost))
+
+
+def _primary(data: bytes, at: int) -> int:
+    version = data[at]
+    return int(struct.unpack_from(">I" if version else ">H", data, at + 4)[0])
+
+
+def _items(data: bytes, start: int, end: int) -> dict[int, bytes]:
+    """Type of each item."""
+    at = start + (8 if data[start] else 6)
+    kinds = {}
+    for kind, a, _ in boxes(data, at, end):
+        if kind == b"infe" and data[a] >= 2:
+            wide = data[a] == 3
+            (item,) = struct.unpack_from(">I" if wide else ">H", data, a + 4)
+            place = a + (10 if wide else 8)
+            kinds[item] = data[place : place + 4]
+    return kinds
+
+
+def _associations(data: bytes, start: int, end: int) -> dict[int, list[int]]:
+    """The properties of each item, counted from 1."""
+    version, flags = data[start], data[start + 3]
+    (count,) = struct.unpack_from(">I", data, start + 4)
+    at, owned = start + 8, {}
+    for _ in range(min(count, _MOST)):
+        (item,) = struct.unpack_from(">I" if version else ">H", data, at)
+        at += 4 if version else 2
+        n = data[at]
+        at += 1
+        letter, mask = (">H", 0x7FFF) if flags & 1 else (">B", 0x7F)
+        step = struct.calcsize(letter)
+        if at + n * step > end:
+            break
+        owned[item] = [struct.unpack_from(letter, data, at + i * step)[0] & mask for i in range(n)]
+        at += n * step
+    return owned
+
+
+def jp2_xmp(data: bytes) -> bytes | None:
+    """XMP in a JPEG 2000 file."""
+    for kind, a, b in boxes(data):
+        if kind == b"uuid" and data[a : a + 16] == XMP_UUID:
+            return data[a + 16 : b]
+    return None
+
+
+def jp2_bits(data: bytes) -> int:
+    """Bits per sample of a JPEG 2000 file."""
+    for kind, a, b in boxes(data):
+        if kind == b"jp2h":
+            for inner, start, end in boxes(data, a, b):
+                if inner == b"ihdr" and end - start >= 11 and data[start + 10] != 255:
+                    return (data[start + 10] & 0x7F) + 1
+    return 8
+
+
+def jxl_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) that a JPEG XL file states (ISO/IEC 18181-1, SizeHeader)."""
+    if data[:2] != b"\xff\x0a":
+        parts = [data[a + 4 * (k == b"jxlp") : b] for k, a, b in _jxl_boxes(data)]
+        data = b"".join(parts)[:64]
+    if data[:2] != b"\xff\x0a":
+        return None
+    bits = _Bits(int.from_bytes(data[2:20], "little"))
+    small = bits.take(1)
+
+    def side() -> int:
+        if small:
+            return 8 * (bits.take(5) + 1)
+        return bits.take((9, 13, 18, 30)[bits.take(2)]) + 1
+
+    height = side()
+    ratio = bits.take(3)
+    ratios = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+    if ratio:
+        over, under = ratios[ratio - 1]
+        return height * over // under, height
+    return side(), height
+
+
+def _jxl_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    return ((k, a, b) for k, a, b in boxes(data) if k in (b"jxlc", b"jxlp"))
+
+
+class _Bits:
+    """Bits of a number, the lowest first."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def take(self, n: int) -> int:
+        taken = self._value & ((1 << n) - 1)
+        self._value >>= n
+        return taken

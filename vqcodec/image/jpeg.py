@@ -1,0 +1,133 @@
+"""The segments of a JPEG file (ITU-T T.81): what it has beside the picture, and its end."""
+
+import re
+from collections.abc import Callable
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+
+SOI, EOI = b"\xff\xd8", b"\xff\xd9"
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_BARE = {0x01, 0xD8, *range(0xD0, 0xD8)}  # markers without a length
+_VIDEO = re.compile(rb"ftyp(mp4|isom|iso\d|qt  |avc1|MSNV|M4V|hevc|3gp)")
+# Bits that go on where a scan is cut, to see whether anything still asks for them.
+_MORE = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()
+
+
+class Segment(NamedTuple):
+    marker: int
+    at: int  # of its first byte, 0xff
+    payload: bytes
+
+
+class Walk(NamedTuple):
+    """A file from its start to the end of its first picture."""
+
+    segments: list[Segment]  # those with a length
+    end: int | None  # behind the end marker; None where there is none
+
+
+def walk(data: bytes) -> Walk:
+    segments: list[Segment] = []
+    at = 2
+    while found := _MARKER.search(data, at):
+        marker, at = found[1][0], found.end()
+        if marker == EOI[1]:
+            return Walk(segments, at)
+        if marker in _BARE:
+            continue
+        length = int.from_bytes(data[at : at + 2], "big")
+        segments.append(Segment(marker, found.start(), data[at + 2 : at + length]))
+        at += max(2, length)
+    return Walk(segments, None)
+
+
+def without_metadata(data: bytes) -> bytes:
+    """The same picture without the segments that no decoder needs."""
+    kept, at = [], 0
+    for segment in walk(data).segments:
+        n_bytes = 4 + len(segment.payload)
+        if (0xE1 <= segment.marker <= 0xEF and segment.marker != 0xEE) or segment.marker == 0xFE:
+            kept.append(data[at : segment.at])
+            at = segment.at + n_bytes
+    return b"".join(kept) + data[at:]
+
+
+def is_whole(data: bytes, decode: Callable[[BytesIO], np.ndarray]) -> bool:
+    """Whether nothing but the end marker is missing of a file that has none.
+
+    Bits behind the last scan change nothing where it has all its blocks.
+    """
+    more = decode(BytesIO(data + _MORE + EOI))
+    return np.array_equal(decode(BytesIO(data + EOI)), more)
+
+
+def lost(data: bytes, xmp: bytes) -> list[str]:
+    """What is beside the picture and is not kept, a few words each."""
+    found: dict[str, None] = {}  # in order
+    segments, end = walk(data)
+    n_pictures = 1
+    for marker, _, payload in segments:
+        name = ""
+        if marker == 0xFE:
+            name = "comment"
+        elif marker == 0xED and payload.startswith(b"Photoshop 3.0\0"):
+            found.update(dict.fromkeys(photoshop(payload[14:])))
+        elif marker == 0xE1 and payload.startswith(_EXTENDED_XMP):
+            name = "extended XMP"
+        elif marker == 0xE2 and payload.startswith(b"MPF\0"):
+            n_pictures = max(n_pictures, _n_pictures(payload[4:]))
+        elif marker == 0xEB and b"jumb" in payload[:64]:
+            name = "content credentials" if b"c2pa" in payload else "JUMBF data"
+        elif marker in {0xE3, *range(0xE4, 0xEC), 0xEF} or (
+            marker == 0xE2 and not payload.startswith((b"ICC_PROFILE\0", b"MPF\0"))
+        ):
+            ident = payload.split(b"\0")[0][:20].decode("ascii", "replace")
+            shown = f" ({ident})" if ident.isprintable() and ident else ""
+            name = f"APP{marker - 0xE0} data{shown}"
+        if name:
+            found[name] = None
+    rest = data[end:] if end is not None else b""
+    has_gain_map = b"hdrgm:Version" in xmp or b"hdrgm:Version" in rest or b"HDRGainMap" in rest
+    if has_gain_map and (n_pictures > 1 or SOI in rest):
+        found["gain map"] = None
+        n_pictures -= 1
+    if n_pictures > 1:
+        found[f"{n_pictures - 1} further picture{'s' if n_pictures > 2 else ''}"] = None
+    if _VIDEO.search(rest):
+        found["motion video"] = None
+    elif rest.strip(b"\0") and n_pictures == 1 and not has_gain_map:
+        found[f"{len(rest)} bytes behind the picture"] = None
+    return list(found)
+
+
+def photoshop(data: bytes) -> list[str]:
+    """What image resources hold (Adobe Photoshop File Formats Specification)."""
+    found, at = [], 0
+    while data[at : at + 4] == b"8BIM" and at + 12 <= len(data):
+        kind = int.from_bytes(data[at + 4 : at + 6], "big")
+        at += 6 + (data[at + 6] + 2) // 2 * 2  # a Pascal string, padded
+        length = int.from_bytes(data[at : at + 4], "big")
+        at += 4 + (length + 1) // 2 * 2
+        if kind == 0x0404 and length:
+            found.append("IPTC")
+        elif 2000 <= kind <= 2997:
+            found.append("paths")
+    return found
+
+
+def _n_pictures(index: bytes) -> int:
+    """Of a multi-picture file (CIPA DC-007)."""
+    order = "little" if index[:2] == b"II" else "big"
+
+    def value(at: int, n: int) -> int:
+        return int.from_bytes(index[at : at + n], order)  # type: ignore[arg-type]
+
+    at = value(4, 4)
+    for place in range(at + 2, at + 2 + 12 * min(value(at, 2), 64), 12):
+        if value(place, 2) == 0xB001:
+            return min(value(place + 8, 4), 1000)
+    return 1

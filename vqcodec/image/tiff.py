@@ -1,0 +1,137 @@
+"""Directories of TIFF structures (TIFF 6.0): TIFF files, camera raw files, and EXIF data."""
+
+import struct
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+SUBFILE_TYPE, COMPRESSION, PHOTOMETRIC, MAKE = 254, 259, 262, 271
+ORIENTATION, SUB_DIRECTORIES, EXIF_DIRECTORY = 274, 330, 34665
+DNG_VERSION = 50706
+REDUCED = 1  # bit of the subfile type
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_MOST = 4096  # entries of a directory that are looked at
+
+_SENSOR = {32803, 34892}  # photometric: colour filter array, linear raw
+_RAW_COMPRESSION = {32767, 32769, 34713, 65000, 65535}  # of Sony, Nikon, Kodak, Pentax
+_RAW_MAGIC = (
+    (0, b"IIRO", "Olympus ORF"),
+    (0, b"IIRS", "Olympus ORF"),
+    (0, b"MMOR", "Olympus ORF"),
+    (0, b"IIU\0", "Panasonic RW2"),
+    (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
+    (0, b"FOVb", "Sigma X3F"),
+    (0, b"\0MRM", "Minolta MRW"),
+    (4, b"ftypcrx ", "Canon CR3"),
+    (8, b"CR\2", "Canon CR2"),
+    (6, b"HEAPCCDR", "Canon CRW"),
+)
+
+
+class Entry(NamedTuple):
+    """A field of a directory."""
+
+    tag: int
+    kind: int
+    n: int
+    at: int  # offset of its 12 bytes
+    value_at: int  # offset of its values
+
+
+class Directory(NamedTuple):
+    entries: dict[int, Entry]
+    next_at: int  # offset of the pointer to the next directory
+    next: int  # that pointer
+
+
+def order_of(head: bytes) -> str:
+    """The byte order, as struct's letter. Raises ValueError where this is no TIFF structure."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4])
+    if order is None:
+        raise ValueError("not a TIFF structure")
+    return order
+
+
+def directory(data: bytes, at: int, order: str) -> Directory:
+    """The directory at an offset. Raises ValueError, struct.error where it is not all there."""
+    (count,) = struct.unpack_from(order + "H", data, at)
+    if at < 8 or count > _MOST or at + 2 + 12 * count > len(data):
+        raise ValueError("a directory is not all there")
+    entries: dict[int, Entry] = {}
+    for index in range(count):
+        place = at + 2 + 12 * index
+        tag, kind, n = struct.unpack_from(order + "HHI", data, place)
+        value_at = place + 8
+        if _SIZES.get(kind, 1) * n > 4:
+            (value_at,) = struct.unpack_from(order + "I", data, value_at)
+        entries.setdefault(tag, Entry(tag, kind, n, place, value_at))
+    next_at = at + 2 + 12 * count
+    follows = struct.unpack_from(order + "I", data, next_at)[0] if next_at + 4 <= len(data) else 0
+    return Directory(entries, next_at, follows)
+
+
+def first_directory(data: bytes) -> tuple[str, Directory]:
+    """The byte order and the first directory of EXIF data. Raises ValueError, struct.error."""
+    order = order_of(data)
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    return order, directory(data, at, order)
+
+
+def number(data: bytes, entry: Entry | None, order: str) -> int | None:
+    """The first value of a field of whole numbers; None where it has none."""
+    values = list(numbers(data, entry, order))
+    return values[0] if values else None
+
+
+def numbers(data: bytes, entry: Entry | None, order: str) -> Iterator[int]:
+    letter = {1: "B", 3: "H", 4: "I", 13: "I"}.get(entry.kind) if entry else None
+    if entry is None or letter is None:
+        return
+    size = struct.calcsize(letter)
+    for index in range(min(entry.n, _MOST)):
+        at = entry.value_at + index * size
+        if at + size > len(data):
+            return
+        yield struct.unpack_from(order + letter, data, at)[0]
+
+
+def raw_kind(stream: IO[bytes]) -> str | None:
+    """What kind of camera raw file it is, None if it is none. Leaves the stream anywhere.
+
+    Of such a file, programs that take it for a TIFF see the preview in its first directory.
+    """
+    stream.seek(0)
+    data = stream.read(1 << 16)
+    for at, magic, kind in _RAW_MAGIC:
+        if data[at : at + len(magic)] == magic:
+            return kind
+    try:
+        order = order_of(data)
+        (at,) = struct.unpack_from(order + "I", data, 4)
+        if at + 2 > len(data):
+            stream.seek(0)
+            data = stream.read(at + (1 << 16))
+        first = directory(data, at, order).entries
+    except (ValueError, struct.error, OverflowError):
+        return None
+
+    def value(tag: int, of: dict[int, Entry]) -> int:
+        return number(data, of.get(tag), order) or 0
+
+    is_raw = (
+        DNG_VERSION in first
+        or (value(SUBFILE_TYPE, first) & REDUCED and SUB_DIRECTORIES in first)
+        or value(PHOTOMETRIC, first) in _SENSOR
+        or value(COMPRESSION, first) in _RAW_COMPRESSION
+    )
+    for start in numbers(data, first.get(SUB_DIRECTORIES), order):
+        try:
+            inner = directory(data, start, order).entries
+        except (ValueError, struct.error):
+            continue
+        is_raw |= value(PHOTOMETRIC, inner) in _SENSOR
+    if not is_raw:
+        return None
+    made = first.get(MAKE)
+    text = data[made.value_at : made.value_at + min(made.n, 40)] if made else b""
+    maker = text.split(b"\0")[0].decode("ascii", "replace").strip()
+    return "DNG" if DNG_VERSION in first else maker if maker.isprintable() and maker else "TIFF"
