@@ -8,11 +8,16 @@ import pytest
 from image_files import ALPHA, GREY, ORIENTATION, PIXELS, RGB_ICC, exif_with, icc_for, stored
 from PIL import Image, UnidentifiedImageError
 
-import vqcodec
-from vqcodec import container, image, pillow
-from vqcodec.container import Box, Container, Header
+from vqcodec import api, container, image, pillow
+from vqcodec.boxes import boxes_of
+from vqcodec.container import Container, Header
 from vqcodec.errors import FormatError, RateError
 from vqcodec.image import Picture
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:tiff="http://ns.adobe.com/tiff/1.0/">'
+    b'<a tiff:Orientation="6"/></x:xmpmeta>'
+)
 
 
 @pytest.mark.parametrize("alpha", [None, ALPHA], ids=["opaque", "alpha"])
@@ -36,13 +41,8 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         calls.update(picture=picture, rate=rate, codec=codec, device=device)
         if rate == "0dB":
             raise RateError("no such rate")
-        boxes = [("ICC ", picture.icc), ("EXIF", picture.exif)]
-        if picture.alpha is not None:
-            boxes.append(("ALPH", image.encode_alpha(picture.alpha)))
         header = Header(1, b"hash", picture.width, picture.height, 8, picture.grey)
-        return container.write(
-            Container(header, (b"section",), tuple(Box(k, v) for k, v in boxes if v))
-        )
+        return container.write(Container(header, (b"section",), boxes_of(picture)))
 
     def decode(data: bytes) -> Picture:
         calls["decoded"] = True
@@ -53,8 +53,8 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         alpha = pixels[..., 0] if any(box.type == "ALPH" for box in boxes) else None
         return Picture(pixels[..., 0] if header.grey else pixels, alpha)
 
-    monkeypatch.setattr(vqcodec, "encode_picture", encode, raising=False)
-    monkeypatch.setattr(vqcodec, "decode_picture", decode, raising=False)
+    monkeypatch.setattr(api, "encode_picture", encode)
+    monkeypatch.setattr(api, "decode_picture", decode)
     pillow.register()
     pillow.register()  # twice does no harm
     return calls
@@ -75,16 +75,43 @@ def test_pillow_saves_and_opens_vqc(tmp_path: Path, plugin: dict[str, object], m
 
 def test_pillow_hands_on_options_icc_and_exif(plugin: dict[str, object]) -> None:
     im = Image.fromarray(PIXELS)
-    im.info.update(icc_profile=RGB_ICC, exif=exif_with(6))
+    im.info.update(icc_profile=RGB_ICC, exif=exif_with(6), xmp=XMP, dpi=(300, 300))
     data = stored(im, "VQC", rate="34dB", codec="photo-2", device="cuda")
     assert [plugin[k] for k in ("rate", "codec", "device")] == ["34dB", "photo-2", "cuda"]
     again = Image.open(io.BytesIO(data))
-    assert again.size == (5, 7), "upright"
-    assert again.info["icc_profile"] == RGB_ICC
-    assert again.getexif()[0x010F] == "Camera" and ORIENTATION not in again.getexif()
-    data = stored(im, "VQC", icc_profile=None, exif=exif_with(None, "Other"))
+    assert again.info == {"icc_profile": RGB_ICC}, "the rest may be of other pixels by now"
+    given = {"exif": exif_with(None, "Other"), "xmp": XMP, "dpi": (300, 150)}
+    again = Image.open(io.BytesIO(stored(im, "VQC", icc_profile=None, **given)))
+    assert again.getexif()[0x010F] == "Other" and again.info["dpi"] == (300, 150)
+    assert again.info["xmp"] == XMP.replace(b'Orientation="6"', b'Orientation="1"')
+    assert "icc_profile" not in again.info
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_pillow_saves_the_pixels_as_they_are_in_memory(
+    plugin: dict[str, object], turned: bool
+) -> None:
+    """As its own plugins do; and no tag is left that would turn them when they are read."""
+    with Image.open(io.BytesIO(stored(Image.fromarray(PIXELS), "PNG", exif=exif_with(6)))) as im:
+        saved = im.transpose(Image.Transpose.ROTATE_270) if turned else im
+        data = stored(saved, "VQC", exif=im.info["exif"])
+        assert np.array_equal(plugin["picture"].pixels, np.array(saved))  # type: ignore[attr-defined]
     again = Image.open(io.BytesIO(data))
-    assert "icc_profile" not in again.info and again.getexif()[0x010F] == "Other"
+    assert again.size == saved.size
+    assert again.getexif()[0x010F] == "Camera" and ORIENTATION not in again.getexif()
+
+
+def test_an_image_as_it_was_opened_is_turned_and_one_in_memory_is_not() -> None:
+    im = Image.open(io.BytesIO(stored(Image.fromarray(PIXELS), "PNG", exif=exif_with(6))))
+    assert np.array_equal(image.from_pillow(im).pixels, np.rot90(PIXELS, -1))
+    turned = im.transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(image.from_pillow(turned).pixels, np.rot90(PIXELS, -1))
+
+
+def test_a_crop_carries_no_metadata_of_the_whole(plugin: dict[str, object]) -> None:
+    im = Image.open(io.BytesIO(stored(Image.fromarray(PIXELS), "JPEG", exif=exif_with(1))))
+    again = Image.open(io.BytesIO(stored(im.crop((0, 0, 3, 3)), "VQC")))
+    assert "exif" not in again.info and "xmp" not in again.info
 
 
 def test_pillow_meets_broken_vqc_files_as_it_expects(plugin: dict[str, object]) -> None:

@@ -12,6 +12,7 @@ from vqcodec.image.metadata import resolution_of_exif, sound_resolution
 
 ALPHA, ICC, EXIF, XMP = "ALPH", "ICC ", "EXIF", "XMP "
 DEEP, RESOLUTION, NAME = "DEEP", "RES ", "NAME"
+KEPT_BY_STRIP = {ALPHA, ICC}
 _WORDS = {
     ALPHA: "alpha",
     ICC: "ICC profile",
@@ -85,10 +86,14 @@ def read_boxes(
         if alpha is not None:
             alpha = np.ascontiguousarray(alpha[y : y + h, x : x + w])
         exif, xmp = image.part_of(exif, xmp, w, h)
-    resolution = None
-    if len(payloads.get(RESOLUTION, b"")) == 8:
-        resolution = sound_resolution(
-            *(value / 1000 for value in struct.unpack("<2I", payloads[RESOLUTION]))
-        )
+    resolution = resolution_of(payloads.get(RESOLUTION, b""))
     icc = payloads.get(ICC)
     return Beside(alpha, icc or None, exif or None, xmp or None, resolution, DEEP in payloads)
+
+
+def resolution_of(payload: bytes) -> tuple[float, float] | None:
+    """Pixels per inch, along rows and columns; None where the box has none that can be meant."""
+    if len(payload) != 8:
+        return None
+    x, y = struct.unpack("<2I", payload)
+    return sound_resolution(x / 1000, y / 1000)

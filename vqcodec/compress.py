@@ -5,12 +5,13 @@ system makes of the picture, in a container.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vqcodec import container, image
+from vqcodec.boxes import KEPT_BY_STRIP, boxes_of, said_of
 from vqcodec.codec import Codec, Coded
 from vqcodec.container import Box, Container, Header
 from vqcodec.errors import ImageError, RateError
@@ -44,14 +45,16 @@ def compress(
     strip: bool = False,
     progress: Callable[[str, float], None] = lambda rate, share: None,
 ) -> Compressed:
-    """Encode a picture. ``strip`` drops ICC, EXIF and the note of 16-bit input, not alpha.
+    """Encode a picture. ``strip`` drops EXIF, XMP and the like: see ``image.stripped``.
+
+    What is hidden by alpha is made smooth, and no target counts it.
 
     ``progress`` is told each rate point that is tried, and how far that is, from 0 to 1. Raises
     RateError where the rate cannot be parsed or reached.
     """
     wanted = parse_rate(rate)
-    _check_sides(picture)
-    boxes = _boxes(picture, strip)
+    picture = _prepared(picture, strip)
+    boxes = boxes_of(picture)
     if wanted.kind == "bit":
         return _at(codec, picture, codec.rate_index(wanted), boxes, progress)
     if wanted.kind == "db":
@@ -72,8 +75,8 @@ def compress_many(
         return [compress(codec, picture, rate, strip) for picture in pictures]
     index = codec.rate_index(wanted)
     places: dict[tuple[int, int], list[int]] = {}
+    pictures = [_prepared(picture, strip) for picture in pictures]
     for place, picture in enumerate(pictures):
-        _check_sides(picture)
         places.setdefault((picture.height, picture.width), []).append(place)
     made: dict[int, Compressed] = {}
     for (height, width), same in places.items():
@@ -83,7 +86,7 @@ def compress_many(
             many = codec.system.encode_many(arrays, codec.system.point(index))
             for place, coded in zip(batch, many, strict=True):
                 picture = pictures[place]
-                data = _file(codec, picture, index, _boxes(picture, strip), coded)
+                data = _file(codec, picture, index, boxes_of(picture), coded)
                 made[place] = _compressed(codec, picture, index, data, coded)
     return [made[place] for place in range(len(pictures))]
 
@@ -107,6 +110,7 @@ def _best_within(
         raise RateError(
             f"at most {n_bytes} bytes cannot be reached: "
             f"the smallest file of {codec.card.id} has {len(tried[lowest].data)}"
+            f"{_of_which(boxes, n_bytes)}"
         )
     best = tried[search.found]
     if search.found < highest:
@@ -149,7 +153,23 @@ def _at(
     if not measured:
         return made
     bands = codec.bands(coded.latent, _header(codec, picture, index))
-    return replace(made, psnr_db=psnr_db(picture.pixels, bands))
+    if picture.alpha is None:
+        return replace(made, psnr_db=psnr_db(picture.pixels, bands))
+    share = np.count_nonzero(picture.alpha) / picture.alpha.size
+    psnr = psnr_db(picture.pixels, _as_seen(bands, picture, picture.alpha))
+    return replace(made, psnr_db=psnr + 10 * math.log10(share) if share else math.inf)
+
+
+def _as_seen(
+    bands: Iterable[np.ndarray], picture: image.Picture, alpha: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Bands of decoded rows without an error where the picture is invisible."""
+    at = 0
+    for band in bands:
+        rows = slice(at, at + len(band))
+        band[alpha[rows] == 0] = picture.pixels[rows][alpha[rows] == 0]
+        at += len(band)
+        yield band
 
 
 def encode_at(
@@ -198,20 +218,21 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
 
 
-def _check_sides(picture: image.Picture) -> None:
+def _prepared(picture: image.Picture, strip: bool) -> image.Picture:
+    """The picture as it is coded. Raises ImageError for one that no file can hold."""
     if max(picture.width, picture.height) > container.MAX_SIDE:
         raise ImageError(f"a side of the picture is longer than {container.MAX_SIDE} pixels")
+    if strip:
+        picture = image.stripped(picture)
+    if picture.alpha is None:
+        return picture
+    return replace(picture, pixels=image.smoothed(picture.pixels, picture.alpha))
 
 
-def _boxes(picture: image.Picture, strip: bool) -> tuple[Box, ...]:
-    boxes = []
-    if picture.alpha is not None:
-        boxes.append(Box("ALPH", image.encode_alpha(picture.alpha)))
-    if not strip:
-        if picture.icc:
-            boxes.append(Box("ICC ", picture.icc))
-        if picture.exif:
-            boxes.append(Box("EXIF", picture.exif))
-        if picture.deep:
-            boxes.append(Box("DEEP", b"\x10"))
-    return tuple(boxes)
+def _of_which(boxes: tuple[Box, ...], n_bytes: int) -> str:
+    """What of the smallest file is not the picture, and what could be done about it."""
+    if not boxes:
+        return ""
+    can_go = sum(len(box.payload) for box in boxes if box.type not in KEPT_BY_STRIP)
+    hint = "; --strip drops what is not of the pixels" if can_go > n_bytes / 20 else ""
+    return f", of which are {said_of(boxes)}{hint}"

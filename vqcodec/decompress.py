@@ -10,6 +10,7 @@ import torch
 from vqcodec import container, image
 from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
 from vqcodec.autoencoders.system import Region
+from vqcodec.boxes import read_boxes
 from vqcodec.codec import Codec, grey
 from vqcodec.container import MAX_PIXELS, Container
 from vqcodec.errors import CodecError, FormatError, RateError, SizeError, UsageError
@@ -50,7 +51,15 @@ def decompress(
     """
     rows = decompress_rows(codec, data, levels, choices, region, progress, max_pixels)
     shape = (rows.height, rows.width) if rows.grey else (rows.height, rows.width, 3)
-    return image.Picture(_whole(rows.bands, *shape), rows.alpha, rows.icc, rows.exif, rows.deep)
+    return image.Picture(
+        _whole(rows.bands, *shape),
+        rows.alpha,
+        rows.icc,
+        rows.exif,
+        rows.deep,
+        xmp=rows.xmp,
+        resolution=rows.resolution,
+    )
 
 
 def decompress_rows(
@@ -72,11 +81,7 @@ def decompress_rows(
     if not (0 <= x < x + width <= header.width and 0 <= y < y + height <= header.height):
         size = f"{header.width}x{header.height}"
         raise UsageError(f"the region {x},{y},{width},{height} is not within the picture of {size}")
-    boxes = {box.type: box.payload for box in parsed.boxes}
-    alpha = None
-    if "ALPH" in boxes:
-        alpha = image.decode_alpha(boxes["ALPH"], header.width, header.height)
-        alpha = np.ascontiguousarray(alpha[y : y + height, x : x + width])
+    beside = read_boxes(parsed.boxes, header.width, header.height, (x, y, width, height))
     latent = codec.system.decode(
         list(parsed.sections),
         header.height,
@@ -97,10 +102,12 @@ def decompress_rows(
         width,
         header.grey,
         bands,
-        alpha=alpha,
-        icc=boxes.get("ICC "),
-        exif=boxes.get("EXIF"),
-        deep="DEEP" in boxes,
+        alpha=beside.alpha,
+        icc=beside.icc,
+        exif=beside.exif,
+        deep=beside.deep,
+        xmp=beside.xmp,
+        resolution=beside.resolution,
     )
 
 

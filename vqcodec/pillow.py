@@ -18,7 +18,9 @@ class VqcImageFile(ImageFile.ImageFile):
     format_description = "vqcodec learned image"
 
     def _open(self) -> None:
-        from vqcodec import container, image
+        from vqcodec import container
+        from vqcodec.boxes import ALPHA, EXIF, ICC, RESOLUTION, XMP, resolution_of
+        from vqcodec.image.metadata import EXIF_PREFIX
 
         assert self.fp is not None
         self._data = self.fp.read()
@@ -31,11 +33,16 @@ class VqcImageFile(ImageFile.ImageFile):
         header = file.header
         boxes = {box.type: box.payload for box in file.boxes}
         self._size = header.width, header.height
-        self._mode = ("L" if header.grey else "RGB") + ("A" if "ALPH" in boxes else "")
-        if "ICC " in boxes:
-            self.info["icc_profile"] = boxes["ICC "]
-        if "EXIF" in boxes:
-            self.info["exif"] = image.EXIF_PREFIX + boxes["EXIF"]
+        self._mode = ("L" if header.grey else "RGB") + ("A" if ALPHA in boxes else "")
+        if boxes.get(ICC):
+            self.info["icc_profile"] = boxes[ICC]
+        if boxes.get(EXIF):
+            self.info["exif"] = EXIF_PREFIX + boxes[EXIF]
+        if boxes.get(XMP):
+            self.info["xmp"] = boxes[XMP]
+        resolution = resolution_of(boxes.get(RESOLUTION, b""))
+        if resolution:
+            self.info["dpi"] = resolution
 
     def load(self) -> Any:
         if self._data:
@@ -55,19 +62,25 @@ class VqcImageFile(ImageFile.ImageFile):
 
 
 def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    """Image.save: rate="8bit", codec=None, tune=None, device="cpu", icc_profile=, exif=."""
+    """Image.save: rate="8bit", codec=None, tune=None, device="cpu", and metadata.
+
+    Metadata is icc_profile=, exif=, xmp= and dpi=. As with Pillow's JPEG, the pixels are stored as they are in memory, and of the image's EXIF and
+    XMP what is given: they may be of other pixels by now. An orientation in them is dropped, so
+    that nothing is turned twice. The image's ICC profile goes along unless another, or None, is
+    given.
+    """
     from dataclasses import replace
 
     from vqcodec import api, image
 
     options = im.encoderinfo
-    picture = image.from_pillow(im)
+    picture = image.from_pillow(im, turn=False)
+    picture = replace(picture, exif=None, xmp=None, resolution=None)
     if "icc_profile" in options:
         picture = replace(picture, icc=options["icc_profile"] or None)
-    if "exif" in options:
-        exif = options["exif"]
-        exif = exif.tobytes() if isinstance(exif, Image.Exif) else exif or b""
-        picture = replace(picture, exif=exif.removeprefix(image.EXIF_PREFIX) or None)
+    picture = image.described(
+        picture, exif=options.get("exif"), xmp=options.get("xmp"), dpi=options.get("dpi")
+    )
     fp.write(
         api.encode_picture(
             picture,

@@ -89,3 +89,36 @@ def parsed(exif: bytes | None) -> Image.Exif:
     tags = Image.Exif()
     tags.load(exif)
     return tags
+
+
+def cmyk_profile() -> bytes:
+    """A printer's profile of which only the inks' corners are given, cyan a dark green."""
+    corners = b""
+    for inks in range(16):
+        c, m, y, k = (inks >> shift & 1 for shift in (3, 2, 1, 0))
+        lightness = 255 - 150 * c - 60 * m - 10 * y
+        corners += bytes(
+            [max(0, lightness) // (1 + 4 * k), 128 - 40 * c + 60 * m, 128 + 20 * c + 60 * y]
+        )
+    identity = bytes(range(256))
+    body = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
+    body += struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    body += identity * 4 + corners + identity * 3
+    tags = {b"A2B0": body, b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)}
+    table, data, at = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for tag, content in tags.items():
+        table += tag + struct.pack(">II", at + len(data), len(content))
+        data += content.ljust(-(-len(content) // 4) * 4, b"\0")
+    head = struct.pack(
+        ">I4sI4s4s4s", at + len(data), bytes(4), 0x02100000, b"prtr", b"CMYK", b"Lab "
+    )
+    head = head.ljust(36, b"\0") + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + table + data
+
+
+def jpeg_with(data: bytes, *segments: tuple[int, bytes], after: bytes = b"") -> bytes:
+    """A JPEG with further segments behind its start, and something behind its end."""
+    added = b"".join(
+        bytes([255, marker]) + struct.pack(">H", len(body) + 2) + body for marker, body in segments
+    )
+    return data[:2] + added + data[2:] + after

@@ -1,11 +1,12 @@
 """Every mode of pixels is read as grey or RGB, with alpha apart."""
 
+import io
 import struct
 
 import numpy as np
 import pytest
-from image_files import ALPHA, GREY, PIXELS, RGB_ICC, back, icc_for, png
-from PIL import Image
+from image_files import ALPHA, GREY, PIXELS, RGB_ICC, back, cmyk_profile, icc_for, png
+from PIL import Image, ImageCms
 
 from vqcodec import image
 
@@ -113,13 +114,29 @@ def test_rgbx_ycbcr_and_hsv_become_rgb() -> None:
         assert np.array_equal(image.from_pillow(im).pixels, np.array(im.convert("RGB")))
 
 
-def test_cmyk_is_converted_with_a_note_and_its_profile_dropped() -> None:
+@pytest.mark.parametrize("format", ["TIFF", "JPEG"])
+def test_cmyk_is_converted_by_its_profile(format: str) -> None:
+    """One whose inks are not those of the plain formula: cyan is a dark green in it."""
+    im = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    picture = back(im, format, icc_profile=cmyk_profile())
+    assert picture.icc is None and picture.notes == ("CMYK converted to sRGB by its profile",)
+    wanted = ImageCms.profileToProfile(
+        im,
+        ImageCms.ImageCmsProfile(io.BytesIO(cmyk_profile())),
+        ImageCms.createProfile("sRGB"),
+        outputMode="RGB",
+    )
+    assert wanted is not None
+    assert np.abs(picture.pixels.astype(int) - np.array(wanted)).max() <= 1
+    assert np.abs(picture.pixels.astype(int) - np.array(im.convert("RGB"))).max() > 90
+
+
+def test_cmyk_without_a_profile_that_can_be_used_is_converted_plainly() -> None:
     im = Image.fromarray(PIXELS).convert("CMYK")
-    for format in ("TIFF", "JPEG"):
-        picture = back(im, format, icc_profile=icc_for(b"CMYK"))
-        assert picture.icc is None and picture.pixels.shape == PIXELS.shape
-        assert any("CMYK" in note for note in picture.notes)
-        assert any("profile dropped" in note for note in picture.notes)
+    for icc in (None, icc_for(b"CMYK"), RGB_ICC):
+        picture = back(im, "TIFF", icc_profile=icc)
+        assert picture.icc is None and "CMYK converted to RGB" in picture.notes
+        assert np.array_equal(picture.pixels, np.array(im.convert("RGB")))
 
 
 def test_lab_is_converted_with_a_note() -> None:

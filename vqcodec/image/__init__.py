@@ -1,13 +1,13 @@
-"""Files to arrays and back: grey, alpha, 16 bit, palettes, orientation, ICC, EXIF.
+"""Files to arrays and back: what their users see of them, and what belongs to it.
 
 Only this folder and ``pillow``, which teaches Pillow to open and save .vqc files, import Pillow.
 """
 
-from vqcodec.image.alpha import decode_alpha, encode_alpha
+from vqcodec.image.alpha import blended, blended_rows, decode_alpha, encode_alpha, smoothed
 from vqcodec.image.metadata import EXIF_PREFIX
 from vqcodec.image.picture import Picture, Rows, contact_sheet, from_array, resize, rgb
 from vqcodec.image.probe import Header, header
-from vqcodec.image.reading import from_pillow, part_of, read, read_rgb, stripped
+from vqcodec.image.reading import described, from_pillow, part_of, read, read_rgb, stripped
 from vqcodec.image.writing import format_of, to_pillow, write
 
 __all__ = [
@@ -15,8 +15,11 @@ __all__ = [
     "Header",
     "Picture",
     "Rows",
+    "blended",
+    "blended_rows",
     "contact_sheet",
     "decode_alpha",
+    "described",
     "encode_alpha",
     "format_of",
     "from_array",
@@ -27,6 +30,7 @@ __all__ = [
     "read_rgb",
     "resize",
     "rgb",
+    "smoothed",
     "stripped",
     "to_pillow",
     "write",

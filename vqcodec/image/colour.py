@@ -156,7 +156,8 @@ def to_srgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
         flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
     )
     assert made is not None
-    return np.array(made)[..., 1] if pixels.ndim == 2 else np.array(made)
+    rgb: np.ndarray = np.array(made)
+    return rgb[..., 1] if pixels.ndim == 2 else rgb
 
 
 def rgb_by_profile(im: Image.Image, icc: bytes) -> Image.Image:
@@ -205,7 +206,8 @@ def _tone_mapped(pixels: np.ndarray, space: Space) -> np.ndarray:
     room = 1 - _KNEE
     mapped = np.minimum(most, _KNEE) + over * room / (over + room)  # slope 1 at the knee
     light = light * (mapped / np.maximum(most, 1e-6))
-    return np.rint(255 * _srgb_curve(light.clip(0, 1))).astype(np.uint8)
+    made: np.ndarray = np.rint(255 * _srgb_curve(light.clip(0, 1))).astype(np.uint8)
+    return made
 
 
 def _pq(v: np.ndarray) -> np.ndarray:

@@ -96,7 +96,8 @@ def lost(data: bytes, xmp: bytes) -> list[str]:
         found["gain map"] = None
         n_pictures -= 1
     if n_pictures > 1:
-        found[f"{n_pictures - 1} further picture{'s' if n_pictures > 2 else ''}"] = None
+        s = "s" if n_pictures > 2 else ""
+        found[f"{n_pictures - 1} further picture{s} (views or a gain map)"] = None
     if _VIDEO.search(rest):
         found["motion video"] = None
     elif rest.strip(b"\0") and n_pictures == 1 and not has_gain_map:

@@ -217,6 +217,27 @@ def stripped(picture: Picture, profile: bool = False) -> Picture:
     return replace(picture, pixels=pixels, icc=None)
 
 
+def described(
+    picture: Picture, exif: object = None, xmp: object = None, dpi: object = None
+) -> Picture:
+    """The picture with metadata as Pillow's ``save`` takes it: bytes, or an ``Image.Exif``.
+
+    It is of the pixels as they are: an orientation in it is dropped.
+    """
+    found = Opened(Image.new("L", (1, 1)), None)
+    given = exif.tobytes() if isinstance(exif, Image.Exif) else exif
+    found.im.info.update({"exif": given} if given else {}, xmp=xmp)
+    pixels = picture.pixels
+    pair = dpi if isinstance(dpi, tuple) else (dpi, dpi)
+    return replace(
+        picture,
+        exif=_of_these_pixels(_exif(found), pixels, found),
+        xmp=_xmp_of_these_pixels(extras.xmp_of(found), pixels, []),
+        resolution=metadata.sound_resolution(*pair),
+        notes=(*picture.notes, *found.notes),
+    )
+
+
 def part_of(
     exif: bytes | None, packet: bytes | None, width: int, height: int
 ) -> tuple[bytes | None, bytes | None]:

@@ -115,7 +115,8 @@ def _numbers(im: Image.Image, name: str, notes: list[str]) -> np.ndarray:
         )
     low, high = limits
     notes.append(f"{kind} from {low:g} to {high:g} coded as 8 bits")
-    return np.rint(255 * ((found - low) / (high - low)).clip(0, 1)).astype(np.uint8)
+    scaled: np.ndarray = np.rint(255 * ((found - low) / (high - low)).clip(0, 1)).astype(np.uint8)
+    return scaled
 
 
 def _cmyk(im: Image.Image, icc: bytes | None, notes: list[str]) -> np.ndarray:

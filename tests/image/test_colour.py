@@ -1,0 +1,189 @@
+"""Colours that are not sRGB's are converted, or described by a profile."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_files import PIXELS, RGB_ICC, png, stored
+from PIL import Image, ImageCms
+
+from vqcodec import image
+from vqcodec.errors import ImageError
+from vqcodec.image import colour, isobmff
+from vqcodec.image.colour import SRGB, Colour, Space
+from vqcodec.image.picture import Picture
+
+P3 = colour.of_code_points(Colour(12, 13))
+ADOBE = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+RAMP = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+
+
+def chrm(primaries: tuple[float, ...]) -> bytes:
+    return struct.pack(">8I", *(round(100000 * value) for value in primaries))
+
+
+def gama(gamma: float) -> bytes:
+    return struct.pack(">I", round(100000 * gamma))
+
+
+def by_profile(pixels: np.ndarray, icc: bytes) -> np.ndarray:
+    """What a viewer with colour management shows."""
+    made = ImageCms.profileToProfile(
+        Image.fromarray(pixels),
+        ImageCms.ImageCmsProfile(io.BytesIO(icc)),
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    )
+    assert made is not None
+    return np.array(made)
+
+
+def test_a_profile_of_srgb_changes_nothing() -> None:
+    icc = colour.profile("sRGB", SRGB)
+    assert np.abs(by_profile(PIXELS, icc).astype(int) - PIXELS).max() <= 1
+    description = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc)))
+    assert description.strip() == "sRGB"
+
+
+def test_display_p3_has_the_colorants_that_are_published() -> None:
+    """Those of Apple's profile."""
+    assert P3 is not None
+    found = ImageCms.ImageCmsProfile(io.BytesIO(colour.profile(*P3[:2]))).profile
+    for made, wanted in (
+        (found.red_colorant, (0.51512, 0.24120, -0.00105)),
+        (found.green_colorant, (0.29198, 0.69225, 0.04189)),
+        (found.blue_colorant, (0.15710, 0.06657, 0.78407)),
+    ):
+        assert made is not None
+        assert np.allclose(made[0], wanted, atol=1e-4)
+
+
+def test_linear_samples_get_the_curve_of_srgb() -> None:
+    picture = image.read(png(RAMP, 2, 8, gAMA=gama(1)), "x")
+    linear = np.arange(256) / 255
+    wanted = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(picture.pixels[0, :, 0] - 255 * wanted).max() <= 0.5
+    assert picture.icc is None and "gamma 1.00" in picture.notes[0]
+
+
+def test_linear_grey_of_16_bits_keeps_its_dark_tones() -> None:
+    values = np.arange(0, 2560, 10, dtype=np.uint16).reshape(1, 256, 1)
+    picture = image.read(png(values, 0, 16, gAMA=gama(1)), "x")
+    assert len(np.unique(picture.pixels)) > 50, "of 8 bits there would be 10"
+
+
+@pytest.mark.parametrize(
+    "chunks", [{}, {"gAMA": gama(0.45455)}, {"gAMA": gama(0.45455), "cHRM": chrm(SRGB)}]
+)
+def test_what_is_srgb_in_other_words_stays(chunks: dict[str, bytes]) -> None:
+    picture = image.read(png(PIXELS, 2, 8, **chunks), "x")
+    assert np.array_equal(picture.pixels, PIXELS)
+    assert (picture.icc, picture.notes) == (None, ())
+
+
+def test_wide_primaries_keep_their_samples_and_get_a_profile() -> None:
+    picture = image.read(png(PIXELS, 2, 8, gAMA=gama(1 / 2.2), cHRM=chrm(ADOBE)), "x")
+    assert np.array_equal(picture.pixels, PIXELS) and picture.icc is not None
+    wanted = colour.profile("Adobe", ADOBE, 2.2)
+    shown = by_profile(PIXELS, picture.icc).astype(int)
+    assert np.abs(shown - by_profile(PIXELS, wanted)).max() <= 1
+    assert np.abs(shown - PIXELS).max() > 10
+
+
+def test_the_first_of_cicp_iccp_srgb_and_gama_counts() -> None:
+    """PNG, 3rd edition, section 4.3."""
+    p3, linear = bytes([12, 13, 0, 1]), gama(1)
+    iccp = b"x\0\0" + zlib.compress(RGB_ICC)
+    both = image.read(png(PIXELS, 2, 8, cICP=p3, iCCP=iccp, gAMA=linear), "x")
+    assert both.icc not in (None, RGB_ICC) and np.array_equal(both.pixels, PIXELS)
+    profile = image.read(png(PIXELS, 2, 8, iCCP=iccp, sRGB=b"\0", gAMA=linear), "x")
+    assert profile.icc == RGB_ICC and np.array_equal(profile.pixels, PIXELS)
+    srgb = image.read(png(PIXELS, 2, 8, sRGB=b"\0", gAMA=linear, cHRM=chrm(ADOBE)), "x")
+    assert srgb.icc is None and np.array_equal(srgb.pixels, PIXELS)
+    unknown = image.read(png(PIXELS, 2, 8, cICP=bytes([99, 99, 0, 1]), iCCP=iccp), "x")
+    assert unknown.icc == RGB_ICC
+
+
+def test_narrow_range_is_widened() -> None:
+    picture = image.read(png(RAMP, 2, 8, cICP=bytes([1, 13, 0, 0])), "x")
+    row = picture.pixels[0, :, 0].astype(int)
+    assert (row[16], row[235], row[0], row[255]) == (0, 255, 0, 255)
+
+
+def test_impossible_chromaticities_are_passed_over() -> None:
+    for primaries in ([0.0] * 8, [0.3] * 8, [0.33, 0.33, *[0.2] * 6]):
+        picture = image.read(png(PIXELS, 2, 8, cHRM=chrm(tuple(primaries))), "x")
+        assert picture.icc is None and np.array_equal(picture.pixels, PIXELS)
+    assert image.read(png(PIXELS, 2, 8, gAMA=bytes(4)), "x").notes == ()
+
+
+def test_grey_has_no_primaries() -> None:
+    picture = image.read(png(PIXELS[..., :1], 0, 8, cICP=bytes([12, 13, 0, 1])), "x")
+    assert picture.icc is None and np.array_equal(picture.pixels, PIXELS[..., 0])
+
+
+@pytest.mark.parametrize(("transfer", "white"), [(16, 0.581), (18, 0.75)])
+def test_hdr_is_tone_mapped_and_said(transfer: int, white: float) -> None:
+    """ITU-R BT.2408: diffuse white of 203 cd/m2 is at 58 % of PQ and 75 % of HLG."""
+    picture = image.read(png(RAMP, 2, 8, cICP=bytes([9, transfer, 0, 1])), "x")
+    row = picture.pixels[0, :, 1].astype(int)
+    assert (np.diff(row) >= 0).all() and row[0] == 0 and row[255] >= 253
+    assert 230 <= row[round(255 * white)] <= 250, "there is room above for what is brighter"
+    assert picture.icc is None and "compressed" in picture.notes[0]
+
+
+def with_nclx(data: bytes, primaries: int, transfer: int) -> bytes:
+    at = data.index(b"nclx") + 4
+    return data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]
+
+
+def test_code_points_of_an_avif_are_heeded() -> None:
+    data = stored(Image.fromarray(RAMP).resize((64, 16)), "AVIF", quality=100)
+    plain = image.read(data, "x")
+    assert plain.icc is None and plain.notes == ()
+    wide = image.read(with_nclx(data, 12, 13), "x")
+    assert wide.icc is not None and np.array_equal(wide.pixels, plain.pixels)
+    assert "Display P3" in wide.notes[0]
+    bright = image.read(with_nclx(data, 9, 16), "x")
+    assert bright.icc is None and "PQ" in bright.notes[0]
+    assert not np.array_equal(bright.pixels, plain.pixels)
+    assert isobmff.contents(data).bits == 8
+
+
+def test_an_avifs_profile_stands_above_its_code_points() -> None:
+    data = stored(Image.fromarray(PIXELS), "AVIF", icc_profile=RGB_ICC)
+    assert image.read(data, "x").icc == RGB_ICC
+
+
+def test_without_its_profile_a_picture_is_converted_first() -> None:
+    assert P3 is not None
+    icc = colour.profile(*P3[:2])
+    bare = image.stripped(Picture(PIXELS, icc=icc, exif=b"x", xmp=b"y", deep=True), profile=True)
+    assert (bare.icc, bare.exif, bare.xmp, bare.deep) == (None, None, None, False)
+    assert np.abs(bare.pixels.astype(int) - by_profile(PIXELS, icc)).max() <= 2
+    assert image.stripped(Picture(PIXELS, icc=icc, exif=b"x")).icc == icc
+    with pytest.raises(ImageError, match="profile cannot be used"):
+        image.stripped(Picture(PIXELS, icc=b"junk"), profile=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(-1, 2), min_size=8, max_size=8), st.floats(0, 10))
+def test_any_chromaticities_and_gamma_end_in_a_picture(
+    primaries: list[float], gamma: float
+) -> None:
+    space = colour.of_png(gamma, tuple(primaries))
+    pixels, icc, _ = colour.understood(PIXELS, space)
+    assert pixels.shape == PIXELS.shape and pixels.dtype == np.uint8
+    if icc is not None:
+        ImageCms.ImageCmsProfile(io.BytesIO(icc))
+
+
+def test_any_space_has_rising_levels() -> None:
+    for gamma in (None, 0.5, 1.0, 1.8, 2.2, 2.6):
+        for full_range in (False, True):
+            table = colour.levels(Space(gamma=gamma, full_range=full_range), 256)
+            assert (np.diff(table.astype(int)) >= 0).all() and table[0] == 0 and table[-1] == 255
