@@ -122,12 +122,35 @@ def test_metadata_is_carried_along_and_strip_drops_it_but_not_alpha() -> None:
         icc=icc,
         exif=exif,
         deep=True,
+        xmp=b"<x/>",
+        resolution=(300.0, 72.009),
     )
     back = decompress(shipped(), compress(shipped(), picture, "5bit").data)
     assert (back.icc, back.exif, back.deep) == (icc, exif, True)
+    assert (back.xmp, back.resolution) == (b"<x/>", (300.0, 72.009))
     back = decompress(shipped(), compress(shipped(), picture, "5bit", strip=True).data)
-    assert (back.icc, back.exif, back.deep) == (None, None, False)
+    assert (back.icc, back.exif, back.deep) == (icc, None, False), "colours stay"
+    assert (back.xmp, back.resolution) == (None, None)
     assert back.alpha is not None and (back.alpha == 7).all()
+
+
+def test_pixels_that_alpha_hides_cost_little_and_count_for_no_target() -> None:
+    pixels, alpha = crop()[:64, :64].copy(), np.full((64, 64), 255, np.uint8)
+    alpha[:, 32:] = 0
+    noisy = pixels.copy()
+    noisy[:, 32:] = np.random.default_rng(0).integers(0, 256, (64, 32, 3))
+    seen = compress(shipped(), replace(image.from_array(noisy), alpha=alpha), "30dB")
+    half = compress(shipped(), image.from_array(pixels[:, :32].copy()), "30dB")
+    assert len(seen.data) < 1.3 * len(half.data) + 300
+    back = decompress(shipped(), seen.data)
+    assert seen.psnr_db is not None
+    assert abs(seen.psnr_db - psnr_db(pixels[:, :32], back.pixels[:, :32])) < 0.01
+
+
+def test_a_size_that_cannot_be_reached_names_what_is_not_the_picture() -> None:
+    picture = replace(image.from_array(crop()[:20, :20].copy()), exif=b"II*\0" + bytes(9000))
+    with pytest.raises(RateError, match=r"of which are EXIF 9004; --strip drops"):
+        compress(shipped(), picture, "2kB")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """The plugin with a codec that stores nothing but the size; says how it was called."""
     calls: dict[str, object] = {}
 
-    def encode(picture: Picture, rate: str, codec: str | None, device: str) -> bytes:
+    def encode(
+        picture: Picture, rate: str, codec: str | None, device: str, **options: object
+    ) -> bytes:
         calls.update(picture=picture, rate=rate, codec=codec, device=device)
         if rate == "0dB":
             raise RateError("no such rate")

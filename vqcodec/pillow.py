@@ -64,10 +64,10 @@ class VqcImageFile(ImageFile.ImageFile):
 def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     """Image.save: rate="8bit", codec=None, tune=None, device="cpu", and metadata.
 
-    Metadata is icc_profile=, exif=, xmp= and dpi=. As with Pillow's JPEG, the pixels are stored as they are in memory, and of the image's EXIF and
-    XMP what is given: they may be of other pixels by now. An orientation in them is dropped, so
-    that nothing is turned twice. The image's ICC profile goes along unless another, or None, is
-    given.
+    Metadata is icc_profile=, exif=, xmp= and dpi=. As with Pillow's JPEG, the pixels are stored as
+    they are in memory, with the EXIF and XMP that are given: those of the image may be of other
+    pixels by now. An orientation in them is dropped, so that nothing is turned twice. The image's
+    ICC profile goes along unless another, or None, is given.
     """
     from dataclasses import replace
 
