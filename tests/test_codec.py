@@ -19,7 +19,7 @@ import vqcodec
 from vqcodec import container, image
 from vqcodec.autoencoders.ladder import codec as ladder_codec
 from vqcodec.codec import Codec
-from vqcodec.compress import Compressed, compress
+from vqcodec.compress import Compressed, compress, encode_at
 from vqcodec.decompress import decompress, decompress_rows, ideal_bits
 from vqcodec.errors import (
     CodecError,
@@ -28,8 +28,7 @@ from vqcodec.errors import (
     RateError,
     UsageError,
 )
-from vqcodec.metrics.psnr import psnr_db
-from vqcodec.rate import parse_rate
+from vqcodec.metrics import measure, psnr_db
 
 PHOTO = Path(__file__).parent / "data" / "photo.png"
 
@@ -178,46 +177,6 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------- rates
 
 
-@pytest.mark.parametrize(
-    ("text", "kind", "value"),
-    [
-        ("9bit", "bit", 9),
-        (" 7.3bit ", "bit", 7.3),
-        ("7 bit", "bit", 7),
-        ("0.25bpp", "bpp", 0.25),
-        (".5bpp", "bpp", 0.5),
-        ("12kB", "bytes", 12000),
-        ("1.5MB", "bytes", 1.5e6),
-        ("12000B", "bytes", 12000),
-        ("34dB", "db", 34),
-    ],
-)
-def test_rates_are_parsed(text: str, kind: str, value: float) -> None:
-    rate = parse_rate(text)
-    assert rate.kind == kind and rate.value == pytest.approx(value)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "9",
-        "bit",
-        "-9bit",
-        "9bits",
-        "nan bit",
-        "1e3B",
-        "0bpp",
-        "0B",
-        "9kB-2",
-        "9 9B",
-    ],
-)
-def test_other_rates_are_refused(text: str) -> None:
-    with pytest.raises(RateError, match="rate"):
-        parse_rate(text)
-
-
 @pytest.mark.parametrize("rate", ["4.9bit", "10.1bit", "99bit", "9bit-8x8"])
 def test_bits_outside_of_the_codec_are_refused_with_what_it_offers(rate: str) -> None:
     with pytest.raises(RateError, match="5bit to 10bit"):
@@ -243,6 +202,53 @@ def test_size_targets_are_kept_and_used(share: float, unit: str) -> None:
     number = {"bpp": n_bytes * 8 / crop()[..., 0].size, "kB": n_bytes / 1000, "B": n_bytes}[unit]
     result = compress(shipped(), image.from_array(crop()), f"{number:.6f}{unit}")
     assert 0.97 * n_bytes <= len(result.data) <= n_bytes
+
+
+def gap() -> image.Picture:
+    """Its files grow by 8 % where the fifth slice begins to be coded, at 7.5bit."""
+    return image.from_array(np.ascontiguousarray(photo()[100:228, 100:292]))
+
+
+def test_a_size_target_is_used_where_no_rate_point_has_it() -> None:
+    below, above = (len(encode_at(shipped(), gap(), index)[0]) for index in (1919, 1920))
+    n_bytes = (below + above) // 2
+    assert below < 0.97 * n_bytes
+    result = compress(shipped(), gap(), f"{n_bytes}B")
+    assert 0.98 * n_bytes <= len(result.data) <= n_bytes and result.rate == "7.5bit"
+    assert decoded(result.data).shape == gap().pixels.shape
+
+
+def test_no_more_is_spent_on_a_psnr_target_where_no_rate_point_has_it() -> None:
+    one, other = (encode_at(shipped(), gap(), index)[0] for index in (1919, 1920))
+    low, high = (psnr_db(decoded(data), gap().pixels) for data in (one, other))
+    result = compress(shipped(), gap(), f"{(low + high) / 2:.4f}dB")
+    assert (low + high) / 2 <= psnr_db(decoded(result.data), gap().pixels) < high
+    assert len(result.data) < len(other)
+
+
+@pytest.mark.parametrize("target", [20, 55, 80])
+def test_quality_targets_are_reached_and_told(target: int) -> None:
+    result = compress(shipped(), image.from_array(crop()), f"{target}q")
+    quality = measure(crop(), decoded(result.data), ["ssimulacra2"])["ssimulacra2"]
+    assert quality == pytest.approx(result.quality) and target <= quality <= target + 0.5
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (40, 40)])
+def test_small_pictures_have_a_quality_too(shape: tuple[int, ...]) -> None:
+    pixels = crop()[: shape[0], : shape[1]]
+    picture = image.from_array(np.ascontiguousarray(pixels if len(shape) == 3 else pixels[..., 1]))
+    low, high = (compress(shipped(), picture, rate) for rate in ("20q", "60q"))
+    assert low.quality is not None and low.quality >= 20
+    assert high.quality is not None and high.quality >= 60 and len(low.data) <= len(high.data)
+
+
+def test_a_quality_out_of_reach_is_refused_unless_it_is_the_codec_s_own() -> None:
+    best = compress(shipped(), gap(), "10bit")
+    with pytest.raises(RateError, match=r"95q cannot be reached .* the highest of photo-2 is \d\d"):
+        compress(shipped(), gap(), "95q")
+    own = Codec(replace(shipped().card, default_rate="95q"), shipped().system)
+    result = compress(own, gap())
+    assert result.data == best.data and "95q cannot be reached" in result.notes[0]
 
 
 def test_a_size_above_the_best_quality_gives_it_with_a_note() -> None:

@@ -66,7 +66,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 def test_pillow_saves_and_opens_vqc(tmp_path: Path, plugin: dict[str, object], mode: str) -> None:
     path = tmp_path / "a.vqc"
     Image.new(mode, (7, 5)).save(path)
-    assert [plugin[k] for k in ("rate", "codec", "device")] == ["8bit", None, "cpu"]
+    assert [plugin[k] for k in ("rate", "codec", "device")] == [None, None, "cpu"]
     with Image.open(path) as im:
         assert (im.format, im.mode, im.size) == ("VQC", mode, (7, 5))
         assert im.get_format_mimetype() == "image/x-vqc"

@@ -5,6 +5,7 @@ numpy and torch are imported with the first picture that is encoded or decoded, 
 
 import os
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ def load_codec(name: str | None = None, device: str = "auto") -> "Codec":
 
 def encode(
     source: Any,
-    rate: str = "8bit",
+    rate: str | float | None = None,
     *,
     codec: str | None = None,
     tune: str | None = None,
@@ -38,9 +39,11 @@ def encode(
     """A picture as the bytes of a .vqc file.
 
     source: a path, the bytes of an image file, a Pillow image, or a uint8 array (h, w[, 3]).
-    rate: '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB'. tune: 'visual' or 'psnr', where the codec
-    has that choice; by default how it looks. A file or Pillow image of more than
-    ``max_pixels`` is refused before memory is taken for it. Raises a VqcodecError.
+    rate: '80q', '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB', or a number, which is a quality as
+    in '80q'; without one what the environment variable VQCODEC_RATE says, or the codec's own.
+    tune: 'visual' or 'psnr', where the codec has that choice; by default how it looks. A file or
+    Pillow image of more than ``max_pixels`` is refused before memory is taken for it. Raises a
+    VqcodecError.
     """
     return encode_picture(_picture(source, max_pixels), rate, codec, device, tune)
 
@@ -98,7 +101,7 @@ def _content(source: Any, index: int | None) -> bytes:
 
 def encode_many(
     sources: Sequence[Any],
-    rate: str = "8bit",
+    rate: str | float | None = None,
     *,
     codec: str | None = None,
     tune: str | None = None,
@@ -109,9 +112,10 @@ def encode_many(
 
     sources: as ``encode`` takes them. rate: of each picture; no size in bytes.
     """
-    from vqcodec import archive, container
+    from vqcodec import archive, container, zoo
 
-    archive.check(len(sources), rate)
+    rate = _rate(rate)
+    archive.check(len(sources), rate or zoo.find(codec).default_rate)
     pictures = [_picture(source, max_pixels) for source in sources]
     loaded = load_codec(codec, device).tuned(tune)
     from vqcodec.compress import compress_many
@@ -140,7 +144,7 @@ def decode_many(
 
 def encode_picture(
     picture: "Picture",
-    rate: str,
+    rate: str | float | None = None,
     codec: str | None = None,
     device: str = "auto",
     tune: str | None = None,
@@ -150,7 +154,23 @@ def encode_picture(
     loaded = load_codec(codec, device).tuned(tune)
     from vqcodec.compress import compress
 
-    return compress(loaded, picture, rate).data
+    return compress(loaded, picture, _rate(rate)).data
+
+
+def _rate(rate: object) -> str | None:
+    """The rate as a text. Raises UsageError for what is neither that nor a quality."""
+    from vqcodec import zoo
+    from vqcodec.errors import UsageError
+
+    if rate is None:
+        return zoo.default_rate()
+    if isinstance(rate, str):
+        return rate
+    if isinstance(rate, bool) or not isinstance(rate, Real):
+        raise UsageError(f"a rate is a text such as '80q' or '12kB', or a quality, not {rate!r}")
+    if rate < 16:
+        raise UsageError(f"the rate {rate} may be '{rate}bit' or '{rate}q': it takes a text")
+    return f"{float(rate):g}q"
 
 
 def decode_picture(

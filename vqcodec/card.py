@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vqcodec.container import MAX_CODEC
-from vqcodec.errors import CodecError, UsageError, reason
-from vqcodec.rate import RATE_UNIT, TUNES, VISUAL
+from vqcodec.errors import CodecError, RateError, UsageError, reason
+from vqcodec.rate import RATE_UNIT, TUNES, VISUAL, Rate
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -61,6 +61,21 @@ class Card:
     def tune_name(self, index: int) -> str | None:
         """What a file of a stored rate point is tuned to; None where there is no choice."""
         return (TUNES[0] if index >= VISUAL else TUNES[1]) if self.tunes else None
+
+    def rate_index(self, rate: Rate) -> int:
+        """The rate point nearest to N of ``Nbit``, or the finest of those with its bits and grid.
+
+        Whether it is within the codec's scale, the codec knows. Raises RateError.
+        """
+        name = f"{rate.value:g}bit"
+        if not self.points and not rate.grid:
+            visual = self.tunes != () and self.tune in (None, "visual")
+            return round(rate.value * RATE_UNIT) + VISUAL * visual
+        wanted = f"{name}-{rate.grid}" if rate.grid else None
+        for index, point in reversed([*enumerate(self.points)]):
+            if point == (wanted or point) and point.partition("-")[0] == name:
+                return index
+        raise RateError(f"{self.id} offers {self.rates}, not {wanted or name}")
 
     def rate_name(self, index: int) -> str:
         """The name of a stored rate point: of the scale of N bits, 1920 -> '7.5bit'."""

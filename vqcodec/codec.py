@@ -52,14 +52,23 @@ class Coder(Protocol):
     grey_only: bool
 
     @property
+    def rdo(self) -> float | None:
+        """Squared steps that a bit is worth in the choice of codes; None: there is no choice."""
+
+    @property
     def model(self) -> torch.nn.Module: ...
 
     def point(self, index: int) -> Any: ...
     def span(self, tune: str | None = None) -> tuple[int, int]: ...
-    def rate_index(self, bits: float, grid: str | None, tune: str | None = None) -> int: ...
     def levels(self, point: Any) -> int: ...
     def least_bytes(self, height: int, width: int, point: Any) -> int: ...
-    def encode(self, pixels: np.ndarray, point: Any, progress: Progress = unseen) -> Coded: ...
+    def encode(
+        self,
+        pixels: np.ndarray,
+        point: Any,
+        progress: Progress = unseen,
+        rdo: float | None = None,  # in place of its own
+    ) -> Coded: ...
     def encode_many(self, pictures: Sequence[np.ndarray], point: Any) -> Sequence[Coded]: ...
     def decode(
         self,
@@ -123,11 +132,10 @@ class Codec:
 
     def rate_index(self, rate: Rate) -> int:
         """The rate point nearest to ``Nbit``. Raises RateError for what is not offered."""
-        try:
-            return self.system.rate_index(rate.value, rate.grid, self.card.tune)
-        except RateError as error:
-            name = f"{rate.value:g}bit" + (f"-{rate.grid}" if rate.grid else "")
-            raise RateError(f"{self.card.id} offers {self.card.rates}, not {name}") from error
+        index = self.card.rate_index(rate)
+        if not self.span[0] <= index <= self.span[1]:
+            raise RateError(f"{self.card.id} offers {self.card.rates}, not {rate.value:g}bit")
+        return index
 
     def bands(
         self,

@@ -2,11 +2,16 @@
 
 ``compress`` finds the rate point; ``encode_at`` makes the file there, the sections that the codec's
 system makes of the picture, in a container.
+
+Where a target lies in a gap between two rate points, as where one codes a slice of the latent more
+than the other, the encoder's choice of codes at the finer one is made thriftier until it fits.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,12 +21,31 @@ from vqcodec.codec import Codec, Coded
 from vqcodec.container import Box, Container, Header
 from vqcodec.errors import ImageError, RateError
 from vqcodec.metrics.psnr import psnr_db
-from vqcodec.progress import Progress, unseen
-from vqcodec.rate import parse_rate
+from vqcodec.metrics.quality import quality_of
+from vqcodec.progress import Progress, between, unseen
+from vqcodec.rate import RATE_UNIT, Rate, parse_rate
 from vqcodec.target import Search
 
 CLOSE_ENOUGH = 0.995  # of a size target: no need to search for the last bytes
 CLOSE_DB = 0.02  # above a PSNR target
+CLOSE_QUALITY = 0.2  # above a target of SSIMULACRA2
+THRIFT = 32  # steps in which the worth of a bit doubles, in a gap between two rate points
+MOST_THRIFT = 3 * THRIFT
+
+
+class _Usual(NamedTuple):
+    """A measure of photographs: at 8bit, how much it grows with a bit, and in a step of thrift."""
+
+    at_8bit: float
+    of_a_bit: float
+    of_thrift: float
+
+
+_USUAL = {
+    "bpp": _Usual(math.log(0.65), 0.7, 0.2 / THRIFT),  # the logarithm
+    "db": _Usual(33.0, 3.3, 0.8 / THRIFT),
+    "quality": _Usual(57.0, 17.0, 4.0 / THRIFT),
+}
 
 
 @dataclass(frozen=True)
@@ -34,43 +58,46 @@ class Compressed:
     height: int
     section_bytes: list[int]
     ideal_bits: list[float]  # of each section
-    psnr_db: float | None  # measured only where the rate asked for it
+    psnr_db: float | None = None  # measured only where the rate asked for it
+    quality: float | None = None  # SSIMULACRA2, likewise
     notes: tuple[str, ...] = ()
+
+
+# What ``compress`` tells: each rate point that is tried, and how far that is, from 0 to 1.
+Told = Callable[[str, float], None]
 
 
 def compress(
     codec: Codec,
     picture: image.Picture,
-    rate: str,
+    rate: str | None = None,
     strip: bool = False,
-    progress: Callable[[str, float], None] = lambda rate, share: None,
+    progress: Told = lambda rate, share: None,
 ) -> Compressed:
     """Encode a picture. ``strip`` drops EXIF, XMP and the like: see ``image.stripped``.
 
     What is hidden by alpha is made smooth, and no target counts it.
 
-    ``progress`` is told each rate point that is tried, and how far that is, from 0 to 1. Raises
-    RateError where the rate cannot be parsed or reached.
+    rate: without one it is the codec's own, or what of it the codec can reach with this picture.
+    Raises RateError where the rate cannot be parsed or reached.
     """
-    wanted = parse_rate(rate)
+    wanted = parse_rate(codec.card.default_rate if rate is None else rate)
     picture = _prepared(picture, strip)
     boxes = boxes_of(picture)
+    make = partial(_at, codec, picture, boxes, progress)
     if wanted.kind == "bit":
-        return _at(codec, picture, codec.rate_index(wanted), boxes, progress)
-    if wanted.kind == "db":
-        return _least_with_psnr(codec, picture, wanted.value, boxes, progress)
-    scale = picture.width * picture.height / 8 if wanted.kind == "bpp" else 1
-    return _best_within(codec, picture, math.floor(wanted.value * scale), boxes, progress)
+        return make(codec.rate_index(wanted))
+    return _search(codec, picture, boxes, wanted, make, lenient=rate is None)
 
 
 def compress_many(
-    codec: Codec, pictures: Sequence[image.Picture], rate: str, strip: bool = False
+    codec: Codec, pictures: Sequence[image.Picture], rate: str | None = None, strip: bool = False
 ) -> list[Compressed]:
     """``compress`` for each. Where the rate is ``Nbit``, those of one size go together.
 
     On the CPU this makes the same files. On a GPU a few codes may differ, as sums round otherwise.
     """
-    wanted = parse_rate(rate)
+    wanted = parse_rate(codec.card.default_rate if rate is None else rate)
     if wanted.kind != "bit":
         return [compress(codec, picture, rate, strip) for picture in pictures]
     index = codec.rate_index(wanted)
@@ -91,73 +118,131 @@ def compress_many(
     return [made[place] for place in range(len(pictures))]
 
 
-# What ``compress`` is told: each rate point that is tried, and how far that is.
-_Told = Callable[[str, float], None]
-
-
-def _best_within(
-    codec: Codec, picture: image.Picture, n_bytes: int, boxes: tuple[Box, ...], told: _Told
+def _search(
+    codec: Codec,
+    picture: image.Picture,
+    boxes: tuple[Box, ...],
+    wanted: Rate,
+    make: Callable[..., Compressed],
+    lenient: bool,
 ) -> Compressed:
-    """The best quality whose finished file has at most ``n_bytes``."""
-    lowest, highest = codec.span
-    log_size = math.log(max(1, n_bytes))
-    search = Search(lowest, highest, log_size, -math.log(CLOSE_ENOUGH), at_least=False)
-    tried = {}
+    """The best file that is small enough, or the smallest that is good enough.
+
+    make: a file at a rate point, with ``rdo``, and with its 'db' or 'quality' if that is measured.
+    lenient: what the codec cannot reach it comes as near to as it can.
+    """
+    system, n_pixels = codec.system, picture.width * picture.height
+    at_least = wanted.kind in ("db", "quality")
+    target, tolerance = wanted.value, CLOSE_QUALITY if wanted.kind == "quality" else CLOSE_DB
+    usual = _USUAL[wanted.kind if at_least else "bpp"]
+    if not at_least:
+        n_bytes = math.floor(target * n_pixels / 8 if wanted.kind == "bpp" else target)
+        target, tolerance = math.log(max(n_bytes, 1) * 8 / n_pixels), -math.log(CLOSE_ENOUGH)
+    tried: dict[tuple[int, int], Compressed] = {}
+
+    def measure(index: int, thrift: int = 0) -> float:
+        rdo = None if not thrift or system.rdo is None else system.rdo * 2 ** (thrift / THRIFT)
+        made = make(index, rdo=rdo, measured=wanted.kind if at_least else "")
+        tried[index, thrift] = made
+        if at_least:
+            value = made.psnr_db if wanted.kind == "db" else made.quality
+            return -math.inf if value is None else value
+        return math.log(len(made.data) * 8 / n_pixels)
+
+    ends = codec.span
+    bits = 8 + (target - usual.at_8bit) / usual.of_a_bit
+    scale = not codec.card.points
+    start = ends[0] + round((bits - 5) * RATE_UNIT) if scale else sum(ends) // 2
+    slope = usual.of_a_bit / (RATE_UNIT if scale else 1)
+    search = Search(*ends, target, tolerance, at_least=at_least, start=start, slope=slope)
     for index in search:
-        tried[index] = _at(codec, picture, index, boxes, told)
-        search.measures[index] = math.log(len(tried[index].data))
+        search.measures[index] = measure(index)
     if search.found is None:
-        raise RateError(
-            f"at most {n_bytes} bytes cannot be reached: "
-            f"the smallest file of {codec.card.id} has {len(tried[lowest].data)}"
-            f"{_of_which(boxes, n_bytes)}"
-        )
-    best = tried[search.found]
-    if search.found < highest:
-        return best
-    note = f"{codec.card.id} has no higher quality than {best.rate}"
-    return replace(best, notes=(*best.notes, note))
+        nearest = tried[ends[at_least], 0]
+        why = _out_of_reach(codec, wanted, nearest, boxes)
+        if not lenient:
+            raise RateError(why)
+        return replace(nearest, notes=(*nearest.notes, why))
+    best = tried[search.found, 0]
+    coarser, finer = (search.found - at_least, search.found + (not at_least))
+    between_two = coarser in search.measures and finer in search.measures
+    if between_two and not search.hit and system.rdo is not None:
+        # Its points are thrift, negative, as a measure grows where there is less of it.
+        gap = Search(
+            -MOST_THRIFT, -1, target, tolerance, at_least=at_least,
+            start=round((target - search.measures[finer]) / usual.of_thrift), slope=usual.of_thrift,
+        )  # fmt: skip
+        for point in gap:
+            gap.measures[point] = measure(finer, -point)
+        if gap.found is not None:
+            fitted = tried[finer, -gap.found]
+            if (len(fitted.data) < len(best.data)) == at_least:
+                best = fitted
+    if not at_least and search.found == ends[1]:
+        note = f"{codec.card.id} has no higher quality than {best.rate}"
+        return replace(best, notes=(*best.notes, note))
+    return best
 
 
-def _least_with_psnr(
-    codec: Codec, picture: image.Picture, psnr: float, boxes: tuple[Box, ...], told: _Told
-) -> Compressed:
-    """The smallest file with a PSNR of at least ``psnr`` dB."""
-    lowest, highest = codec.span
-    search = Search(lowest, highest, psnr, CLOSE_DB, at_least=True)
-    tried = {}
-    for index in search:
-        made = tried[index] = _at(codec, picture, index, boxes, told, measured=True)
-        search.measures[index] = -math.inf if made.psnr_db is None else made.psnr_db
-    if search.found is None:
-        raise RateError(
-            f"{psnr:g} dB cannot be reached on this picture: the highest quality of "
-            f"{codec.card.id} has {search.measures[highest]:.2f} dB"
-        )
-    return tried[search.found]
+def _out_of_reach(codec: Codec, wanted: Rate, nearest: Compressed, boxes: tuple[Box, ...]) -> str:
+    name = codec.card.id
+    if wanted.kind == "db":
+        reached = f"the highest quality of {name} has {nearest.psnr_db:.2f} dB"
+        return f"{wanted.value:g} dB cannot be reached on this picture: {reached}"
+    if wanted.kind == "quality":
+        reached = f"the highest of {name} is {nearest.quality:.1f}q"
+        return f"quality {wanted.value:g}q cannot be reached on this picture: {reached}"
+    scale = nearest.width * nearest.height / 8 if wanted.kind == "bpp" else 1
+    n_bytes = math.floor(wanted.value * scale)
+    return (
+        f"at most {n_bytes} bytes cannot be reached: "
+        f"the smallest file of {name} has {len(nearest.data)}{_of_which(boxes, n_bytes)}"
+    )
 
 
 def _at(
     codec: Codec,
     picture: image.Picture,
-    index: int,
     boxes: tuple[Box, ...],
-    told: _Told,
-    measured: bool = False,
+    told: Told,
+    index: int,
+    rdo: float | None = None,
+    measured: str = "",
 ) -> Compressed:
-    """At one rate point; ``measured``: with its PSNR."""
+    """At one rate point; ``measured``: its 'db' or 'quality'."""
     name = codec.card.rate_name(index)
     told(name, 0.0)
-    data, coded = encode_at(codec, picture, index, boxes, lambda share: told(name, share))
+    share = 0.4 if measured else 1.0  # of the time, that encoding takes
+    progress = between(partial(told, name), 0, share)
+    data, coded = encode_at(codec, picture, index, boxes, progress, rdo)
     made = _compressed(codec, picture, index, data, coded)
     if not measured:
         return made
     bands = codec.bands(coded.latent, _header(codec, picture, index))
-    if picture.alpha is None:
-        return replace(made, psnr_db=psnr_db(picture.pixels, bands))
-    share = np.count_nonzero(picture.alpha) / picture.alpha.size
-    psnr = psnr_db(picture.pixels, _as_seen(bands, picture, picture.alpha))
-    return replace(made, psnr_db=psnr + 10 * math.log10(share) if share else math.inf)
+    if picture.alpha is not None:
+        bands = _as_seen(bands, picture, picture.alpha)
+    if measured == "db":
+        psnr = psnr_db(picture.pixels, bands)
+        if picture.alpha is not None:
+            share = np.count_nonzero(picture.alpha) / picture.alpha.size
+            psnr = psnr + 10 * math.log10(share) if share else math.inf
+        made = replace(made, psnr_db=psnr)
+    else:
+        decoded = np.concatenate([*bands])
+        told(name, 0.6)
+        y, x = _visible(picture)
+        made = replace(made, quality=quality_of(_rgb(picture.pixels)[y, x], _rgb(decoded)[y, x]))
+    told(name, 1.0)
+    return made
+
+
+def _visible(picture: image.Picture) -> tuple[slice, slice]:
+    """The rows and columns that have all that is visible, or if nothing is the whole."""
+    seen = np.ones((1, 1), bool) if picture.alpha is None else picture.alpha > 0
+    if seen.all() or not seen.any():
+        return slice(None), slice(None)
+    y, x = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
+    return slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
 
 
 def _as_seen(
@@ -178,9 +263,13 @@ def encode_at(
     index: int,
     boxes: tuple[Box, ...] = (),
     progress: Progress = unseen,
+    rdo: float | None = None,
 ) -> tuple[bytes, Coded]:
-    """A picture at a stored rate point: the finished file, and what the coder made of it."""
-    coded = codec.system.encode(_rgb(picture.pixels), codec.system.point(index), progress)
+    """A picture at a stored rate point: the finished file, and what the coder made of it.
+
+    rdo: what a bit is worth in the choice of codes, in place of the system's own.
+    """
+    coded = codec.system.encode(_rgb(picture.pixels), codec.system.point(index), progress, rdo)
     return _file(codec, picture, index, boxes, coded), coded
 
 
@@ -209,7 +298,6 @@ def _compressed(
         picture.height,
         [len(section) for section in coded.sections],
         coded.ideal_bits,
-        psnr_db=None,
         notes=notes,
     )
 

@@ -78,9 +78,7 @@ def decompress_rows(
     parsed, point = _parse(codec, data, levels, max_pixels)
     header = parsed.header
     x, y, width, height = region or (0, 0, header.width, header.height)
-    if not (0 <= x < x + width <= header.width and 0 <= y < y + height <= header.height):
-        size = f"{header.width}x{header.height}"
-        raise UsageError(f"the region {x},{y},{width},{height} is not within the picture of {size}")
+    header.check_region(x, y, width, height)
     beside = read_boxes(parsed.boxes, header.width, header.height, (x, y, width, height))
     latent = codec.system.decode(
         list(parsed.sections),

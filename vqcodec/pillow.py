@@ -62,7 +62,7 @@ class VqcImageFile(ImageFile.ImageFile):
 
 
 def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    """Image.save: rate="8bit", codec=None, tune=None, device="cpu", and metadata.
+    """Image.save: rate=None, codec=None, tune=None, device="cpu", and metadata.
 
     Metadata is icc_profile=, exif=, xmp= and dpi=. As with Pillow's JPEG, the pixels are stored as
     they are in memory, with the EXIF and XMP that are given: those of the image may be of other
@@ -84,7 +84,7 @@ def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     fp.write(
         api.encode_picture(
             picture,
-            rate=options.get("rate", "8bit"),
+            rate=options.get("rate"),
             tune=options.get("tune"),
             codec=options.get("codec"),
             device=options.get("device", "cpu"),

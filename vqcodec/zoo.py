@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from vqcodec.card import Card, read_card
 from vqcodec.container import Header
-from vqcodec.errors import CodecError, UsageError, reason
-from vqcodec.rate import TUNES
+from vqcodec.errors import CodecError, RateError, UsageError, reason
+from vqcodec.rate import TUNES, parse_rate
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -56,11 +56,12 @@ def broken() -> list[CodecError]:
 
 
 def find(name: str | None = None) -> Card:
-    """The codec with an id, or in a folder given by its path; the default one for None.
+    """The codec with an id, or in a folder given by its path.
 
+    For None the one that the environment variable VQCODEC_CODEC names so, or else the default one.
     Of a codec with a choice of tunes, 'photo-3:psnr' is the one that is tuned so.
     """
-    name = DEFAULT if name is None else name
+    name = default_codec() if name is None else name
     stem, _, tune = name.rpartition(":")
     if stem and tune in TUNES:
         return find(stem).tuned(tune)
@@ -72,6 +73,22 @@ def find(name: str | None = None) -> Card:
         return read_card(Path(name))
     names = ", ".join(card.id for card in installed) or "none"
     raise CodecError(f"no codec named {name!r}; installed: {names}")
+
+
+def default_codec() -> str:
+    """What the environment variable VQCODEC_CODEC names, or else DEFAULT."""
+    return os.environ.get("VQCODEC_CODEC") or DEFAULT
+
+
+def default_rate() -> str | None:
+    """What the environment variable VQCODEC_RATE says; None: a codec's own. Raises RateError."""
+    rate = os.environ.get("VQCODEC_RATE") or None
+    if rate is not None:
+        try:
+            parse_rate(rate)
+        except RateError as error:
+            raise RateError(f"VQCODEC_RATE: {error}") from None
+    return rate
 
 
 def for_header(header: Header, name: str | None = None) -> Card:

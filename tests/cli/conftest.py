@@ -18,6 +18,7 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         cards=lambda: [stand_in.Card()],
         broken=lambda: [],
         find=stand_in.find,
+        default_rate=lambda: None,
         for_header=stand_in.for_header,
         load=lambda card, device: card,
     )

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from vqcodec import container, errors, image
 from vqcodec.cli.program import program
 from vqcodec.progress import Progress
+from vqcodec.rate import Rate, parse_rate
 
 HASH = b"fake"
 
@@ -26,6 +27,7 @@ class Card:
     title: str = "A stand-in"
     licence: str = "Apache-2.0"
     rates: str = "5bit to 10bit"
+    default_rate: str = "8bit"
     hash: bytes = HASH
     path: Path = Path("models/fake-1")
     batch_pixels: int = 1  # as a codec: every picture is encoded alone
@@ -40,6 +42,9 @@ class Card:
     def tune_name(self, index: int) -> None:
         return None
 
+    def rate_index(self, rate: Rate) -> int:
+        return round(rate.value * 256)
+
     def rate_name(self, index: int) -> str:
         return f"{index / 256:.4g}bit"
 
@@ -52,7 +57,8 @@ class Compressed:
     height: int
     section_bytes: list[int]
     ideal_bits: list[float]
-    psnr_db: float | None
+    psnr_db: float | None = None
+    quality: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -68,22 +74,15 @@ def for_header(header: container.Header, name: str | None = None) -> Card:
     return Card()
 
 
-def parse_rate(text: str) -> float:
-    try:
-        return float(text.removesuffix("bit"))
-    except ValueError:
-        raise errors.RateError(f"{text} is no rate; 7.5bit is one") from None
-
-
 def compress(
     codec: Card,
     picture: image.Picture,
-    rate: str,
+    rate: str | None,
     strip: bool,
     progress: Callable[[str, float], None],
 ) -> Compressed:
-    bits = parse_rate(rate)
-    progress(rate, 0.5)
+    bits = parse_rate(rate or codec.default_rate).value
+    progress(f"{bits:g}bit", 0.5)
     sections = (b"coarse", zlib.compress(picture.pixels.tobytes()))
     boxes = (container.Box("EXIF", picture.exif),) if picture.exif and not strip else ()
     size = picture.width, picture.height
@@ -95,7 +94,6 @@ def compress(
         *size,
         [len(s) for s in sections],
         [40.5, 99.0],
-        None,
     )
 
 

@@ -19,7 +19,9 @@ def test_a_picture_comes_back() -> None:
     result = run("encode", "a.png")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("a.png -> a.vqc  ") and result.stderr == ""
-    for word in ("bpp", "8bit", "MP/s"):
+    before, after = (Path(f"a.{suffix}").stat().st_size for suffix in ("png", "vqc"))
+    assert f"a.vqc  {before} B -> {after} B, 1.1:1  " in result.stdout
+    for word in (f"{8 * after / (12 * 20):.3f} bpp", "8bit", "ms"):
         assert word in result.stdout
     Path("a.png").unlink()
     assert run("decode", "a.vqc").exit_code == 0

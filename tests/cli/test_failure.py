@@ -58,7 +58,8 @@ def test_wrong_usage_is_one_line_and_2(args: list[str]) -> None:
         (None, ["decode", "missing.vqc"], 3, "missing.vqc: no such file"),
         (None, ["info", "missing.vqc"], 3, "missing.vqc: no such file"),
         (lambda: Path("d").mkdir(), ["encode", "d"], 3, "d: no .png"),
-        (lambda: Path("d").mkdir(), ["info", "d"], 3, "d: is a directory"),
+        (lambda: Path("d").mkdir(), ["info", "d"], 3, "d: no .vqc file"),
+        (lambda: Path("d").mkdir(), ["verify", "-r", "d"], 3, "d: no .vqc file"),
         (lambda: Path("t.png").write_text("text"), ["encode", "t.png"], 4, "t.png: "),
         (lambda: Path("t.png").write_bytes(b""), ["encode", "t.png"], 4, "t.png: "),
         (lambda: Path("t.vqc").write_text("text"), ["decode", "t.vqc"], 5, "t.vqc: "),
@@ -68,10 +69,41 @@ def test_wrong_usage_is_one_line_and_2(args: list[str]) -> None:
         (write_foreign_codec, ["decode", "foreign.vqc"], 6, "99 is not installed"),
         (write_foreign_codec, ["info", "--ideal", "foreign.vqc"], 6, "99 is not installed"),
         (lambda: draw("a.png"), ["encode", "a.png", "--codec", "none-1"], 6, "none-1"),
-        (lambda: draw("a.png"), ["encode", "a.png", "--rate", "good"], 7, "'good' is none of"),
+        (
+            lambda: draw("a.png"),
+            ["encode", "a.png", "--rate", "good"],
+            7,
+            "'good'. A rate is 80q, ",
+        ),
         (lambda: draw("a.png"), ["encode", "a.png", "-o", "no/a.vqc"], 8, "no such folder"),
-        (lambda: draw("a.png"), ["encode", "a.png", "-o", "a.png"], 8, "overwritten"),
-        (lambda: draw("a.png"), ["encode", "a.png", "a.png", "-o", "a.png"], 8, "is a file"),
+        (lambda: draw("a.png"), ["encode", "a.png", "--rate", "8bts"], 7, "did you mean 8bit?"),
+        (lambda: draw("a.png"), ["encode", "a.png", "--quality", "96"], 2, "0.0<=x<=95.0"),
+        (lambda: draw("a.png"), ["encode", "a.png", "-q", "80"], 2, "--quality 80"),
+        (
+            lambda: draw("a.png"),
+            ["encode", "a.png", "--rate", "8bit", "--quality", "80"],
+            2,
+            "one of them",
+        ),
+        (lambda: draw("a.png"), ["encode", "a.png", "-o", "a.png"], 2, "encode makes .vqc files"),
+        (lambda: draw("a.png"), ["encode", "a.png", "-o", "b.jpg"], 2, "encode makes .vqc files"),
+        (lambda: Path("a").write_text("x"), ["encode", "a", "-o", "a"], 8, "overwritten"),
+        (
+            lambda: [draw("a.png"), draw("b.png"), Path("f").write_text("x")],
+            ["encode", "a.png", "b.png", "-o", "f"],
+            8,
+            "f: is a file",
+        ),
+        (
+            lambda: [draw("a.png"), draw("b.png")],
+            ["encode", "a.png", "b.png", "set.vqc"],
+            2,
+            "-o set.vqc",
+        ),
+        (lambda: draw("a.png"), ["decode", "a.png"], 5, "a.png: a PNG picture, not a .vqc file"),
+        (lambda: draw("a.jpg"), ["decode", "a.jpg", "b.png"], 5, "a JPEG picture, not a .vqc"),
+        (write_foreign_codec, ["encode", "foreign.vqc"], 4, "is a .vqc file already"),
+        (write_foreign_codec, ["decode", "foreign.vqc", "-o", "x.vqc"], 2, "makes pictures"),
     ],
 )
 def test_each_error_is_one_line_with_its_code(
@@ -103,7 +135,7 @@ def test_an_unreadable_file_is_an_input_error(
 
     draw("a.png")
     # as for a file of mode 000, which root may read all the same
-    monkeypatch.setattr(os, "access", lambda *args, **options: False)
+    monkeypatch.setattr(os, "access", lambda path, *args, **options: os.fspath(path) != "a.png")
     monkeypatch.setattr(Path, "open", closed)
     assert_fails(run(*args), 3, "a.png: permission denied")
 

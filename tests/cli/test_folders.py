@@ -1,5 +1,6 @@
 """Many files and folders."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,20 +51,65 @@ def test_a_folder_without_r_is_not_descended() -> None:
 
 
 @pytest.mark.parametrize(
-    "args",
+    ("args", "made"),
     [
-        ["a.png", "a.jpg"],
-        ["a.png", "x/a.png", "-o", "out"],
-        ["x", "-r", "a.png", "-o", "out"],
-        ["a.png", "./a.png"],
+        (["a.png", "a.jpg", "b.png"], {"b.vqc"}),
+        (["a.png", "x/a.png", "b.png", "-o", "out"], {"out/b.vqc"}),
+        (["x", "-r", "a.png", "-o", "out"], set()),
     ],
 )
-def test_clashing_outputs_are_refused_before_any_work(args: list[str]) -> None:
-    for name in ("a.png", "a.jpg", "x/a.png"):
+def test_two_that_would_become_one_file_are_not_made_and_the_others_are(
+    args: list[str], made: set[str]
+) -> None:
+    for name in ("a.png", "a.jpg", "b.png", "x/a.png"):
         draw(name)
     before = all_files()
-    assert_fails(run("encode", *args), 8, "both become this")
-    assert all_files() == before
+    result = run("encode", *args)
+    told = [line for line in result.stderr.splitlines() if "error" in line]
+    assert result.exit_code == 8 and len(told) == 2
+    for line in told:
+        assert "both become this; --keep-suffix gives each its own" in line
+    assert all_files() - before == made
+
+
+def test_keep_suffix_gives_each_its_own_file_and_decode_takes_it_back() -> None:
+    draw("a.png")
+    draw("a.jpg", 1)
+    assert run("encode", "a.png", "a.jpg", "--keep-suffix").exit_code == 0
+    assert all_files() == {"a.png", "a.jpg", "a.png.vqc", "a.jpg.vqc"}
+    assert run("decode", "a.png.vqc", "a.jpg.vqc", "-o", "again").exit_code == 0
+    assert {name for name in all_files() if name.startswith("again")} == {
+        "again/a.png",
+        "again/a.jpg.png",
+    }
+
+
+def test_a_file_that_is_named_twice_is_done_once() -> None:
+    draw("a.png")
+    result = run("encode", "a.png", "./a.png", "-o", "out")
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1
+
+
+def test_hidden_files_and_those_of_macos_are_no_pictures() -> None:
+    draw("in/a.png")
+    for name in ("in/._a.png", "in/.hidden.png", "in/__MACOSX/a.png", "in/.thumbs/a.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"\0\5\x16\7 what Finder knows")
+    result = run("encode", "-r", "in", "-o", "out")
+    assert result.exit_code == 0 and result.stderr == ""
+    assert {name for name in all_files() if name.startswith("out")} == {"out/a.vqc"}
+    assert run("encode", "-r", "in", "-o", "set.vqc").exit_code == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_in_a_folder_is_left_out_and_named() -> None:
+    draw("in/a.png")
+    os.mkfifo("in/b.png")
+    for args in (["-o", "out"], ["-o", "set.vqc"]):
+        result = run("encode", "in", *args)
+        warning = "vqcodec: warning: in/b.png: left out: a named pipe, not a file\n"
+        assert (result.exit_code, result.stderr) == (0, warning)
+    assert run("encode", "in", "-o", "other", "-q").stderr == ""
 
 
 def test_one_failure_does_not_stop_the_others() -> None:

@@ -11,7 +11,6 @@ from stand_in import assert_fails, draw, run
 
 from vqcodec.cli import jobs, report
 from vqcodec.cli.program import program
-from vqcodec.progress import Progress, unseen
 
 pytestmark = pytest.mark.usefixtures("codec", "folder")
 
@@ -33,6 +32,8 @@ def test_json_is_one_object_per_file() -> None:
         "height": 12,
         "ideal_bits": [40.5, 99.0],
         "psnr_db": None,
+        "ssimulacra2": None,
+        "input_bytes": Path("a.png").stat().st_size,
     }
     assert good["sections"][0] == 6 and sum(good["sections"]) < n_bytes
     assert bad["input"] == "b.png" and bad["exit_code"] == result.exit_code == 4
@@ -67,7 +68,9 @@ def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(
     todo = [jobs.Job(f"{i}.png", f"{i}.vqc") for i in range(3)]
 
     class Odd(report.Work):
-        def __call__(self, job: jobs.Job, progress: Progress = unseen, /) -> report.Done:
+        def __call__(
+            self, job: jobs.Job, watcher: report.Watcher = report.NOBODY, /
+        ) -> report.Done:
             return report.Done("done", {}, warnings=["odd"])
 
     work = Odd()
@@ -86,15 +89,20 @@ def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("large", "shown"), [(240, True), (241, False)])
-def test_the_bar_of_one_file_is_that_of_a_large_picture(
-    large: int, shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_one_file_has_a_bar_that_tells_what_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draw("a.png")  # of 240 pixels
-    monkeypatch.setattr(report, "LARGE", large)
+    draw("a.png")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    for args in (["encode", "a.png"], ["decode", "a.vqc", "-o", "b.png"]):
+    for args, what in (
+        (["encode", "a.png"], "8bit"),
+        (["decode", "a.vqc", "-o", "b.png"], "decoding"),
+    ):
         with pytest.raises(SystemExit, match="0"):
             program.main(args)
-        assert ("100%" in capsys.readouterr().err) == shown
+        shown = capsys.readouterr().err
+        assert "100%" in shown and what in shown
+        with pytest.raises(SystemExit, match="0"):
+            program.main([*args, "-q", "--force"])
+        assert capsys.readouterr().err == ""

@@ -10,7 +10,6 @@ import pytest
 
 from vqcodec.cli import report, workers
 from vqcodec.cli.jobs import Job, together
-from vqcodec.progress import Progress, unseen
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Deadly(report.Work):
     killers: tuple[str, ...]
     once: Path
 
-    def __call__(self, job: Job, progress: Progress = unseen, /) -> report.Done:
+    def __call__(self, job: Job, watcher: report.Watcher = report.NOBODY, /) -> report.Done:
         if job.input in self.killers or (job.input == "once" and not self.once.exists()):
             self.once.touch()
             os.kill(os.getpid(), signal.SIGKILL)

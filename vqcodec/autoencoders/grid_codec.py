@@ -71,6 +71,8 @@ class Mosaic(NamedTuple):
 class GridCodec:
     """A trained system with the priors of its levels, on one device. Rate points are indices."""
 
+    rdo = None  # the codes are the encoder's, which has no choice
+
     def __init__(self, model: System, priors: dict[str, LevelPrior], device: torch.device) -> None:
         self.device, self.priors = device, priors
         self.model = model.to(device).eval().requires_grad_(False)
@@ -90,19 +92,6 @@ class GridCodec:
         if not 0 <= index <= self.highest:
             raise FormatError(f"rate point {index} does not exist in this codec")
         return index
-
-    def rate_index(self, bits: float, grid: str | None, tune: str | None = None) -> int:
-        """The rate point of ``Nbit`` or ``Nbit-grid``. Raises RateError for one not offered.
-
-        Without a grid it is the finest with so many bits.
-        """
-        self.span(tune)
-        name = f"{bits:g}bit"
-        for index in reversed(range(self.highest + 1)):
-            rate = self.model.rates[index]
-            if rate == (f"{name}-{grid}" if grid else rate) and rate.split("-")[0] == name:
-                return index
-        raise RateError(f"there is no {name}{f'-{grid}' if grid else ''}")
 
     def levels(self, index: int) -> int:
         """How many sections a file has."""
@@ -152,7 +141,13 @@ class GridCodec:
     def _batches(self, count: int) -> int:
         return min(count, -(-count * self.model.config.side**2 // BATCH_PIXELS))
 
-    def encode(self, pixels: np.ndarray, index: int, progress: Progress = unseen) -> GridCoded:
+    def encode(
+        self,
+        pixels: np.ndarray,
+        index: int,
+        progress: Progress = unseen,
+        rdo: float | None = None,
+    ) -> GridCoded:
         """pixels (H, W, 3) uint8 -> sections."""
         height, width = pixels.shape[:2]
         mosaic = Mosaic.of(height, width, self.model.config.side)

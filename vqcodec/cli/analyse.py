@@ -11,13 +11,17 @@ import click
 from vqcodec.cli import options
 from vqcodec.errors import one_line
 
+_EXAMPLES = """\b
+Examples:
+  vqcodec analyse hqa-digits digits.npz -o plots
+  vqcodec analyse my-codec PHOTOS -o plots -n 200 --seed 1
+"""
 
-@click.command()
-@click.argument("codec_id", metavar="CODEC")
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("codec_id", metavar="CODEC", type=options.CODEC)
 @click.argument("data", type=options.PATH)
-@click.option(
-    "-o", "--output", metavar="DIR", type=options.PATH, required=True, help="Folder for the files."
-)
+@options.output("DIR", "Folder for the files.", options.PATH, required=True)
 @options.number("-n --number", "N", default=1000, help="Squares that are looked at.")
 @options.number(
     "--learn",

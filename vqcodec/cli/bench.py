@@ -24,19 +24,50 @@ def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     return tuple(names)
 
 
-@click.command()
+def _references() -> list[str]:
+    from vqcodec.bench import references
+
+    return list(references.available())
+
+
+def _metrics() -> list[str]:
+    from vqcodec.metrics import METRICS
+
+    return [metric.id for metric in METRICS]
+
+
+_EXAMPLES = """\b
+Examples:
+  vqcodec bench PICTURES --html report.html
+  vqcodec bench photo.png --vs jpeg,avif --rates 7bit,34dB --no-speed
+"""
+
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("inputs", metavar="DIR|IMAGE...", nargs=-1, required=True, type=options.FILE)
-@click.option("--codec", "codecs", metavar="ID|DIR", multiple=True, help="Ours; may be repeated.")
+@click.option(
+    "--codec",
+    "codecs",
+    type=options.CODEC,
+    metavar="ID|DIR",
+    multiple=True,
+    help="Ours; may be repeated.",
+)
 @click.option(
     "--vs",
     metavar="LIST",
+    type=options.Names(_references),
     callback=_names,
     help="References, such as jpeg,webp,avif,jxl,jpeg2000.  [default: all at hand]",
 )
 @click.option("--external", is_flag=True, help="Also cjxl, avifenc and mozjpeg found on PATH.")
 @click.option("--rates", metavar="LIST", callback=_names, help="Ours.  [default: 5bit,5.5bit...]")
 @click.option(
-    "--metrics", metavar="LIST", callback=_names, help="Such as psnr,ms_ssim.  [default: all]"
+    "--metrics",
+    metavar="LIST",
+    type=options.Names(_metrics),
+    callback=_names,
+    help="Such as psnr,ms_ssim.  [default: all]",
 )
 @click.option("--html", metavar="FILE", type=options.PATH, help="A page to look at.")
 @click.option("--json", "json_", metavar="FILE", type=options.PATH, help="All that was measured.")
@@ -47,7 +78,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 @click.option("--cache", metavar="DIR", type=options.PATH, help="Resume from here.")
 @options.number("--jobs", "N", default=1, help="Processes that measure pictures.")
 @options.number("--limit", "N", help="The first N pictures.")
-@click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders.")
+@options.recursive
 @click.option("--no-speed", is_flag=True, help="Leave out the timing, which needs an idle machine.")
 @click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
 @options.device

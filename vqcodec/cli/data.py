@@ -26,7 +26,14 @@ def data(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-@data.command()
+_EXAMPLES = """\b
+Examples:
+  vqcodec data pack PHOTOS shards
+  vqcodec data pack PHOTOS shards --long-side 1024 --min-quality 80
+"""
+
+
+@data.command(epilog=_EXAMPLES)
 @click.argument("source", metavar="DIR|LIST", type=options.PATH)
 @click.argument("out", metavar="OUT", type=options.PATH)
 @options.number(

@@ -5,16 +5,16 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vqcodec.cli import options, report, streams, text
-from vqcodec.cli.jobs import STDIO, Job, plan, unpack
+from vqcodec.cli.failure import print_warning
+from vqcodec.cli.jobs import STDIO, Job, names_of, plan, unpack
 from vqcodec.errors import UsageError, VqcodecError
-from vqcodec.progress import Progress, unseen
 
 if TYPE_CHECKING:
     from vqcodec.container import Archive
@@ -35,7 +35,14 @@ class Region(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generi
         return tuple(map(int, match.groups()))
 
 
-@click.command()
+_EXAMPLES = """\b
+Examples:
+  vqcodec decode photo.vqc                  photo.png
+  vqcodec decode photo.vqc part.jpg --region 0,0,640,480
+"""
+
+
+@click.command(epilog=_EXAMPLES)
 @options.files
 @options.codec
 @options.number("--levels", "N", help="Decode the N coarsest levels only: a preview.")
@@ -89,18 +96,22 @@ def decode(
 
     INPUT is a file, a folder or - (stdin). Several inputs, or a folder, go to the folder OUT;
     with -r its folders are repeated there. The pictures of an archive go to the folder OUT, or
-    to one with the archive's name.
+    to one with the archive's name. Of two names the second is OUT if it is that of a picture.
     """
     from vqcodec import archive
 
     _opened.cache_clear()  # of another command in this process
+    inputs, output = names_of(given.inputs, given.output, _is_output)
+    if output and output.lower().endswith(".vqc") and not os.path.isdir(output):
+        raise UsageError(f"{output}: decode makes pictures, such as .png; encode makes .vqc files")
     suffix = f".{format_name or 'png'}"
     jobs = plan(
-        given.inputs,
-        given.output,
+        inputs,
+        output,
         recursive=given.recursive,
         input_suffixes=(".vqc",),
         output_suffix=suffix,
+        leave_out=(lambda why: None) if given.quiet else print_warning,
     )
 
     def stems(name: str) -> Sequence[str]:
@@ -112,13 +123,13 @@ def decode(
     if number is not None:
         jobs = [replace(job, index=number - 1) for job in jobs]
     else:
-        one_file = len(given.inputs) == 1 and not os.path.isdir(given.inputs[0])
-        folder = given.output if one_file else None
+        one_file = len(inputs) == 1 and not os.path.isdir(inputs[0])
+        folder = output if one_file else None
         jobs = unpack(jobs, folder, suffix, stems)
         as_file = folder and os.path.splitext(folder)[1][1:].lower() in _FORMATS
         if jobs[0].index is not None and (folder == STDIO or as_file):
             raise UsageError(
-                f"{given.inputs[0]}: an archive goes to a folder; --index N picks a picture of it"
+                f"{inputs[0]}: an archive goes to a folder; --index N picks a picture of it"
             )
 
     processes = given.processes(jobs)
@@ -149,23 +160,15 @@ class Decoding(report.Work):
     force: bool
     update: bool
 
-    def __call__(self, job: Job, progress: Progress = unseen, /) -> report.Done:
+    def __call__(self, job: Job, watcher: report.Watcher = report.NOBODY, /) -> report.Done:
         from vqcodec import container, image, zoo
         from vqcodec.image import rowfile
 
         if self.update and job.is_newer():
             return report.Done("up to date", {"up_to_date": True}, skipped=True)
         force = self.force or self.update or job.again
+        data, n_bytes = self._file(job)
         job.check_output(force)
-        if job.index is None:
-            data = streams.read_vqc(job.input)
-            n_bytes = len(data)
-        else:
-            pictures = _opened(job.input)
-            if job.index >= len(pictures):
-                raise UsageError(f"picture {job.index + 1} of {len(pictures)} does not exist")
-            data = container.write(pictures[job.index])
-            n_bytes = pictures.cost(job.index)
         first = self.levels
         missing: tuple[str, ...] = ()
         if self.salvage:
@@ -174,11 +177,14 @@ class Decoding(report.Work):
             if missing:
                 first = min(first or len(whole.sections), len(whole.sections))
         content = container.read(data, first)  # what is broken is refused without torch
+        if self.region:
+            content.header.check_region(*self.region)
         named = self.format_name is None and job.output != STDIO
         format = image.format_of(
             Path(job.output) if named else Path(f"picture.{self.format_name or 'png'}")
         )
         card = zoo.for_header(content.header, self.codec_id)
+        watcher.show(f"loading {card.id}")
         options.use_threads(self.threads)
         model = zoo.load(card, self.device)  # which keeps it
         from vqcodec.decompress import Choices, decompress, decompress_rows
@@ -186,7 +192,7 @@ class Decoding(report.Work):
         begun = time.perf_counter()
         large = content.header.width * content.header.height >= report.LARGE
         choices = Choices(self.columns, self.seed, self.average)
-        shown = progress if large else unseen
+        shown = partial(watcher.show, "decoding")
         how = model, data, first, choices, self.region, shown, self.max_pixels
         target = streams.Stdout() if job.output == STDIO else Path(job.output)
         if isinstance(target, Path):
@@ -204,11 +210,15 @@ class Decoding(report.Work):
         rate = card.rate_name(content.header.rate)
         section_bytes = [len(section) for section in content.sections]
         size = content.header.width, content.header.height
+        n_written = os.path.getsize(target) if isinstance(target, Path) else target.n_bytes
         return report.Done(
-            summary=f"{width}x{height}  {rate}  {text.speed(width, height, seconds)}",
+            summary="  ".join(
+                [text.sizes(n_bytes, n_written), f"{width}x{height}", rate, text.seconds(seconds)]
+            ),
             record={
                 "bytes": n_bytes,
                 "bpp": text.bpp(n_bytes, *size),
+                "output_bytes": n_written,
                 "rate": rate,
                 "width": width,
                 "height": height,
@@ -218,7 +228,25 @@ class Decoding(report.Work):
             },
             details=text.sections(section_bytes, *size),
             warnings=missing + notes,
+            n_read=n_bytes,
+            n_written=n_written,
         )
+
+    def _file(self, job: Job) -> tuple[bytes, int]:
+        """A file of one picture, and the bytes that it has, or adds to its archive."""
+        from vqcodec import container
+
+        if job.index is None:
+            data = streams.read_vqc(job.input)
+            return data, len(data)
+        pictures = _opened(job.input)
+        if job.index >= len(pictures):
+            raise UsageError(f"picture {job.index + 1} of {len(pictures)} does not exist")
+        return container.write(pictures[job.index]), pictures.cost(job.index)
+
+
+def _is_output(name: str) -> bool:
+    return os.path.splitext(name)[1][1:].lower() in _FORMATS
 
 
 @lru_cache(maxsize=1)

@@ -7,12 +7,16 @@ import click
 
 from vqcodec.cli import options
 
+_EXAMPLES = """\b
+Examples:
+  vqcodec export my-codec -o models/mine
+  vqcodec export my-codec -o models/mine --force --json
+"""
 
-@click.command()
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("run", type=options.PATH)
-@click.option(
-    "-o", "--out", metavar="DIR", type=options.PATH, required=True, help="Folder for the codec."
-)
+@options.output("DIR", "Folder for the codec.", options.PATH, name="out", required=True)
 @click.option(
     "--data", metavar="DATA", type=options.PATH, help="The pictures, where they have moved."
 )

@@ -7,6 +7,7 @@ import click
 
 from vqcodec.cli import options, streams, text
 from vqcodec.cli.failure import explain, print_error
+from vqcodec.cli.jobs import files_in
 from vqcodec.errors import CodecError, FormatError, one_line
 
 if TYPE_CHECKING:
@@ -14,23 +15,34 @@ if TYPE_CHECKING:
     from vqcodec.container import Container, Header
 
 
-@click.command()
-@click.argument("inputs", metavar="FILE...", nargs=-1, required=True, type=options.FILE)
+_EXAMPLES = """\b
+Examples:
+  vqcodec info photo.vqc
+  vqcodec info -r photos --json
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=options.FILE)
+@options.recursive
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file.")
 @click.option(
     "--ideal", is_flag=True, help="Decode the codes too, and print the ideal bits (needs torch)."
 )
 @options.codec
-def info(inputs: tuple[str, ...], as_json: bool, ideal: bool, codec_id: str | None) -> int:
+def info(
+    inputs: tuple[str, ...], recursive: bool, as_json: bool, ideal: bool, codec_id: str | None
+) -> int:
     """Print what .vqc files hold: codec, size, rate, and the bytes of each level.
 
-    Of an archive all pictures are listed, each with the bytes that it adds to the file.
+    INPUT is a file, a folder with .vqc files or - (stdin). Of an archive all pictures are listed,
+    each with the bytes that it adds to the file.
 
-    FILE may be - (stdin). Bytes and bpp count the whole file; the ideal bits of a level are the
+    Bytes and bpp count the whole file; the ideal bits of a level are the
     sum of -log2 of its codes' probabilities, which its bytes hardly fall below.
     """
     exit_code = 0
-    for name in inputs:
+    for name in files_in(inputs, recursive):
         try:
             record = _look(name, ideal, codec_id)
         except Exception as error:

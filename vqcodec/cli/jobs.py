@@ -1,18 +1,21 @@
 """Which input becomes which output."""
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from vqcodec.errors import InputError, OutputError, reason
+from vqcodec.errors import InputError, OutputError, UsageError, reason
 from vqcodec.files import PICTURES, make_folder
 
 SOME, SOME_BYTES = 16, 1 << 17  # jobs that a process gets at once, and the bytes of their inputs
 STDIO = "-"  # a file of this name is given as ./-
+_STDIN = {STDIO, "/dev/stdin", "/dev/fd/0"}
+_STDOUT = {STDIO, "/dev/stdout", "/dev/fd/1"}
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,30 @@ class Job:
     in_folder: bool = False  # the output's folder is made where it is missing
     index: int | None = None  # of the input's picture, where that is an archive
     again: bool = False  # the output may be there already, from a process that died after it
+    problem: str = ""  # why the output cannot be made, known before
 
     def check_output(self, force: bool) -> None:
-        """Finds out before the work, and not after it, that the output exists."""
-        if not (force or self.again) and self.output != STDIO and os.path.isfile(self.output):
+        """Finds out before the work, and not after it, that the output cannot be made."""
+        if self.problem:
+            raise OutputError(f"{self.output}: {self.problem}")
+        if self.output == STDIO:
+            return
+        if self.input != STDIO and os.path.realpath(self.output) == os.path.realpath(self.input):
+            raise OutputError(f"{self.output}: is the input and would be overwritten")
+        if os.path.isdir(self.output):
+            raise OutputError(f"{self.output}: is a folder")
+        if not (force or self.again) and os.path.isfile(self.output):
             raise OutputError(f"{self.output}: exists; --force overwrites")
+        folder = os.path.dirname(self.output) or os.curdir
+        if self.in_folder:  # which is made, with those above it
+            while not os.path.exists(folder):
+                folder = os.path.dirname(folder) or os.curdir
+            if not os.path.isdir(folder):
+                raise OutputError(f"{os.path.dirname(self.output)}: cannot be made: not a folder")
+        elif not os.path.isdir(folder):
+            raise OutputError(f"{self.output}: no such folder: {folder}")
+        if not os.path.exists(self.output) and not os.access(folder, os.W_OK):
+            raise OutputError(f"{folder}: cannot be written to")
 
     def is_newer(self) -> bool:
         """Whether the output is there and no older than the input."""
@@ -43,6 +65,24 @@ class Job:
             make_folder(Path(self.output).parent)
 
 
+def names_of(
+    inputs: Sequence[str], output: str | None, is_output: Callable[[str], bool]
+) -> tuple[list[str], str | None]:
+    """What is read and what is written, "-" for stdin and stdout by any name.
+
+    Without ``output`` the last of two inputs is one where it can be no input, as ``is_output``
+    says: ``encode a.png a.vqc``. Raises UsageError where the last of more seems to be one.
+    """
+    given = [STDIO if name in _STDIN else name for name in inputs]
+    last = inputs[-1]
+    if output is None and len(inputs) > 1 and not os.path.isdir(last):
+        if len(inputs) == 2 and (last in _STDOUT or is_output(last)):
+            return given[:1], STDIO if last in _STDOUT else last
+        if is_output(last):
+            raise UsageError(f"{last}: the output of several inputs is named by -o {last}")
+    return given, STDIO if output in _STDOUT else output
+
+
 def plan(
     inputs: Sequence[str],
     output: str | None,
@@ -50,12 +90,14 @@ def plan(
     recursive: bool,
     input_suffixes: Collection[str],
     output_suffix: str,
+    keep_suffix: bool = False,
+    leave_out: Callable[[str], None] = lambda why: None,
 ) -> list[Job]:
-    """All jobs in the order of the inputs; refused as a whole if two would clash.
+    """All jobs in the order of the inputs. Those that would clash have a ``problem``.
 
     ``output`` names a folder if there are several inputs or one of them is a folder, and a file
     or "-" otherwise; without it a file is made next to its input. ``input_suffixes`` (lower case)
-    say which files of a folder count.
+    say which files of a folder count; what of these is left out ``leave_out`` is told.
 
     Raises UsageError, InputError for a folder with nothing to do, OutputError.
     """
@@ -70,17 +112,24 @@ def plan(
     if inputs[0] == STDIO:
         jobs = [Job(STDIO, output or STDIO)]
     elif into_folder or output is None:
-        found = _find(inputs, recursive, input_suffixes)
-        jobs = [_renamed(top, name, output, output_suffix) for top, name in found]
+        found = _find(inputs, recursive, input_suffixes, leave_out)
+        jobs = [_renamed(top, name, output, output_suffix, keep_suffix) for top, name in found]
     else:
         jobs = [Job(inputs[0], output)]
-    _refuse_clashes(jobs)
+    hint = "" if keep_suffix or output_suffix != ".vqc" else "; --keep-suffix gives each its own"
+    jobs = _told_of_clashes(jobs, hint)
     if jobs[0].output == STDIO and sys.stdout.isatty():
         raise OutputError("will not write binary data to a terminal; -o names a file")
     return jobs
 
 
-def plan_archive(inputs: Sequence[str], output: str | None, *, recursive: bool) -> list[Job]:
+def plan_archive(
+    inputs: Sequence[str],
+    output: str | None,
+    *,
+    recursive: bool,
+    leave_out: Callable[[str], None] = lambda why: None,
+) -> list[Job]:
     """The jobs of which all have the archive ``output``; none where it is not to be an archive.
 
     It is one where it names a .vqc file and no folder, and ``inputs`` are several or a folder.
@@ -91,16 +140,14 @@ def plan_archive(inputs: Sequence[str], output: str | None, *, recursive: bool) 
     if STDIO in inputs or not several or not named:
         return []
     assert output is not None
-    jobs = [Job(os.path.join(*found), output) for found in _find(inputs, recursive, PICTURES)]
-    for job in jobs:
-        _refuse_clashes([job])
-    return jobs
+    found = _find(inputs, recursive, PICTURES, leave_out)
+    return [Job(os.path.join(*path), output) for path in found]
 
 
 def unpack(
     jobs: Sequence[Job], folder: str | None, suffix: str, stems: Callable[[str], Sequence[str]]
 ) -> list[Job]:
-    """The jobs, but of an archive one for each of its pictures; refused if two would clash.
+    """The jobs, but of an archive one for each of its pictures.
 
     ``stems`` are the names of an archive's pictures, none for other inputs. They go to ``folder``,
     without it to one that is named as the job's output, less its suffix.
@@ -111,8 +158,7 @@ def unpack(
         into = folder or os.path.splitext(job.output)[0]
         outputs = [os.path.join(into, name + suffix) for name in names]
         unpacked += [Job(job.input, output, True, i) for i, output in enumerate(outputs)] or [job]
-    _refuse_clashes(unpacked)
-    return unpacked
+    return _told_of_clashes(unpacked, "")
 
 
 def together(jobs: Iterable[Job]) -> Iterator[list[Job]]:
@@ -138,54 +184,107 @@ def _n_bytes(job: Job) -> int:
 
 def pictures_in(inputs: Sequence[str], recursive: bool) -> list[Path]:
     """The files that are named, and the pictures in the folders. Raises InputError."""
-    found = _find(inputs, recursive, PICTURES)
-    return [Path(top, name) for top, name in found]
+    return [Path(top, name) for top, name in _find(inputs, recursive, PICTURES)]
 
 
-def _renamed(top: str, name: str, folder: str | None, suffix: str) -> Job:
-    renamed = os.path.splitext(name)[0] + suffix
-    output = os.path.join(top if folder is None else folder, renamed)
+def files_in(inputs: Sequence[str], recursive: bool) -> list[str]:
+    """The files that are named, stdin by any name, and the .vqc files in the folders.
+
+    Raises InputError.
+    """
+    given = [STDIO if name in _STDIN else name for name in inputs]
+    return [os.path.join(*found) for found in _find(given, recursive, (".vqc",))]
+
+
+def _renamed(top: str, name: str, folder: str | None, suffix: str, keep_suffix: bool) -> Job:
+    stem, old = os.path.splitext(name)
+    if keep_suffix:
+        stem = name
+    elif os.path.splitext(stem)[1].lower() == suffix and old.lower() == ".vqc":
+        stem = os.path.splitext(stem)[0]  # a.png.vqc becomes a.png
+    output = os.path.join(top if folder is None else folder, stem + suffix)
     return Job(os.path.join(top, name), output, in_folder=folder is not None)
 
 
 def _find(
-    inputs: Sequence[str], recursive: bool, suffixes: Collection[str]
+    inputs: Sequence[str],
+    recursive: bool,
+    suffixes: Collection[str],
+    leave_out: Callable[[str], None] = lambda why: None,
 ) -> Iterator[tuple[str, str]]:
-    """All files, as a folder and a path below it that an output folder repeats."""
+    """All files, once each, as a folder and a path below it that an output folder repeats."""
+    seen: set[str] = set()
+
+    def is_new(path: str) -> bool:
+        before = len(seen)
+        seen.add(os.path.realpath(path))
+        return len(seen) > before
+
     for item in inputs:
         if not os.path.isdir(item):
-            yield os.path.split(item)
+            if item == STDIO or is_new(item):
+                yield os.path.split(item)
             continue
-        names = sorted(_names_in(item, recursive, suffixes))
+        names = sorted(_names_in(item, recursive, suffixes, leave_out))
         if not names:
             hint = "" if recursive else "; -r looks into its folders"
             raise InputError(f"{item}: no {' or '.join(suffixes)} file in this folder{hint}")
-        yield from ((item, name) for name in names)
+        yield from ((item, name) for name in names if is_new(os.path.join(item, name)))
 
 
-def _names_in(folder: str, recursive: bool, suffixes: Collection[str]) -> Iterator[str]:
+def _names_in(
+    folder: str, recursive: bool, suffixes: Collection[str], leave_out: Callable[[str], None]
+) -> Iterator[str]:
+    """The files that are not hidden, nor what macOS adds to disks and archives."""
     for path, folders, files in os.walk(folder, onerror=_cannot_list):
-        if not recursive:
-            folders.clear()
+        hidden = {name for name in folders if name.startswith(".") or name == "__MACOSX"}
+        folders[:] = sorted(set(folders) - hidden) if recursive else []
         for name in files:
-            if os.path.splitext(name)[1].lower() in suffixes:
-                yield os.path.relpath(os.path.join(path, name), folder)
+            whole = os.path.join(path, name)
+            if name.startswith(".") or os.path.splitext(name)[1].lower() not in suffixes:
+                continue
+            kind = _odd_kind(whole)
+            if kind:
+                leave_out(f"{whole}: left out: {kind}, not a file")
+            else:
+                yield os.path.relpath(whole, folder)
+
+
+def _odd_kind(path: str) -> str:
+    """What a name is that reading might hang on; empty for a file, and for a broken link."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # whatever it is, the work will tell
+        return ""
+    if stat.S_ISFIFO(mode):
+        return "a named pipe"
+    if stat.S_ISSOCK(mode):
+        return "a socket"
+    return "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else ""
 
 
 def _cannot_list(error: OSError) -> None:
     raise InputError(f"{error.filename}: {reason(error)}") from error
 
 
-def _refuse_clashes(jobs: Sequence[Job]) -> None:
-    """No output may be that of another job, or any job's input."""
-    inputs = {os.path.realpath(job.input) for job in jobs if job.input != STDIO}
-    makers: dict[str, str] = {}
-    for job in jobs:
-        if job.output == STDIO:
-            continue
-        target = os.path.realpath(job.output)
-        if target in makers:
-            raise OutputError(f"{job.output}: {makers[target]} and {job.input} both become this")
-        if target in inputs:
-            raise OutputError(f"{job.output}: is an input and would be overwritten")
-        makers[target] = job.input
+def _told_of_clashes(jobs: Sequence[Job], hint: str) -> list[Job]:
+    """No output may be that of another job, or another job's input: such are not made."""
+    inputs = {os.path.realpath(job.input): job.input for job in jobs if job.input != STDIO}
+    makers: dict[str, list[str]] = {}
+    targets = [job.output if job.output == STDIO else os.path.realpath(job.output) for job in jobs]
+    for job, target in zip(jobs, targets, strict=True):
+        makers.setdefault(target, []).append(job.input)
+
+    def problem(job: Job, target: str) -> str:
+        if len(makers[target]) > 1:
+            first, *others = makers[target]
+            other = first if first != job.input else others[0]
+            return f"{job.input} and {other} both become this{hint}"
+        if inputs.get(target, job.input) != job.input:
+            return "is an input and would be overwritten"
+        return ""
+
+    return [
+        replace(job, problem=problem(job, target))
+        for job, target in zip(jobs, targets, strict=True)
+    ]

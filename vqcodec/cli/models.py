@@ -7,8 +7,14 @@ import click
 from vqcodec.cli.failure import print_warning
 from vqcodec.errors import one_line
 
+_EXAMPLES = """\b
+Examples:
+  vqcodec models
+  VQCODEC_MODELS=my-models vqcodec models --json
+"""
 
-@click.command()
+
+@click.command(epilog=_EXAMPLES)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per codec.")
 def models(as_json: bool) -> None:
     """List the installed codecs, with what was measured for each.
@@ -57,5 +63,12 @@ def _print_table(points: list[dict[str, object]]) -> None:
     for name in names:
         table.add_column(name, justify="right")
     for point in points:
-        table.add_row(*(one_line(str(point.get(name, ""))) for name in names))
+        table.add_row(*(_cell(name, point.get(name, "")) for name in names))
     Console(markup=False).print(table)
+
+
+def _cell(name: str, value: object) -> str:
+    """Numbers of a column have the same decimals: hundredths, or of bpp ten-thousandths."""
+    if isinstance(value, float):
+        return f"{value:.{4 if name == 'bpp' else 2}f}"
+    return one_line(str(value))

@@ -1,13 +1,15 @@
 """Options that several commands share."""
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from vqcodec.cli.jobs import STDIO, Job
 from vqcodec.cli.report import Style
@@ -29,8 +31,47 @@ class FileName(click.Path):
         return super().convert(value, param, ctx)
 
 
+class CodecName(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2
+    """An id or a folder. The shell completes both."""
+
+    name = "codec"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from vqcodec import zoo
+
+        installed = [card for card in zoo.cards() if card.id.startswith(incomplete)]
+        folders = CompletionItem(incomplete, type="dir")
+        return [folders, *(CompletionItem(card.id, help=card.title) for card in installed)]
+
+
+class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2
+    """Names with commas between, which the shell completes. Each must be known to whoever asks."""
+
+    name = "names"
+
+    def __init__(self, known: Callable[[], Iterable[str]], most: int | None = None) -> None:
+        """known: imports what it needs when it is called."""
+        self._known, self._most = known, most
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        before, comma, begun = (
+            incomplete.rpartition(",") if self._most != 1 else ("", "", incomplete)
+        )
+        taken = before.split(",")
+        return [
+            CompletionItem(before + comma + name)
+            for name in self._known()
+            if name.startswith(begun) and name not in taken
+        ]
+
+
 FILE = FileName()
 PATH = FileName(path_type=Path)
+CODEC = CodecName()
 SEED = click.IntRange(0, 2**63 - 1)
 
 
@@ -58,6 +99,14 @@ def number(
     )
 
 
+def output(
+    metavar: str, help: str, kind: "FileName", *, name: str = "output", required: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Where the result goes, by the same names in each command."""
+    spelt = ("-o", "--out", "--output", name)
+    return click.option(*spelt, metavar=metavar, type=kind, required=required, help=help)
+
+
 device = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
@@ -71,6 +120,7 @@ threads = number(  # torch crashes on absurd numbers
 codec = click.option(
     "--codec",
     "codec_id",
+    type=CODEC,
     metavar="ID|DIR",
     help="A codec that `vqcodec models` lists, or the folder of another.",
 )
@@ -93,6 +143,7 @@ update = click.option(
     is_flag=True,
     help="Leave out files that are newer than their input, and of this codec and rate.",
 )
+recursive = click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 
 
@@ -133,19 +184,18 @@ def files(command: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(command)
     def with_files(**given: Any) -> int:
-        own = {field.name: given.pop(field.name) for field in fields(Files)}
-        return command(Files(**own), **given)
+        files = Files(**{field.name: given.pop(field.name) for field in fields(Files)})
+        number = next((name for name in files.inputs if _is_number(name)), None)
+        if files.quiet and number:
+            raise click.UsageError(
+                f"-q is --quiet, and {number} is no file: a quality is --quality {number}"
+            )
+        return command(files, **given)
 
     shared: list[Callable[[Callable[..., int]], Callable[..., int]]] = [
         click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=FILE),
-        click.option(
-            "-o",
-            "--output",
-            metavar="OUT",
-            type=FILE,
-            help="File, folder or - (stdout).  [default: next to the input]",
-        ),
-        click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders."),
+        output("OUT", "File, folder or - (stdout).  [default: next to the input]", FILE),
+        recursive,
         click.option("--force", is_flag=True, help="Overwrite outputs that exist."),
         device,
         threads,
@@ -160,6 +210,10 @@ def files(command: Callable[..., int]) -> Callable[..., int]:
     for option in reversed(shared):
         wrapped = option(wrapped)
     return wrapped
+
+
+def _is_number(name: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d+)?", name) is not None and not os.path.exists(name)
 
 
 def use_threads(threads: int | None) -> None:

@@ -31,11 +31,12 @@ _COMMANDS = (
 
 _EPILOG = """\b
 Examples:
-  vqcodec encode photo.png                       photo.vqc, at 8bit
-  vqcodec encode -r photos -o small --rate 34dB  a folder, at least 34 dB
-  vqcodec decode photo.vqc -o again.png
+  vqcodec encode photo.png                    photo.vqc, at the codec's own rate
+  vqcodec encode photo.png small.vqc --rate 12kB
+  vqcodec encode -r photos -o small --rate 34dB
+  vqcodec decode photo.vqc again.png
   vqcodec encode - < photo.png > photo.vqc
-  vqcodec bench photos --html report.html        against JPEG, WebP, AVIF...
+  vqcodec bench photos --html report.html     against JPEG, WebP, AVIF and others
 
 \b
 Shell completion, for this shell or in its start-up file:
@@ -66,6 +67,14 @@ class Program(click.Group):
             importlib.import_module(f"vqcodec.cli.{cmd_name}"), cmd_name
         )
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What each command does in a whole sentence, which click would cut at the line's end."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, command.get_short_help_str(1000)) for name, command in commands if command]
+            )
 
     def main(
         self,

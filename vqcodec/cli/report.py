@@ -16,9 +16,8 @@ from vqcodec.cli import text
 from vqcodec.cli.failure import explain
 from vqcodec.cli.jobs import STDIO, Job, together
 from vqcodec.errors import one_line
-from vqcodec.progress import Progress, unseen
 
-LARGE = 1 << 24  # pixels from which on a picture takes so long that its progress is shown
+LARGE = 1 << 24  # pixels from which on a picture is decoded to rows, not as a whole
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class Done:
     warnings: Sequence[str] = ()
     skipped: bool = False  # the output was up to date
     content: bytes = field(default=b"", repr=False)  # for the archive of all
+    n_read: int = 0  # bytes of the input
+    n_written: int = 0  # bytes of the output
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,29 @@ Result = tuple[str, str, Done | Failed]  # with the names of input and output
 Made = TypeVar("Made")
 
 
+class Watcher:
+    """Who looks on while a job is done; this one looks away."""
+
+    def show(self, what: str, share: float | None = None) -> None:
+        """What is being done, and how far that is, from 0 to 1; None: nobody knows."""
+
+
+NOBODY = Watcher()
+
+
 class Work(ABC):
-    """Makes files. It can be pickled, for other processes. ``progress`` is for large pictures."""
+    """Makes files. It can be pickled, for other processes."""
 
     @abstractmethod
-    def __call__(self, job: Job, progress: Progress = unseen, /) -> Done:
+    def __call__(self, job: Job, watcher: Watcher = NOBODY, /) -> Done:
         """Makes one. Raises where it cannot."""
 
     def each(
-        self, jobs: Iterable[Job], progress: Progress = unseen, /
+        self, jobs: Iterable[Job], watcher: Watcher = NOBODY, /
     ) -> Iterator[tuple[Job, Done | Failed]]:
         """Makes all, one by one, and raises for none."""
         for job in jobs:
-            yield job, attempt(partial(self, job, progress), job.input, job.output)
+            yield job, attempt(partial(self, job, watcher), job.input, job.output)
 
 
 def run(
@@ -74,27 +85,27 @@ def run(
     work: Work,
     *,
     processes: int = 1,
-    archive: Callable[[list[bytes]], Done] | None = None,
+    archive: Callable[[list[Done]], Done] | None = None,
     style: Style = Style(),
 ) -> int:
     """Does all jobs; one that fails does not stop the others.
 
-    archive: makes one file of the contents of all, if none failed.
+    archive: makes one file of all that were made, if none failed.
 
     Returns the exit code of the first failure, or 0. Results go to stdout, or to stderr where
     stdout carries a picture; warnings, errors and the summary of several jobs go to stderr.
     """
     if style.as_json and any(job.output == STDIO for job in jobs):
         raise click.UsageError("--json and the output cannot both go to stdout")
-    contents: list[bytes] = []
+    made: list[Done] = []
 
     def results(bar: _Bar) -> Iterator[Result]:
         for job, result in _results(jobs, work, processes, bar):
             yield job.input, job.output, result
-            contents.extend([result.content] if isinstance(result, Done) else [])
+            made.extend([result] if isinstance(result, Done) else [])
         if archive is not None:
             whole = f"{len(jobs)} picture{'s' if len(jobs) > 1 else ''}", jobs[0].output
-            yield (*whole, attempt(lambda: archive(contents), *whole))
+            yield (*whole, attempt(lambda: archive(made), *whole))
 
     return tell(
         results,
@@ -145,7 +156,7 @@ def _results(
     jobs: Sequence[Job], work: Work, processes: int, bar: "_Bar"
 ) -> Iterator[tuple[Job, Done | Failed]]:
     if processes == 1 or len(jobs) == 1:
-        yield from work.each(jobs, bar.share)
+        yield from work.each(jobs, bar)
         return
     from vqcodec.cli import workers
 
@@ -173,7 +184,8 @@ class _Tally:
     """What the jobs add up to."""
 
     def __init__(self) -> None:
-        self.exit_code = self.failed = self.skipped = self.done = self.n_bytes = self.n_pixels = 0
+        self.exit_code = self.failed = self.skipped = self.done = 0
+        self.n_read = self.n_written = self.n_pixels = 0
 
     def add(self, result: Done | Failed) -> None:
         if isinstance(result, Failed):
@@ -182,25 +194,29 @@ class _Tally:
             return
         self.skipped += result.skipped
         self.done += not result.skipped
-        if not result.skipped:
-            self.n_bytes += result.record.get("bytes", 0)
-            self.n_pixels += result.record.get("width", 0) * result.record.get("height", 0)
+        self.n_read += result.n_read
+        self.n_written += result.n_written
+        self.n_pixels += result.record.get("width", 0) * result.record.get("height", 0)
 
     def line(self, seconds: float) -> str:
         counts = {"done": self.done, "up to date": self.skipped, "failed": self.failed}
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        total = self.done + self.skipped + self.failed
+        line = f"{self.done + self.skipped + self.failed} files: {said}"
+        if self.n_read and self.n_written:
+            line += f"; {text.sizes(self.n_read, self.n_written)}"
+        if not self.done:
+            return line
         speed = self.n_pixels / 1e6 / seconds
-        size = text.size(self.n_bytes)
-        return f"{total} files: {said}; {size} of .vqc, {seconds:.1f} s, {speed:.1f} MP/s"
+        return f"{line}; {text.seconds(seconds)}" + (f", {speed:.1f} MP/s" if speed > 0.1 else "")
 
 
-class _Bar:
+class _Bar(Watcher):
     """Where there is a terminal to show it: how many jobs are done, and how far one is."""
 
     def __init__(self, count: int | None, live: Any, console: Any) -> None:
-        self._live, self._console = live, console
-        self._task = live and live.add_task("", total=count)
+        self._live, self._console, self._count = live, console, count
+        # The bar of one file moves to and fro until it is known how far that is.
+        self._task = live and live.add_task("", total=None if count == 1 else count)
         self._done = 0
 
     def say(self, line: str, to_stderr: bool) -> None:
@@ -209,16 +225,17 @@ class _Bar:
         else:
             click.echo(line, err=to_stderr)
 
-    def share(self, share: float) -> None:
-        """How far the present job is, which is large enough that one wants to know."""
+    def show(self, what: str, share: float | None = None) -> None:
         if self._live:
             self._live.start()  # if it has not
-            self._live.update(self._task, completed=self._done + share)
+            done = self._done + (share or 0.0)
+            total = None if share is None else self._count  # None leaves it as it is
+            self._live.update(self._task, description=what, completed=done, total=total)
 
     def advance(self) -> None:
         self._done += 1
         if self._live:
-            self._live.update(self._task, completed=self._done)
+            self._live.update(self._task, completed=self._done, total=self._count)
 
 
 @contextmanager
@@ -233,6 +250,7 @@ def _bar(count: int | None, quiet: bool) -> Iterator[_Bar]:
     console = Console(stderr=True)
     number = progress.MofNCompleteColumn() if count != 1 else progress.TaskProgressColumn()
     live = progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(bar_width=None),
         number,
         progress.TimeRemainingColumn(),

@@ -7,9 +7,15 @@ import click
 from vqcodec.cli import options
 from vqcodec.errors import OutputError
 
+_EXAMPLES = """\b
+Examples:
+  vqcodec sample rrvq-thumbs -o drawn.png
+  vqcodec sample photo-2 -o drawn.png --rate 7bit -n 4 --size 512 256
+"""
 
-@click.command()
-@click.argument("codec_id", metavar="CODEC")
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("codec_id", metavar="CODEC", type=options.CODEC)
 @click.option("--rate", metavar="RATE", help="A rate point such as 8bit.  [default: the finest]")
 @options.number("-n --number", "N", 1, 10000, default=16, help="How many, side by side.")
 @click.option(
@@ -19,7 +25,7 @@ from vqcodec.errors import OutputError
     help="Of each, in pixels.  [default: the codec's square, or 256 256]",
 )
 @click.option("--seed", type=options.SEED, default=0, show_default=True)
-@click.option("-o", "--output", metavar="OUT", type=options.PATH, required=True, help="A picture.")
+@options.output("OUT", "A picture.", options.PATH, required=True)
 @click.option("--force", is_flag=True, help="Overwrite the output where it exists.")
 @options.device
 @options.threads

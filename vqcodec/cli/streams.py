@@ -9,7 +9,21 @@ from typing import BinaryIO
 
 from vqcodec import container
 from vqcodec.cli.jobs import STDIO
-from vqcodec.errors import InputError, OutputError, reason
+from vqcodec.errors import InputError, NotVqcError, OutputError, reason
+
+_MAGICS = 12  # bytes that tell what a file is
+_KINDS = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"RIFF": "a WebP picture",
+    b"BM": "a BMP picture",
+    b"II*\0": "a TIFF picture",
+    b"MM\0*": "a TIFF picture",
+    b"P5": "a PGM picture",
+    b"P6": "a PPM picture",
+    b"\xff\x0a": "a JPEG XL picture",
+}
 
 
 def read_vqc(name: str) -> bytes:
@@ -19,8 +33,12 @@ def read_vqc(name: str) -> bytes:
     """
     try:
         with _opened(name) as file:
-            head = file.read(len(container.MAGIC))
-            if head != container.MAGIC:
+            head = file.read(_MAGICS)
+            if head[: len(container.MAGIC)] != container.MAGIC:
+                kind = next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), "")
+                if kind or head[4:8] == b"ftyp":
+                    what = kind or "an AVIF, HEIF or other picture"
+                    raise NotVqcError(f"{name}: {what}, not a .vqc file; encode makes one of it")
                 container.read(head)  # raises the error that fits
             return head + file.read()
     except FileNotFoundError:
@@ -45,12 +63,41 @@ def open_archive(name: str) -> container.Archive:
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file begins as an archive does. Not said of stdin, which can be read only once."""
+    """Whether a file begins as an archive does. Not said of what can be read only once."""
+    return container.is_archive(_beginning(name, len(container.MAGIC) + 1))
+
+
+def is_vqc(name: str) -> bool:
+    """Whether a file begins as a .vqc file does. Not said of what can be read only once."""
+    return _beginning(name, len(container.MAGIC)) == container.MAGIC
+
+
+def _beginning(name: str, n_bytes: int) -> bytes:
+    """The first bytes of a file; none of stdin and of pipes."""
     try:
+        if name == STDIO or not Path(name).is_file():
+            return b""
         with _opened(name) as file:
-            return name != STDIO and container.is_archive(file.read(len(container.MAGIC) + 1))
+            return file.read(n_bytes)
     except OSError:
-        return False
+        return b""
+
+
+def open_picture(name: str) -> tuple[Path | bytes, int]:
+    """What ``image.read`` takes, and how many bytes that are. Raises InputError."""
+    if name == STDIO:
+        data = stdin().read()
+        return data, len(data)
+    path = Path(name)
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # read once, and no more
+            data = path.read_bytes()
+            return data, len(data)
+        return path, path.stat().st_size
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{name}: {reason(error)}") from error
 
 
 def stdin() -> BinaryIO:
@@ -72,10 +119,13 @@ def write(data: bytes | memoryview) -> None:
 
 
 class Stdout:
-    """stdout as a file to write to. See ``write``."""
+    """stdout as a file to write to, which counts. See ``write``."""
+
+    n_bytes = 0
 
     def write(self, data: bytes | memoryview, /) -> None:
         write(data)
+        self.n_bytes += len(data)
 
 
 def stdout_error(error: OSError) -> OutputError:

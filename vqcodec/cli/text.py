@@ -30,9 +30,19 @@ def rounding(asked: str, used: str) -> tuple[str, ...]:
     return (f"no rate point is at {asked.strip()}: coded at {used}",)
 
 
-def speed(width: int, height: int, seconds: float) -> str:
-    """Megapixels per second."""
-    return f"{width * height / 1e6 / max(seconds, 1e-9):.1f} MP/s"
+def sizes(n_before: int, n_after: int) -> str:
+    """``1.23 MB -> 23.1 kB, 53:1``; ``1:1.3`` where it grew."""
+    if not n_after:  # of what went to a device
+        return size(n_before)
+    ratio = max(n_before, n_after) / max(1, min(n_before, n_after))
+    digits = 0 if ratio >= 10 else 1
+    said = f"{ratio:.{digits}f}:1" if n_before >= n_after else f"1:{ratio:.{digits}f}"
+    return f"{size(n_before)} -> {size(n_after)}, {said}"
+
+
+def seconds(value: float) -> str:
+    """``12.3 s``, ``45 ms``."""
+    return f"{value:.1f} s" if value >= 1 else f"{max(1, round(value * 1000))} ms"
 
 
 def row(name: str, n_bytes: int, bpp: float | None = None) -> str:

@@ -7,8 +7,20 @@ import click
 
 from vqcodec.cli import options
 
+_EXAMPLES = """\b
+Examples:
+  vqcodec train PHOTOS --out /tmp/smoke --smoke
+  vqcodec train PHOTOS --recipe recipes/photo-2.toml --out my-codec
+"""
 
-@click.command()
+
+def _systems() -> list[str]:
+    from vqcodec.autoencoders import SYSTEMS
+
+    return ["ladder", *SYSTEMS]
+
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("data", type=options.PATH, required=False)
 @click.option(
     "--recipe",
@@ -16,7 +28,12 @@ from vqcodec.cli import options
     type=options.PATH,
     help="recipes/*.toml: all settings.  [default: that of the run in DIR]",
 )
-@click.option("--system", metavar="NAME", help="ladder, hqa, dqae, ...; as card.system=NAME.")
+@click.option(
+    "--system",
+    metavar="NAME",
+    type=options.Names(_systems, most=1),
+    help="ladder, hqa, dqae, ...; as card.system=NAME.",
+)
 @click.option("--quantizer", metavar="NAME", help="ste, diveq, ...; as shape.quantizer=NAME.")
 @click.option(
     "--set",
@@ -25,12 +42,12 @@ from vqcodec.cli import options
     multiple=True,
     help="A setting in place of the recipe's, such as lr=1e-4 or training.lr=1e-4; repeatable.",
 )
-@click.option(
-    "--out",
-    metavar="DIR",
-    type=options.PATH,
+@options.output(
+    "DIR",
+    "Folder for checkpoints, the log and the finished codec.",
+    options.PATH,
+    name="out",
     required=True,
-    help="Folder for checkpoints, the log and the finished codec.",
 )
 @click.option("--smoke", is_flag=True, help="A tiny codec in under a minute, to try things out.")
 @click.option(

@@ -6,11 +6,19 @@ import click
 
 from vqcodec.cli import options, streams
 from vqcodec.cli.failure import explain, print_error
+from vqcodec.cli.jobs import files_in
 from vqcodec.errors import FormatError, one_line
 
+_EXAMPLES = """\b
+Examples:
+  vqcodec verify *.vqc
+  vqcodec verify -r photos -q && echo all are sound
+"""
 
-@click.command()
-@click.argument("inputs", metavar="FILE...", nargs=-1, required=True, type=options.FILE)
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=options.FILE)
+@options.recursive
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file.")
 @options.quiet
 @options.codec
@@ -19,6 +27,7 @@ from vqcodec.errors import FormatError, one_line
 @options.max_pixels
 def verify(
     inputs: tuple[str, ...],
+    recursive: bool,
     as_json: bool,
     quiet: bool,
     codec_id: str | None,
@@ -28,11 +37,11 @@ def verify(
 ) -> int:
     """Check every checksum of .vqc files and decode them, without writing anything.
 
-    FILE may be - (stdin). Of an archive each picture is checked. All that is wrong with a file is
-    told, a line each; the exit code is that of the first thing.
+    INPUT is a file, a folder with .vqc files or - (stdin). Of an archive each picture is checked.
+    All that is wrong with a file is told, a line each; the exit code is that of the first thing.
     """
     exit_code = 0
-    for name in inputs:
+    for name in files_in(inputs, recursive):
         problems = _problems(name, codec_id, device, threads, max_pixels)
         told = [explain(problem, name) for problem in problems]
         for sentence, code in told:

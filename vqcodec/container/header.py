@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vqcodec.container.parts import VARINT_BYTES, Box, read_varint, take, varint
-from vqcodec.errors import FormatError, NotVqcError, SizeError, VersionError
+from vqcodec.errors import FormatError, NotVqcError, SizeError, UsageError, VersionError
 
 MAGIC = b"VQC1"
 MAX_CODEC = (1 << 14) - 1  # 2 bytes as a varint
@@ -42,6 +42,14 @@ class Header:
     height: int
     rate: int
     grey: bool = False
+
+    def check_region(self, x: int, y: int, width: int, height: int) -> None:
+        """Raises UsageError for a part, in pixels, that is not within the picture."""
+        if not (0 <= x < x + width <= self.width and 0 <= y < y + height <= self.height):
+            size = f"{self.width}x{self.height}"
+            raise UsageError(
+                f"the region {x},{y},{width},{height} is not within the picture of {size}"
+            )
 
 
 @dataclass(frozen=True)

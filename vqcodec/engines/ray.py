@@ -34,7 +34,7 @@ class Encoding:
 
     source: Storage
     target: Storage
-    rate: str
+    rate: str | None  # None: the codec's own
     codec_id: str | None
     strip: bool
     max_pixels: int
@@ -44,7 +44,11 @@ class Encoding:
     def options(self) -> str:
         """What the outputs depend on, beside the inputs."""
         card = zoo.find(self.codec_id)
-        return " ".join(filter(None, [card.sha256[:16], card.tune, self.rate, str(self.strip)]))
+        return " ".join(
+            filter(
+                None, [card.sha256[:16], card.tune, self.rate or card.default_rate, str(self.strip)]
+            )
+        )
 
     def batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
         """Encodes pictures, of which the batch has 'key' and 'version': a 'row' of JSON for each.

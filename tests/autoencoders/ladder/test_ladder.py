@@ -303,10 +303,10 @@ def test_a_codec_that_is_not_tuned_refuses_tuned_rates(
     codec: LadderCodec, tuned: LadderCodec
 ) -> None:
     assert (codec.tunes, tuned.tunes) == ((), ("visual", "psnr"))
-    assert tuned.rate_index(8, None) == tuned.rate_index(8, None, "visual") == VISUAL + 2048
-    assert tuned.rate_index(8, None, "psnr") == codec.rate_index(8, None) == 2048
+    assert tuned.span() == tuned.span("visual") == (VISUAL + 1280, VISUAL + 2560)
+    assert tuned.span("psnr") == codec.span() == (1280, 2560)
     with pytest.raises(RateError):
-        codec.rate_index(8, None, "visual")
+        codec.span("visual")
     with pytest.raises(FormatError):
         codec.point(VISUAL + 2048)
     for index in (1279, 2561, VISUAL + 1279, VISUAL + 2561):

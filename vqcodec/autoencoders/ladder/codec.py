@@ -38,7 +38,7 @@ from vqcodec.rangecoder import (
     ideal_bits,
     open_section,
 )
-from vqcodec.rate import RATE_UNIT, TUNES, VISUAL
+from vqcodec.rate import TUNES, VISUAL
 
 RDO = 0.08  # squared steps that one bit is worth in the encoder's choice of codes
 TILE = 128  # cells; larger images go through the convolutions in tiles of 2048 pixels
@@ -118,14 +118,6 @@ class LadderCodec:
         if not known or (rate.visual and not self.model.config.tuned):
             raise FormatError(f"rate point {index} does not exist in this codec")
         return rate
-
-    def rate_index(self, bits: float, grid: str | None, tune: str | None = None) -> int:
-        """The rate point nearest to N of ``Nbit``. Raises RateError outside of the range."""
-        low, high = self.span(tune)
-        index = round((bits - 5) * RATE_UNIT) + low
-        if grid or not low <= index <= high:
-            raise RateError("there is one scale of rates, from 5bit to 10bit")
-        return index
 
     def _condition(self, rate: RatePoint) -> Tensor:
         """For the networks in floating point, (1, k)."""
@@ -212,10 +204,17 @@ class LadderCodec:
 
     # --- codes: exact -----------------------------------------------------------------------------
 
-    def encode(self, pixels: np.ndarray, rate: RatePoint, progress: Progress = unseen) -> Coded:
-        """pixels (H, W, 3) uint8 -> sections."""
+    def encode(
+        self,
+        pixels: np.ndarray,
+        rate: RatePoint,
+        progress: Progress = unseen,
+        rdo: float | None = None,
+    ) -> Coded:
+        """pixels (H, W, 3) uint8 -> sections. rdo: in place of the codec's own."""
         y, z = self.latents(pixels[None], rate, between(progress, 0, ANALYSIS_SHARE))
-        return self.encode_latents(y, z, rate, progress=between(progress, ANALYSIS_SHARE, 1))[0]
+        walk = between(progress, ANALYSIS_SHARE, 1)
+        return self.encode_latents(y, z, rate, progress=walk, rdo=rdo)[0]
 
     def encode_many(self, pictures: Sequence[np.ndarray], rate: RatePoint) -> list[Coded]:
         """Pictures (H, W, 3) uint8 of one size -> the sections of each.
@@ -268,13 +267,15 @@ class LadderCodec:
         rate: RatePoint,
         watch: Watch = lambda level, codes, classes: None,
         progress: Progress = unseen,
+        rdo: float | None = None,
     ) -> list[Coded]:
         """y (B, h, w, c) in steps, z (B, hyper, h', w') integers -> B images. Overwrites y.
 
         ``watch`` is told the level, the symbols (n,) and the classes (n,) of each group."""
         n, h, w, _ = y.shape
         tables = ClassTables(self.class_tables, rate.size)
-        chooser = _Chooser(y.flatten(0, 2), n, tables, self.levels(rate) - 1, self.rdo, watch)
+        rdo = self.rdo if rdo is None else rdo
+        chooser = _Chooser(y.flatten(0, 2), n, tables, self.levels(rate) - 1, rdo, watch)
         self.prior.walk(z, h, w, rate, chooser, progress)
         least = self.least_bytes(16 * h, 16 * w, rate)
         made = []
