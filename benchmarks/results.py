@@ -136,12 +136,12 @@ def equal_tables(report: dict[str, Any], codec: str, labels: dict[str, str]) -> 
             continue
         side, others = group[0]["thumbnail"], list(group[0]["references"])
         rows = []
-        for setting, n_bytes, count, means in equal_rows(group):
+        for setting, n_bytes, count, means in equal_rows(group, "psnr"):
             cells = []
             for mean, never, factor in means:
                 cell = "" if mean is None else f"{mean:+.2f} dB"
                 if never:
-                    cell += f" {never} of {count} cannot (at least {factor:.1f} times the bytes)"
+                    cell += f" (of {never} of {count} the smallest file is {factor:.1f} times ours)"
                 cells.append(cell.strip())
             rows.append([f"`{setting}`", f"{n_bytes:.0f}", *cells])
         what = f"Thumbnails of {side} x {side}" if side else "Whole pictures"

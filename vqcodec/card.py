@@ -33,6 +33,7 @@ class Card:
     path: Path  # the folder
     points: list[str]  # names of the rate points, where there is no scale of N bits
     training: dict[str, Any]  # how it was trained
+    recipe: dict[str, Any]  # all that training it took, by table
     default_rate: str  # what files get where none is named
     tune: str | None = None  # what files are tuned to, where that was chosen
 
@@ -104,7 +105,7 @@ def read_card(folder: Path) -> Card:
 
 _REQUIRED = ("id", "number", "system", "title", "licence", "rates", "sha256")
 _OPTIONAL: dict[str, Any] = {
-    "table": [], "shape": {}, "points": [], "training": {}, "default_rate": "",
+    "table": [], "shape": {}, "points": [], "training": {}, "recipe": {}, "default_rate": "",
 }  # fmt: skip
 USUAL_RATE = "8bit"  # on a scale of N bits
 
@@ -121,7 +122,7 @@ def _field(card: dict[str, Any], name: str) -> Any:
             good = isinstance(value, list) and all(isinstance(row, dict) for row in value)
         case "points":
             good = isinstance(value, list) and all(isinstance(point, str) for point in value)
-        case "training":
+        case "training" | "recipe":
             good = isinstance(value, dict)
         case "shape":  # before a network of these sizes is made; 'places' is of its training alone
             good = isinstance(value, dict) and all(

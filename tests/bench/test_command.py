@@ -16,13 +16,16 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from vqcodec.bench import measure, output, speed, summary
+from vqcodec.bench import aims, measure, output, speed, summary, tries
 from vqcodec.bench.bdrate import bd_rate
+from vqcodec.bench.curves import compared, mean_curve, to_scale
 from vqcodec.bench.measure import Plan
 from vqcodec.bench.references import available
 from vqcodec.bench.run import run
+from vqcodec.card import read_card
 from vqcodec.cli.program import program
 from vqcodec.errors import ImageError
+from vqcodec.metrics import PANEL, psnr_db
 
 ROOT = Path(__file__).parents[2]
 QUICK = Plan(("photo-2",), ("jpeg", "webp"), ("6bit", "8bit", "9bit"), ("psnr", "ssim"))
@@ -80,6 +83,8 @@ def test_equal_size_is_the_best_file_that_is_not_larger(folder: Path, records: l
         assert found["too_large"] == (not fitting)
         best = max(fitting) if fitting else jpeg.ladder[0]
         assert (found["setting"], found["bytes"]) == (f"quality {best}", sizes[best])
+        psnr = psnr_db(pixels, jpeg.decode(jpeg.encode(pixels, best)))
+        assert found["metrics"]["psnr"] == pytest.approx(psnr, abs=1e-4)
     small = [row for row in records[0]["equal_size"] if row["thumbnail"] == 64]
     assert [row["setting"] for row in small] == list(QUICK.rates)
     assert not any(row["thumbnail"] == 256 for row in records[0]["equal_size"])  # too small for it
@@ -115,7 +120,7 @@ def test_a_report_sums_up(records: list[dict]) -> None:
 def test_a_setting_that_a_picture_lacks_is_not_in_the_mean(records: list[dict]) -> None:
     cut = json.loads(json.dumps(records))
     del cut[1]["points"]["photo-2"][2]
-    assert [p["setting"] for p in summary.mean_curve(cut, "photo-2")] == ["6bit", "8bit"]
+    assert [p["setting"] for p in mean_curve(cut, "photo-2")] == ["6bit", "8bit"]
 
 
 def test_curves_that_do_not_overlap_are_said_not_to() -> None:
@@ -123,8 +128,8 @@ def test_curves_that_do_not_overlap_are_said_not_to() -> None:
     points = [{"setting": str(i), "bytes": 10 + i, "metrics": {"psnr": 20.0 + i}} for i in range(4)]
     better = [p | {"metrics": {"psnr": p["metrics"]["psnr"] + 30}} for p in points]
     records = [record | {"points": {"ours": points, "theirs": better}}]
-    curves = {name: summary.mean_curve(records, name) for name in ("ours", "theirs")}
-    row = summary.compared(records, curves, "ours", "theirs", "psnr")
+    curves = {name: mean_curve(records, name) for name in ("ours", "theirs")}
+    row = compared(records, curves, "ours", "theirs", "psnr")
     nothing = {"percent": None, "low": None, "high": None}
     assert row["mean_curve"] == nothing | {"why": "no overlap"}
     assert (row["per_image"]["count"], row["per_image"]["no_overlap"]) == (0, 1)
@@ -135,8 +140,8 @@ def test_curves_that_do_not_overlap_are_said_not_to() -> None:
         short = [{"setting": p["setting"], "bytes": p["bytes"], "metrics": {metric: None}
                   if metric == "ssim" else p["metrics"]} for p in points[:n]]  # fmt: skip
         records = [record | {"points": {"ours": short, "theirs": short}}]
-        curves = {name: summary.mean_curve(records, name) for name in ("ours", "theirs")}
-        row = summary.compared(records, curves, "ours", "theirs", metric)
+        curves = {name: mean_curve(records, name) for name in ("ours", "theirs")}
+        row = compared(records, curves, "ours", "theirs", metric)
         assert row["mean_curve"] == nothing | {"why": why}
 
 
@@ -151,8 +156,9 @@ def test_one_picture_has_no_interval(records: list[dict]) -> None:
 
 
 def test_similarities_are_compared_in_decibels() -> None:
-    assert summary.to_scale("ms_ssim", 0.99) == pytest.approx(20)
-    assert summary.to_scale("psnr", 30.0) == 30
+    assert to_scale("ms_ssim", 0.99) == pytest.approx(20)
+    assert to_scale("gmsd", 0.9) == pytest.approx(10)
+    assert to_scale("psnr", 30.0) == to_scale("vif", 30.0) == 30
 
 
 def test_one_job_and_two_find_the_same(folder: Path) -> None:
@@ -174,25 +180,111 @@ def _untimed(points: dict) -> dict:
     }
 
 
-def test_the_cache_is_used_and_survives_damage(
+def test_only_what_was_not_measured_before_is_measured(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The cache is of files and their metrics, whatever the plan or the name of the picture."""
+    plan = Plan(("photo-2",), ("jpeg",), ("6bit", "7bit"), ("psnr", "ssim"), pictures=True)
+    first, _ = run([folder / "a.png"], plan, cache=tmp_path)
+    shutil.copy(folder / "a.png", tmp_path / "copy.png")
+    encoded: list[object] = []
+    measured: list[set[str]] = []
+    with monkeypatch.context() as patch:
+        own, original = tries.OwnCodec.encode, tries.metrics.measure
+        patch.setattr(
+            tries.OwnCodec,
+            "encode",
+            lambda self, pixels, rate: encoded.append(rate) or own(self, pixels, rate),
+        )
+        patch.setattr(
+            tries.metrics,
+            "measure",
+            lambda a, b, which: measured.append({*which}) or original(a, b, which),
+        )
+        again, _ = run([folder / "a.png", tmp_path / "copy.png"], plan, cache=tmp_path)
+        assert again[0] == first[0]
+        assert again[1]["name"] == again[1]["equal_size"][0]["image"] == "copy.png"
+        without_page = replace(plan, pictures=False, metrics=("psnr",), rates=("7bit",))
+        run([folder / "a.png"], without_page, cache=tmp_path)
+        assert (encoded, measured) == ([], [])
+        more = replace(plan, rates=("6bit", "8bit"), metrics=("psnr", "ssim", "psnr_y"))
+        found, _ = run([folder / "a.png"], more, cache=tmp_path)
+    assert set(encoded) == {"8bit"}
+    assert {name for names in measured for name in names} == {"psnr", "ssim", "psnr_y"}
+    fresh, _ = run([folder / "a.png"], more)
+    assert _untimed(found[0]["points"]) == _untimed(fresh[0]["points"])
+    assert found[0]["equal_size"] == fresh[0]["equal_size"]
+
+
+def test_a_damaged_cache_is_made_again(folder: Path, tmp_path: Path) -> None:
     plan = Plan(("photo-2",), ("jpeg",), ("6bit",), ("psnr",))
     first, _ = run([folder / "a.png"], plan, cache=tmp_path)
-    (file,) = tmp_path.iterdir()
-    shutil.copy(folder / "a.png", tmp_path / "copy.png")
-    with monkeypatch.context() as patch:
-        patch.setattr("vqcodec.bench.run.measure_pixels", lambda *args: pytest.fail("measured"))
-        again, _ = run([folder / "a.png", tmp_path / "copy.png"], plan, cache=tmp_path)
-    assert again[0] == first[0]
-    assert again[1]["name"] == again[1]["equal_size"][0]["image"] == "copy.png"
-    file.write_text(file.read_text()[:100])
+    for file in tmp_path.iterdir():
+        file.write_text(file.read_text()[:100])
     repaired, _ = run([folder / "a.png"], plan, cache=tmp_path)
     assert _untimed(repaired[0]["points"]) == _untimed(first[0]["points"])
-    assert json.loads(file.read_text())["name"] == "a.png"
-    other = Plan(("photo-2",), ("jpeg",), ("7bit",), ("psnr",))
-    pixels = np.asarray(Image.open(folder / "a.png"))
-    assert len({p.key(pixels) for p in (plan, other)} | {plan.key(pixels[:, ::-1])}) == 3
+    assert all(json.loads(file.read_text()) for file in tmp_path.iterdir())
+
+
+def test_a_rate_that_is_not_possible_is_remembered(folder: Path, tmp_path: Path) -> None:
+    plan = Plan(("photo-2",), ("jpeg",), ("4bit", "6bit"), ("psnr",))
+    for _ in range(2):
+        (record,), _ = run([folder / "a.png"], plan, cache=tmp_path)
+        assert [point["setting"] for point in record["points"]["photo-2"]] == ["6bit"]
+
+
+def test_progress_comes_to_one_for_each_picture(folder: Path) -> None:
+    plan = replace(QUICK, rates=("4bit", "6bit"), references=("jpeg",), metrics=("psnr",))
+    for jobs in (1, 2):
+        told: list[float] = []
+        paths = [folder / name for name in ("a.png", "b.png", "broken.png")]
+        run(paths, plan, jobs=jobs, advance=told.append)
+        assert sum(told) == pytest.approx(3)
+        assert len(told) > 40  # it moves within a picture
+
+
+def test_the_panel_leaves_out_what_a_codec_was_trained_on(tmp_path: Path) -> None:
+    card = (ROOT / "models/photo-2/card.toml").read_text()
+    (tmp_path / "card.toml").write_text(card)
+    assert aims.trained_on(read_card(tmp_path)) == ["mse"]
+    card += (
+        "\n[recipe.loss]\nmse = 0.3\nluma = 0.0\nms_ssim_y = 0.4\nssimulacra2 = 0.3\nvisual = 1\n"
+    )
+    (tmp_path / "card.toml").write_text(card)
+    trained = aims.trained_on(read_card(tmp_path))
+    assert trained == ["mse", "ms_ssim_y", "ssimulacra2"]
+    assert aims.trained_on(read_card(tmp_path), "psnr") == ["mse"]
+
+    def curve(factor: float) -> list[dict]:
+        return [
+            {"bpp": factor * 2**i, "metrics": {name: 0.5 + 0.1 * i for name in PANEL}}
+            for i in range(4)
+        ]
+
+    curves = {"ours": curve(1.5), "theirs": curve(1.0)}
+    found = aims.panel(curves, "ours", "theirs", trained)
+    assert found["left_out"] == ["ms_ssim_y"]
+    assert list(found["each"]) == [name for name in PANEL if name != "ms_ssim_y"]
+    assert found["percent"] == pytest.approx(50)
+    del curves["theirs"][0]["metrics"]["vif"], curves["theirs"][1]["metrics"]["vif"]
+    del curves["theirs"][2]["metrics"]["vif"]
+    assert aims.panel(curves, "ours", "theirs", trained)["percent"] is None
+
+
+def test_the_headline_says_who_wins_at_which_aim(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.open(ROOT / "tests/data/photo.png").crop((100, 100, 260, 228)).save(photo)
+    plan = Plan(("photo-2",), ("jpeg",), ("6bit", "8bit", "9.5bit"), ("psnr", "ssimulacra2"))
+    records, _ = run([photo], plan)
+    report = summary.report(records, plan, command="x")
+    fidelity, looks = report["headline"]
+    rows = {(r["reference"], r["metric"]): r["used"]["percent"] for r in report["bd_rate"]}
+    assert fidelity["percent"] == rows["jpeg", "psnr"] < -20
+    n = round(-fidelity["percent"])
+    assert fidelity["text"] == (
+        f"Fidelity (PSNR 27 to 34 dB): photo-2 needs {n} % fewer bytes than JPEG."
+    )
+    assert looks["text"].startswith("Looks (SSIMULACRA2 30 to 85): photo-2 needs ")
 
 
 def test_speed_is_split(folder: Path) -> None:
@@ -216,7 +308,8 @@ def test_the_command_writes_every_view(folder: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert code == 4  # of the picture that could not be read
     assert stderr == f"vqcodec: error: {folder / 'broken.png'}: not an image that can be read\n"
-    assert "BD-rate" in stdout and "JPEG" in stdout and "thumbnails of 64x64" in stdout
+    words = " ".join(stdout.split())
+    assert "BD-rate of photo-2" in words and "thumbnails of 64x64" in words
     report = json.loads(files["json"].read_text())
     assert [image["name"] for image in report["images"]] == ["a.png", "b.png"]
     (skipped,) = report["skipped"]

@@ -1,16 +1,13 @@
 """One picture through every codec: bytes of finished files, metrics of what they decode to, times.
 
-A record is a JSON object and depends on nothing but the picture's pixels and the plan, so it can be
-kept: ``key`` names it.
+A record is a JSON object and depends on nothing but the picture's pixels and the plan.
 """
 
 import base64
 import hashlib
 import io
-import json
-import time
-from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,26 +15,27 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vqcodec import metrics, zoo
 from vqcodec.bench.references import Reference, available, external
-from vqcodec.compress import compress
-from vqcodec.decompress import decompress
+from vqcodec.bench.tries import OwnCodec, Tries
 from vqcodec.errors import RateError, UsageError
-from vqcodec.image import Picture, read_rgb
-from vqcodec.metrics.psnr import psnr_db
+from vqcodec.metrics import PANEL
 
 RATES = tuple(f"{n / 2:g}bit" for n in range(10, 21))
-SHOWN_RATES = ("6bit", "7bit", "8bit", "9bit")  # of the report's pictures
+SHOWN_RATES = ("6bit", "7bit", "8bit", "9bit")  # of the report's pictures and equal sizes
 THUMBNAILS = (64, 256)  # pixels, both sides
-EQUAL_SIZE = ("jpeg", "webp", "avif")  # references whose quality is an integer, 1 to 100 or so
-QUICK = ("psnr", "psnr_y")  # the others: at every second setting of a reference, and at its last
+EQUAL_SIZE = ("jpeg", "webp", "avif", "avif-psnr", "jxl", "jpeg2000")  # with integers as settings
+USUAL = ("psnr", "psnr_y", "ssimulacra2")  # metrics, besides the panel's
+QUICK = ("psnr", "psnr_y")
+LONG = 8  # settings: of more only every second has all metrics, and the last
 SHOWN_PIXELS = 2_000_000  # larger pictures are shown as their middle
-_VERSION = 3  # of the records; raised when they change
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured on every picture. Ids of codecs and references, names of rates, metrics."""
+    """What is measured on every picture. Ids of codecs and references, names of rates, metrics.
+
+    panel_of: the references that have the panel's metrics, None for all; ours always have them.
+    """
 
     codecs: tuple[str, ...]
     references: tuple[str, ...]
@@ -45,18 +43,34 @@ class Plan:
     metrics: tuple[str, ...] = ("psnr",)
     device: str = "cpu"
     pictures: bool = False  # keep what the report shows
+    panel_of: tuple[str, ...] | None = None
 
     @property
     def found(self) -> dict[str, Reference]:
         """The references, in their order. Raises UsageError where one is not at hand."""
         return _find(self.references)
 
-    def key(self, pixels: np.ndarray) -> str:
-        """Of the record: changes with the pixels, the plan, the weights, the encoders' versions."""
-        weights = [zoo.find(name).sha256 for name in self.codecs]
-        settings = [(r.settings, str(r.ladder)) for r in self.found.values()]
-        about = json.dumps([_VERSION, asdict(self), weights, settings, pixels.shape])
-        return hashlib.sha256(about.encode() + pixels.tobytes()).hexdigest()
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The rates of pictures and equal sizes."""
+        return tuple(rate for rate in self.rates if rate in SHOWN_RATES) or self.rates[-4:]
+
+    @property
+    def equal(self) -> list[Reference]:
+        """The references that are compared at equal sizes."""
+        return [reference for name, reference in self.found.items() if name in EQUAL_SIZE]
+
+    @property
+    def steps(self) -> int:
+        """How often ``measure_pixels`` advances at most."""
+        ladders = sum(len(reference.ladder) for reference in self.found.values())
+        equal = (1 + len(THUMBNAILS)) * len(self.shown)
+        return len(self.codecs) * (len(self.rates) + equal) + ladders
+
+    @property
+    def judges(self) -> list[str]:
+        """The metrics at equal sizes: not the panel's, for which so many files are too slow."""
+        return [name for name in self.metrics if name not in PANEL]
 
 
 @lru_cache(maxsize=4)  # of this process: a plugin of Pillow registers itself in each
@@ -68,205 +82,163 @@ def _find(names: tuple[str, ...]) -> dict[str, Reference]:
     return {name: known[name] for name in names}
 
 
-class _Tries:
-    """Files of one picture by one reference, each quality encoded once."""
-
-    def __init__(self, reference: Reference, pixels: np.ndarray) -> None:
-        self.reference, self.pixels = reference, pixels
-        self._files: dict[int, bytes] = {}
-        self._psnr: dict[int, float] = {}
-        self.seconds: dict[int, float] = {}  # that a quality took to encode
-
-    def file(self, quality: int) -> bytes:
-        if quality not in self._files:
-            start = time.perf_counter()
-            self._files[quality] = self.reference.encode(self.pixels, quality)
-            self.seconds[quality] = time.perf_counter() - start
-        return self._files[quality]
-
-    def psnr(self, quality: int) -> float:
-        if quality not in self._psnr:
-            decoded = self.reference.decode(self.file(quality))
-            self._psnr[quality] = psnr_db(self.pixels, decoded)
-        return self._psnr[quality]
-
-    def within(self, n_bytes: int) -> int:
-        """The highest integer quality whose file has at most ``n_bytes``, or the lowest there is.
-
-        By bisection: the size hardly ever falls with the quality, and where it does, by bytes.
-        Begins between two neighbours of the files that there are.
-        """
-        low, high = self.reference.ladder[0], self.reference.ladder[-1]
-        if len(self.file(low)) > n_bytes:
-            return low
-        sizes = {quality: len(file) for quality, file in self._files.items()}
-        low = max(quality for quality, size in sizes.items() if size <= n_bytes)
-        high = min([high, *(q - 1 for q, size in sizes.items() if size > n_bytes and q > low)])
-        while low < high:
-            middle = (low + high + 1) // 2
-            if len(self.file(middle)) <= n_bytes:
-                low = middle
-            else:
-                high = middle - 1
-        return low
-
-
-def measure(path: Path, plan: Plan, advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """The record of a picture. Raises InputError or ImageError for what is no picture."""
-    return measure_pixels(path.name, read_rgb(path), plan, advance)
-
-
 def measure_pixels(
-    name: str, pixels: np.ndarray, plan: Plan, advance: Callable[[], None] = lambda: None
+    name: str,
+    pixels: np.ndarray,
+    plan: Plan,
+    cache: Path | None = None,
+    advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """pixels (h, w, 3) uint8. ``advance`` is called after each codec and reference."""
+    """pixels (h, w, 3) uint8. cache: a folder, see ``Tries``. ``advance``: at each of its steps."""
     height, width = pixels.shape[:2]
+    own = {codec: Tries(OwnCodec(codec, plan.device), pixels, cache) for codec in plan.codecs}
+    others = {r.id: Tries(r, pixels, cache) for r in plan.found.values()}
     points: dict[str, list[dict[str, Any]]] = {}
-    decoded: dict[tuple[str, str], tuple[int, float, np.ndarray]] = {}
-    for codec_id in plan.codecs:
-        points[codec_id] = []
-        for rate, point, result in _own(codec_id, pixels, plan):
-            points[codec_id].append(point)
-            decoded[codec_id, rate] = point["bytes"], psnr_db(pixels, result), result
-        advance()
-    tries = {}
-    for reference in plan.found.values():
-        tries[reference.id] = _Tries(reference, pixels)
-        last = len(reference.ladder) - 1
-        points[reference.id] = [
-            _reference(tries[reference.id], quality, plan, i % 2 == 0 or i == last)
-            for i, quality in enumerate(reference.ladder)
-        ]
-        advance()
-    equal = [name for name in tries if name in EQUAL_SIZE]
+    for codec, tries in own.items():
+        points[codec] = list(_points(tries, plan.rates, plan, advance))
+        tries.save()
+    for reference, tries in others.items():
+        ladder = plan.found[reference].ladder
+        points[reference] = list(_points(tries, ladder, plan, advance, reference))
+        tries.save()
     record: dict[str, Any] = {
         "name": name,
         "sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
         "width": width,
         "height": height,
         "points": points,
-        "equal_size": [
-            {
-                "image": name,
-                "thumbnail": None,
-                "codec": codec_id,
-                "setting": rate,
-                "bytes": n_bytes,
-                "psnr": _rounded(quality),
-                "references": {r: _at(tries[r], n_bytes) for r in equal},
-            }
-            for (codec_id, rate), (n_bytes, quality, _) in decoded.items()
-        ],
+        "equal_size": list(_equal(name, None, own, others, plan, advance)),
     }
     for side in THUMBNAILS:
-        record["equal_size"] += _thumbnail(name, pixels, side, plan)
+        if min(height, width) >= side:
+            small = _thumbnail(pixels, side)
+            ours = {codec: Tries(OwnCodec(codec, plan.device), small, cache) for codec in own}
+            theirs = {r.id: Tries(r, small, cache) for r in plan.equal}
+            record["equal_size"] += _equal(name, side, ours, theirs, plan, advance)
+            _save(ours, theirs)
     if plan.pictures:
-        record["picture"] = _picture(name, pixels, decoded, tries)
-    advance()
+        record["picture"] = _picture(name, pixels, own, others, plan)
+    _save(own, others)
     return record
 
 
-def _own(
-    codec_id: str, pixels: np.ndarray, plan: Plan
-) -> list[tuple[str, dict[str, Any], np.ndarray]]:
-    """(rate, point, decoded pixels) at each rate that the codec offers and the picture allows."""
-    codec, found = zoo.load(zoo.find(codec_id), plan.device), []
-    for rate in plan.rates:
-        start = time.perf_counter()
+def _points(
+    tries: Tries,
+    settings: tuple[Any, ...],
+    plan: Plan,
+    advance: Callable[[], None],
+    reference: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """At each setting; of our codecs, where it names none, those that the picture allows."""
+    outside = plan.panel_of is not None and reference not in (None, *plan.panel_of)
+    for i, setting in enumerate(settings):
+        all_of_them = len(settings) <= LONG or i % 2 == 0 or i == len(settings) - 1
+        which = [
+            metric
+            for metric in plan.metrics
+            if metric in QUICK or (all_of_them and not (outside and metric in PANEL))
+        ]
         try:
-            made = compress(codec, Picture(pixels), rate)
+            n_bytes = len(tries.file(setting))
         except RateError:  # 34dB where the codec does not reach it
             continue
-        middle = time.perf_counter()
-        result = decompress(codec, made.data).pixels
-        point = _point(rate, made.data, pixels, result, plan.metrics)
-        point |= {"encode_s": middle - start, "decode_s": time.perf_counter() - middle}
-        point["ideal_bytes"] = round(sum(made.ideal_bits) / 8, 1)
-        found.append((rate, _short(point), result))
-    return found
+        finally:
+            advance()
+        values = tries.measured(setting, which)
+        yield {
+            "setting": _setting_name(tries, setting),
+            "bytes": n_bytes,
+            "metrics": {metric: values.get(metric) for metric in plan.metrics},
+            **tries.times(setting),
+        }
 
 
-def _reference(tries: _Tries, quality: int, plan: Plan, slow: bool) -> dict[str, Any]:
-    data, name = tries.file(quality), tries.reference.setting_name(quality)
-    start = time.perf_counter()
-    decoded = tries.reference.decode(data)
-    seconds = {"encode_s": tries.seconds[quality], "decode_s": time.perf_counter() - start}
-    chosen = [m for m in plan.metrics if slow or m in QUICK]
-    point = _point(name, data, tries.pixels, decoded, chosen)
-    point["metrics"] = {m: point["metrics"].get(m) for m in plan.metrics}
-    return _short(point | seconds)
+def _setting_name(tries: Tries, setting: Any) -> str:
+    encoder = tries.encoder
+    return encoder.setting_name(setting) if isinstance(encoder, Reference) else str(setting)
 
 
-def _point(
-    setting: str, data: bytes, pixels: np.ndarray, decoded: np.ndarray, which: Collection[str]
-) -> dict[str, Any]:
-    values = metrics.measure(pixels, decoded, which)
-    return {
-        "setting": setting,
-        "bytes": len(data),
-        "metrics": {name: _rounded(value) for name, value in values.items()},
-    }
+def _equal(
+    name: str,
+    side: int | None,
+    own: dict[str, Tries],
+    others: dict[str, Tries],
+    plan: Plan,
+    advance: Callable[[], None] = lambda: None,
+) -> Iterator[dict[str, Any]]:
+    """Each of our files of the shown rates beside the best of each reference that is not larger."""
+    for codec, tries in own.items():
+        for rate in plan.shown:
+            try:
+                n_bytes = len(tries.file(rate))
+            except RateError:
+                continue
+            finally:
+                advance()
+            yield {
+                "image": name,
+                "thumbnail": side,
+                "codec": codec,
+                "setting": rate,
+                "bytes": n_bytes,
+                "metrics": tries.measured(rate, plan.judges),
+                "references": {r.id: _at(others[r.id], n_bytes, plan) for r in plan.equal},
+            }
 
 
-def _short(point: dict[str, Any]) -> dict[str, Any]:
-    return point | {k: round(v, 4) for k, v in point.items() if k.endswith("_s")}
-
-
-def _rounded(value: float | None) -> float | None:
-    """For JSON, which has no infinity: null for the metric of two equal pictures."""
-    return None if value is None or not np.isfinite(value) else round(value, 5)
-
-
-def _at(tries: _Tries, n_bytes: int) -> dict[str, Any]:
+def _at(tries: Tries, n_bytes: int, plan: Plan) -> dict[str, Any]:
     """The best file of a reference that is not larger, or else its smallest."""
-    quality = tries.within(n_bytes)
+    quality = within(tries, n_bytes)
     size = len(tries.file(quality))
     return {
-        "setting": tries.reference.setting_name(quality),
+        "setting": _setting_name(tries, quality),
         "bytes": size,
-        "psnr": _rounded(tries.psnr(quality)),
+        "metrics": tries.measured(quality, plan.judges),
         "too_large": size > n_bytes,
     }
 
 
-def _thumbnail(name: str, pixels: np.ndarray, side: int, plan: Plan) -> list[dict[str, Any]]:
-    """Equal sizes for the middle square of a picture, scaled down to side x side pixels."""
+def within(tries: Tries, n_bytes: int) -> int:
+    """The setting of the largest file of a reference with at most ``n_bytes``, or its smallest.
+
+    By bisection, first of the ladder and then between two of its steps: the size hardly ever falls
+    along the ladder.
+    """
+    assert isinstance(tries.encoder, Reference)
+    ladder = tries.encoder.ladder
+    if len(tries.file(ladder[0])) > n_bytes:
+        return ladder[0]
+    low, high = 0, len(ladder) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if len(tries.file(ladder[middle])) <= n_bytes:
+            low = middle
+        else:
+            high = middle - 1
+    if low == len(ladder) - 1:
+        return ladder[-1]
+    step = 1 if ladder[0] < ladder[-1] else -1  # compression ratios fall
+    good, bad = ladder[low], ladder[low + 1]
+    while abs(bad - good) > 1:
+        between = good + step * (abs(bad - good) // 2)
+        if len(tries.file(between)) <= n_bytes:
+            good = between
+        else:
+            bad = between
+    return good
+
+
+def _thumbnail(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The middle square of a picture, scaled down to side x side pixels."""
     height, width = pixels.shape[:2]
     square = min(height, width)
-    if square < side:
-        return []
     top, left = (height - square) // 2, (width - square) // 2
     middle = Image.fromarray(pixels[top : top + square, left : left + square])
-    small = np.asarray(middle.resize((side, side), Image.Resampling.LANCZOS))
-    tries = {r.id: _Tries(r, small) for r in plan.found.values() if r.id in EQUAL_SIZE}
-    found = []
-    for codec_id in plan.codecs:
-        codec = zoo.load(zoo.find(codec_id), plan.device)
-        for rate in plan.rates:
-            try:
-                made = compress(codec, Picture(small), rate)
-            except RateError:
-                continue
-            quality = psnr_db(small, decompress(codec, made.data).pixels)
-            found.append(
-                {
-                    "image": name,
-                    "thumbnail": side,
-                    "codec": codec_id,
-                    "setting": rate,
-                    "bytes": len(made.data),
-                    "psnr": _rounded(quality),
-                    "references": {r: _at(t, len(made.data)) for r, t in tries.items()},
-                }
-            )
-    return found
+    return np.asarray(middle.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def _picture(
-    name: str,
-    pixels: np.ndarray,
-    decoded: dict[tuple[str, str], tuple[int, float, np.ndarray]],
-    tries: dict[str, _Tries],
+    name: str, pixels: np.ndarray, own: dict[str, Tries], others: dict[str, Tries], plan: Plan
 ) -> dict[str, Any]:
     """What the report shows of a picture, as data URIs.
 
@@ -285,33 +257,36 @@ def _picture(
         image.save(stream, "WEBP", quality=95, method=4)
         return _uri("image/webp", stream.getvalue())
 
+    def source(tries: Tries, n_bytes: int) -> str:
+        quality = within(tries, n_bytes)
+        mime = plan.found[tries.encoder.id].mime if isinstance(tries.encoder, Reference) else None
+        if whole and mime:
+            return _uri(mime, tries.file(quality))
+        return proxy(tries.decoded(quality))
+
     rates = []
-    for (codec_id, rate), (n_bytes, quality, result) in decoded.items():
-        if rate not in SHOWN_RATES:
-            continue
-        others = {}
-        for name_of, files in tries.items():
-            if name_of not in EQUAL_SIZE:
-                continue
-            at = _at(files, n_bytes)
-            data = files.file(files.within(n_bytes))
-            mime = files.reference.mime
-            if whole and mime:
-                source = _uri(mime, data)
-            else:
-                source = proxy(files.reference.decode(data))
-            others[name_of] = {"src": source} | at
+    for row in _equal(name, None, own, others, plan):
+        tries = own[row["codec"]]
         rates.append(
             {
-                "setting": rate,
-                "codec": codec_id,
-                "bytes": n_bytes,
-                "psnr": _rounded(quality),
-                "ours": proxy(result),
-                "references": others,
+                "setting": row["setting"],
+                "codec": row["codec"],
+                "bytes": row["bytes"],
+                "metrics": row["metrics"],
+                "ours": proxy(tries.decoded(row["setting"])),
+                "references": {
+                    reference: {"src": source(others[reference], row["bytes"])} | found
+                    for reference, found in row["references"].items()
+                },
             }
         )
     return {"image": name, "width": w, "height": h, "original": proxy(pixels), "rates": rates}
+
+
+def _save(*groups: dict[str, Tries]) -> None:
+    for group in groups:
+        for tries in group.values():
+            tries.save()
 
 
 def _uri(mime: str, data: bytes) -> str:

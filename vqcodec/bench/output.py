@@ -10,6 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from vqcodec.bench.aims import LOOKS
+from vqcodec.bench.curves import INTERVALS
+from vqcodec.metrics import PANEL
+
 
 def percent(found: dict[str, Any]) -> str:
     """The BD-rate of a mean curve, in words where there is none."""
@@ -28,25 +32,38 @@ def mean_interval(each: dict[str, Any]) -> str:
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
-    """Tables of the mean curves, BD-rates, equal sizes and speeds."""
+    """Who wins at which aim; then tables of BD-rates, mean curves, equal sizes and speeds."""
+    for line in report["headline"]:
+        console.print(line["text"], style="bold", highlight=False)
     n = len(report["images"])
-    console.print(f"{n} picture{'s' * (n != 1)}; {_machine(report['machine'])}")
+    console.print(f"{n} picture{'s' * (n != 1)}; {_machine(report['machine'])}", style="dim")
     labels = {c["id"]: c["label"] for c in report["codecs"]}
-    for codec in (c["id"] for c in report["codecs"] if c["own"]):
-        for metric in report["metrics"]:
-            chosen = (codec, metric["id"])
-            rows = [r for r in report["bd_rate"] if (r["codec"], r["metric"]) == chosen]
-            title = f"BD-rate of {codec} by {metric['label']}: bytes at equal quality, in %"
-            if rows:
-                _print(console, title, _bd_table(rows, labels))
-    for rows in equal_groups(report):
-        title = f"{rows[0]['codec']} against the best file that is not larger"
-        _print(console, f"{title}{_thumbnail(rows)}", _equal_table(rows, labels))
+    shown = shown_metric(report)
+    for codec in (c for c in report["codecs"] if c["own"]):
+        rows = [r for r in report["bd_rate"] if r["codec"] == codec["id"]]
+        if rows:
+            title = f"BD-rate of {codec['label']}: bytes at equal quality, mean curves, in %"
+            _print(console, title, _overview(report, codec, labels))
+            chosen = [r for r in rows if r["metric"] == shown["id"]]
+            title = f"By {shown['label']}: over all that both reach, and of each picture"
+            _print(console, title, _bd_table(chosen, labels))
+        _print(console, f"Mean of {codec['label']}", _curve_table(report, codec["id"]))
+    for group in equal_groups(report):
+        title = f"{shown['label']} of {labels[group[0]['codec']]} minus that of the best file"
+        title += f" that is not larger{_thumbnail(group)}"
+        if any(row["metrics"].get(shown["id"]) is not None for row in group):
+            _print(console, title, _equal_table(group, shown, labels))
     if report["speed"]:
         title = "Speed in MP/s; ours in ms: network + prior + entropy, and files"
         _print(console, title, _speed_table(report, labels))
     for row in report["codecs"]:
         console.print(f"{row['label']}: {row['settings']}", style="dim", highlight=False)
+
+
+def shown_metric(report: dict[str, Any]) -> dict[str, Any]:
+    """The metric of tables that show one: SSIMULACRA2, or else the first."""
+    metrics: list[dict[str, Any]] = report["metrics"]
+    return next((m for m in metrics if m["id"] == LOOKS), metrics[0])
 
 
 def to_csv(report: dict[str, Any]) -> str:
@@ -124,30 +141,61 @@ def _print(console: Console, title: str, table: Table) -> None:
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     return table
 
 
+def _overview(report: dict[str, Any], codec: dict[str, Any], labels: dict[str, str]) -> Table:
+    """A row for each reference: BD-rates in the intervals that people use, the panel, the rest."""
+    used = [m for m in report["metrics"] if m["id"] in INTERVALS]
+    rest = [m for m in report["metrics"] if m["id"] not in (*INTERVALS, *PANEL)]
+    judges = [m for m in report["metrics"] if m["id"] in PANEL]
+    of = codec["id"]
+    rows = {(r["reference"], r["metric"]): r for r in report["bd_rate"] if r["codec"] == of}
+    panels = {p["reference"]: p for p in report["panel"] if p["codec"] == of}
+    titles = [f"{m['label']}\n{INTERVALS[m['id']][0]:g} to {INTERVALS[m['id']][1]:g}" for m in used]
+    if panels:
+        n = len(next(iter(panels.values()))["each"])
+        titles.append(f"panel\nof {n}")
+        judges = []
+    table = _table("against", *titles, *(m["label"] for m in (*rest, *judges)))
+    for reference in dict.fromkeys(r for r, _ in rows):
+        cells = [_signed(rows[reference, m["id"]]["used"]["percent"]) for m in used]
+        if panels:
+            cells.append(_signed(panels[reference]["percent"]) if reference in panels else "")
+        cells += [
+            _signed(rows[reference, m["id"]]["mean_curve"]["percent"]) for m in (*rest, *judges)
+        ]
+        table.add_row(labels[reference], *cells)
+    return table
+
+
+def _signed(percent: float | None) -> str:
+    return "" if percent is None else f"{percent:+.1f}"
+
+
 def _curve_table(report: dict[str, Any], codec: str) -> Table:
-    titles = [m["label"] + (f" {m['unit']}" if m["unit"] else "") for m in report["metrics"]]
+    """Of each rate; only metrics outside the panel, which would be too wide."""
+    shown = [m for m in report["metrics"] if m["id"] not in PANEL]
+    titles = [m["label"] + (f" {m['unit']}" if m["unit"] else "") for m in shown]
     table = _table("rate", "bpp", *titles)
     for point in report["curves"][codec]:
-        values = ["" if v is None else f"{v:.5g}" for v in point["metrics"].values()]
-        table.add_row(point["setting"], f"{point['bpp']:.4f}", *values)
+        values = [point["metrics"][m["id"]] for m in shown]
+        cells = ["" if v is None else f"{v:.5g}" for v in values]
+        table.add_row(point["setting"], f"{point['bpp']:.4f}", *cells)
     return table
 
 
 def _bd_table(rows: Sequence[dict[str, Any]], labels: dict[str, str]) -> Table:
-    table = _table("against", "curve", "over", "n", "mean (95 %)", "median")
+    table = _table("against", "mean curve", "over", "mean of pictures (95 %)", "median")
     for row in rows:
         each = row["per_image"]
-        missing = each["no_overlap"]
+        some = f", {each['count']} pictures" if each["count"] and each["no_overlap"] else ""
         table.add_row(
             labels[row["reference"]],
             percent(row["mean_curve"]),
             interval(row["mean_curve"]),
-            f"{each['count']}" + (f" of {each['count'] + missing}" if missing else ""),
-            mean_interval(each),
+            mean_interval(each) + some,
             "" if each["median"] is None else f"{each['median']:+.1f}",
         )
     return table
@@ -161,29 +209,48 @@ def equal_groups(report: dict[str, Any]) -> list[list[dict[str, Any]]]:
     return list(groups.values())
 
 
-def equal_means(rows: Sequence[dict[str, Any]], reference: str) -> tuple[float | None, int, float]:
-    """(mean PSNR difference where the reference got as small, how often it did not, and then by
-    which factor its smallest file was larger in the mean)."""
+def equal_means(
+    rows: Sequence[dict[str, Any]], reference: str, metric: str
+) -> tuple[float | None, int, float]:
+    """(mean difference where the reference got as small, how often it did not, and then by which
+    factor its smallest file was larger in the mean)."""
     gains, factors = [], []
     for row in rows:
         other = row["references"][reference]
+        ours, theirs = row["metrics"].get(metric), other["metrics"].get(metric)
         if other["too_large"]:
             factors.append(other["bytes"] / row["bytes"])
-        elif row["psnr"] is not None and other["psnr"] is not None:
-            gains.append(row["psnr"] - other["psnr"])
+        elif ours is not None and theirs is not None:
+            gains.append(ours - theirs)
     mean = statistics.fmean(gains) if gains else None
     return mean, len(factors), statistics.fmean(factors) if factors else 0.0
 
 
 def equal_rows(
-    group: Sequence[dict[str, Any]],
+    group: Sequence[dict[str, Any]], metric: str
 ) -> Iterator[tuple[str, float, int, list[tuple[float | None, int, float]]]]:
     """For each rate of a group its name, mean bytes, number of pictures, and for each reference
     ``equal_means``."""
     for setting in dict.fromkeys(row["setting"] for row in group):
         same = [row for row in group if row["setting"] == setting]
-        means = [equal_means(same, name) for name in group[0]["references"]]
+        means = [equal_means(same, name, metric) for name in group[0]["references"]]
         yield setting, statistics.fmean(row["bytes"] for row in same), len(same), means
+
+
+def equal_cell(
+    mean: float | None, never: int, factor: float, count: int, metric: dict[str, Any]
+) -> str:
+    """A difference, with a star where it leaves pictures out; NONE_SO_SMALL says which."""
+    if mean is None:
+        return f"larger, {factor:.1f}x" if never == count else ""
+    digits = 2 if metric["unit"] else 1 if metric["id"] == LOOKS else 4
+    return f"{mean:+.{digits}f}" + ("*" if never else "")
+
+
+NONE_SO_SMALL = (
+    "* without the pictures of which the smallest file of the reference is larger than ours; "
+    "'larger, 1.3x': so it is with all of them, by that factor"
+)
 
 
 def _thumbnail(rows: Sequence[dict[str, Any]]) -> str:
@@ -191,16 +258,16 @@ def _thumbnail(rows: Sequence[dict[str, Any]]) -> str:
     return f", thumbnails of {side}x{side}" if side else ""
 
 
-def _equal_table(rows: Sequence[dict[str, Any]], labels: dict[str, str]) -> Table:
-    table = _table("rate", "bytes", *(labels[name] for name in rows[0]["references"]))
-    for setting, n_bytes, count, means in equal_rows(rows):
-        cells = []
-        for mean, never, factor in means:
-            gain = "" if mean is None else f"{mean:+.2f} dB"
-            if never:
-                gain += f"\n{never}/{count} cannot: {factor:.1f}x"
-            cells.append(gain.strip())
-        table.add_row(setting, f"{n_bytes:.0f}", *cells)
+def _equal_table(
+    rows: Sequence[dict[str, Any]], metric: dict[str, Any], labels: dict[str, str]
+) -> Table:
+    rates = list(equal_rows(rows, metric["id"]))
+    table = _table("against", *(f"{setting}\n{n_bytes:.0f} B" for setting, n_bytes, _, _ in rates))
+    cells = [[equal_cell(*m, count, metric) for m in means] for _, _, count, means in rates]
+    for name, row in zip(rows[0]["references"], zip(*cells, strict=True), strict=True):
+        table.add_row(labels[name], *row)
+    if any(never for *_, means in rates for _, never, _ in means):
+        table.caption = NONE_SO_SMALL
     return table
 
 

@@ -1,10 +1,9 @@
-"""Many pictures: in parallel, from the cache where they were measured before."""
+"""Many pictures, in parallel."""
 
-import json
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 
 from vqcodec.bench.measure import Plan, measure_pixels
 from vqcodec.errors import ImageError, InputError, VqcodecError
-from vqcodec.files import atomic_write
 from vqcodec.image import read_rgb
 
 Found = tuple[list[dict[str, Any]], list[dict[str, Any]]]
@@ -29,7 +27,7 @@ def run(
     """(records in the order of ``paths``, what was skipped: 'path', 'why' and 'exit_code').
 
     With several ``jobs`` each is a process with its share of torch's threads. ``cache``: a folder
-    with a file for each record. ``advance`` is told the share of a picture that is done.
+    of what was measured, see ``Tries``. ``advance`` is told the share of a picture that is done.
     """
     done: dict[int, dict[str, Any]] = {}
     skipped: dict[int, dict[str, Any]] = {}
@@ -50,27 +48,24 @@ def _outcomes(
     cache: Path | None,
     advance: Callable[[float], None],
 ) -> Iterator[tuple[int, dict[str, Any] | VqcodecError]]:
-    steps = len(plan.codecs) + len(plan.references) + 1
     if jobs == 1:
         for index, path in enumerate(paths):
-            parts: list[float] = []
-
-            def step(parts: list[float] = parts) -> None:
-                parts.append(1 / steps)
-                advance(1 / steps)
-
-            yield index, one(path, plan, cache, step)
-            advance(1 - sum(parts))
+            yield index, one(path, plan, cache, advance)
         return
     threads = max(1, torch.get_num_threads() // jobs)
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    pool = ProcessPoolExecutor(jobs, context, _start_worker, (threads,))
+    told = context.SimpleQueue()  # shares of pictures, from the workers
+    pool = ProcessPoolExecutor(jobs, context, _start_worker, (threads, told))
     try:
-        futures = {pool.submit(one, path, plan, cache): i for i, path in enumerate(paths)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-            advance(1.0)
-    except BaseException:  # Ctrl-C, or an error: records are written whole, so workers may go
+        futures = {pool.submit(_one, path, plan, cache): i for i, path in enumerate(paths)}
+        waiting = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            while not told.empty():
+                advance(told.get())
+            for future in done:
+                yield futures[future], future.result()
+    except BaseException:  # Ctrl-C, or an error: the cache's files are written whole
         for worker in list((pool._processes or {}).values()):
             worker.terminate()
         raise
@@ -78,47 +73,33 @@ def _outcomes(
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(threads: int) -> None:
+_told: Any = None  # of a worker: the queue to its parent
+
+
+def _start_worker(threads: int, told: Any) -> None:
+    global _told
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     torch.set_num_threads(threads)
+    _told = told
+
+
+def _one(path: Path, plan: Plan, cache: Path | None) -> dict[str, Any] | VqcodecError:
+    return one(path, plan, cache, _told.put)
 
 
 def one(
-    path: Path, plan: Plan, cache: Path | None, step: Callable[[], None] = lambda: None
+    path: Path, plan: Plan, cache: Path | None, advance: Callable[[float], None]
 ) -> dict[str, Any] | VqcodecError:
     """The record of a picture, or why there is none: it cannot be read, or a reference fails."""
+    left = [plan.steps]
 
-    def make() -> dict[str, Any]:
-        return measure_pixels(path.name, pixels, plan, step)
+    def step() -> None:
+        left[0] -= 1
+        advance(1 / plan.steps)
 
     try:
-        pixels = read_rgb(path)
-        return _renamed(kept(cache, plan.key(pixels), make), path.name)
+        return measure_pixels(path.name, read_rgb(path), plan, cache, step)
     except (InputError, ImageError) as error:
         return error
-
-
-def kept(cache: Path | None, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``make`` returns, from the file of that key in the cache where it has one."""
-    if cache is None:
-        return make()
-    path = cache / f"{key}.json"
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or cut short by another program: made again
-        known = None
-    if isinstance(known, dict):
-        return known
-    made = make()
-    with atomic_write(path, force=True) as file:
-        file.write(json.dumps(made).encode())
-    return made
-
-
-def _renamed(record: dict[str, Any], name: str) -> dict[str, Any]:
-    """A copy of a picture, under its own name."""
-    changed: dict[str, Any] = {"name": name}
-    changed["equal_size"] = [row | {"image": name} for row in record["equal_size"]]
-    if "picture" in record:
-        changed["picture"] = record["picture"] | {"image": name}
-    return record | changed
+    finally:
+        advance(left[0] / plan.steps)

@@ -5,6 +5,8 @@ back. Ours is split: ``network`` is analysis or synthesis, ``prior`` the exact n
 of the walk, ``entropy`` the range coder, ``io`` the image file and the .vqc file on disk.
 """
 
+import hashlib
+import json
 import resource
 import statistics
 import sys
@@ -17,11 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from vqcodec import container, image, zoo
+from vqcodec import container, image
 from vqcodec.autoencoders.ladder.codec import LadderCodec
 from vqcodec.autoencoders.ladder.rate import RatePoint
 from vqcodec.bench.measure import Plan
 from vqcodec.bench.references import Reference
+from vqcodec.bench.tries import OwnCodec, card_of, read_json, write_json
 from vqcodec.codec import Codec
 from vqcodec.compress import compress
 from vqcodec.decompress import decompress
@@ -45,7 +48,7 @@ def own(codec_id: str, rate: str, pixels: np.ndarray, device: str) -> dict[str, 
     """pixels (h, w, 3) uint8. Times in ms, speeds in MP/s, ``load_s`` to load the weights."""
     start = time.perf_counter()
     codec = Codec.from_weights(
-        card := zoo.find(codec_id), (card.path / "weights.safetensors").read_bytes(), device
+        card := card_of(codec_id)[0], (card.path / "weights.safetensors").read_bytes(), device
     )
     load = time.perf_counter() - start
     picture, megapixels = image.Picture(pixels), pixels.shape[0] * pixels.shape[1] / 1e6
@@ -83,20 +86,37 @@ def reference(ref: Reference, quality: int, pixels: np.ndarray) -> dict[str, Any
     }
 
 
-def all_of(plan: Plan, pixels: np.ndarray, advance: Callable[[], None]) -> dict[str, Any]:
+def all_of(
+    plan: Plan,
+    pixels: np.ndarray,
+    cache: Path | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Every codec of the plan on one picture: ours at two rates, references amid their ladders.
 
-    Returns 'speed', a list of rows, and 'memory'.
+    Returns 'speed', a list of rows, and 'memory'; from the cache, a folder, where it was measured
+    before on this picture, with as many threads.
     """
+    encoders = [OwnCodec(name, plan.device).settings for name in plan.codecs]
+    encoders += [reference.settings for reference in plan.found.values()]
+    about = json.dumps(["speed", encoders, torch.get_num_threads(), pixels.shape])
+    name = hashlib.sha256(about.encode() + pixels.tobytes()).hexdigest()
+    path = cache and cache / f"{name}.json"
+    known = read_json(path)
+    if known:
+        return known
     rows = []
     for codec_id in plan.codecs:
-        for rate in zoo.find(codec_id).points[-1:] or ["7bit", "9bit"]:
+        for rate in card_of(codec_id)[0].points[-1:] or ["7bit", "9bit"]:
             rows.append(own(codec_id, rate, pixels, plan.device))
             advance()
     for ref in plan.found.values():
         rows.append(reference(ref, ref.ladder[len(ref.ladder) // 2], pixels))
         advance()
-    return {"speed": rows, "memory": memory()}
+    found = {"speed": rows, "memory": memory()}
+    if path:
+        write_json(path, found)
+    return found
 
 
 def memory() -> dict[str, float | None]:

@@ -15,6 +15,7 @@ from vqcodec.cli.failure import print_error, print_warning
 from vqcodec.cli.jobs import pictures_in
 from vqcodec.errors import OutputError, RateError, one_line
 from vqcodec.files import atomic_write, make_folder
+from vqcodec.rate import TUNES
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -33,7 +34,7 @@ def _references() -> list[str]:
 def _metrics() -> list[str]:
     from vqcodec.metrics import METRICS
 
-    return [metric.id for metric in METRICS]
+    return ["all", *(metric.id for metric in METRICS)]
 
 
 _EXAMPLES = """\b
@@ -63,11 +64,20 @@ Examples:
 @click.option("--external", is_flag=True, help="Also cjxl, avifenc and mozjpeg found on PATH.")
 @click.option("--rates", metavar="LIST", callback=_names, help="Ours.  [default: 5bit,5.5bit...]")
 @click.option(
+    "--tune",
+    "tunes",
+    metavar="LIST",
+    type=options.Names(lambda: TUNES),
+    callback=_names,
+    help="Ours, where a codec has the choice: visual, psnr or both.",
+)
+@click.option(
     "--metrics",
     metavar="LIST",
     type=options.Names(_metrics),
     callback=_names,
-    help="Such as psnr,ms_ssim.  [default: all]",
+    help="Such as psnr,ms_ssim, or all.  [default: psnr,psnr_y,ssimulacra2; of ours and AVIF also "
+    "the panel of six others, with vqcodec's extra bench]",
 )
 @click.option("--html", metavar="FILE", type=options.PATH, help="A page to look at.")
 @click.option("--json", "json_", metavar="FILE", type=options.PATH, help="All that was measured.")
@@ -75,8 +85,13 @@ Examples:
     "--csv", "csv_", metavar="FILE", type=options.PATH, help="A line per picture and setting."
 )
 @click.option("--plot", metavar="FILE", type=options.PATH, help="Curves as PNG.")
-@click.option("--cache", metavar="DIR", type=options.PATH, help="Resume from here.")
-@options.number("--jobs", "N", default=1, help="Processes that measure pictures.")
+@click.option(
+    "--cache",
+    metavar="DIR",
+    type=options.PATH,
+    help="Keep here what is measured, and use what is there.",
+)
+@options.number("--jobs", "N", help="Processes that measure pictures.  [default: as many as cores]")
 @options.number("--limit", "N", help="The first N pictures.")
 @options.recursive
 @click.option("--no-speed", is_flag=True, help="Leave out the timing, which needs an idle machine.")
@@ -90,13 +105,14 @@ def bench(
     vs: tuple[str, ...],
     external: bool,
     rates: tuple[str, ...],
+    tunes: tuple[str, ...],
     metrics: tuple[str, ...],
     html: Path | None,
     json_: Path | None,
     csv_: Path | None,
     plot: Path | None,
     cache: Path | None,
-    jobs: int,
+    jobs: int | None,
     limit: int | None,
     recursive: bool,
     no_speed: bool,
@@ -116,20 +132,23 @@ def bench(
         options.need_matplotlib("--plot")
     options.use_threads(threads)
 
-    import torch
     from rich.console import Console
 
     from vqcodec.bench import output, report, speed, summary
-    from vqcodec.bench.run import kept, run
+    from vqcodec.bench.run import run
     from vqcodec.image import read_rgb
 
-    plan = _plan(codecs, vs, external, rates, metrics, device, html is not None)
+    plan = _plan(codecs, tunes, vs, external, rates, metrics, device, html is not None)
     if cache:
         make_folder(cache)
     with _bar(disable=quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("measuring", total=len(paths))
         records, skipped = run(
-            paths, plan, jobs=jobs, cache=cache, advance=lambda part: bar.advance(task, part)
+            paths,
+            plan,
+            jobs=jobs or min(os.cpu_count() or 1, len(paths)),
+            cache=cache,
+            advance=lambda part: bar.advance(task, part),
         )
         for row in skipped:
             print_error(one_line(f"{row['path']}: {row['why']}"), row["exit_code"])
@@ -145,8 +164,7 @@ def bench(
             unread = {row["path"] for row in skipped}
             pixels = read_rgb(next(path for path in paths if str(path) not in unread))
             task = bar.add_task("timing", total=2 * len(plan.codecs) + len(plan.references))
-            key = f"speed-{torch.get_num_threads()}-{plan.key(pixels)}"
-            timed = kept(cache, key, lambda: speed.all_of(plan, pixels, lambda: bar.advance(task)))
+            timed = speed.all_of(plan, pixels, cache, lambda: bar.advance(task))
     pictures = [record["picture"] for record in records if "picture" in record]
     result = summary.report(
         records,
@@ -185,6 +203,7 @@ def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path], force: bool)
 
 def _plan(
     codecs: tuple[str, ...],
+    tunes: tuple[str, ...],
     vs: tuple[str, ...],
     external: bool,
     rates: tuple[str, ...],
@@ -195,17 +214,26 @@ def _plan(
     """Refuses unknown names before any work."""
     from vqcodec import metrics as known
     from vqcodec import zoo
-    from vqcodec.bench import references
-    from vqcodec.bench.measure import RATES, Plan
+    from vqcodec.bench import aims, references
+    from vqcodec.bench.measure import RATES, USUAL, Plan
+    from vqcodec.bench.tries import TUNES, card_of
     from vqcodec.rate import parse_rate
 
     for rate in rates:
         parse_rate(rate)
+    for tune in tunes:
+        if tune not in TUNES:
+            raise click.UsageError(f"no tune {tune!r}; there are {' and '.join(TUNES)}")
     at_hand = list(references.available())
-    ids = [m.id for m in known.METRICS]
+    ids, computable = [m.id for m in known.METRICS], known.computable()
+    if metrics == ("all",):
+        metrics = tuple(computable)
     for name in metrics:
         if name not in ids:
-            raise click.UsageError(f"no metric {name!r}; there are {', '.join(ids)}")
+            raise click.UsageError(f"no metric {name!r}; there are {', '.join(ids)} and all")
+        if name not in computable:
+            raise click.UsageError(f"{name} needs the package piq, of vqcodec's extra bench")
+    usual = [m for m in computable if m in (*USUAL, *known.PANEL)]
     # Others of JPEG's settings are compared when they are asked for.
     default_vs = [name for name in at_hand if not name.startswith("jpeg-")]
     chosen = list(vs or default_vs)
@@ -214,16 +242,18 @@ def _plan(
         chosen += outside
         if not outside:
             print_warning("--external: none of cjxl, avifenc and mozjpeg's cjpeg is on PATH")
-    codecs = tuple(dict.fromkeys(codecs or (zoo.DEFAULT,)))
+    names = codecs or (zoo.DEFAULT,)
+    codecs = tuple(dict.fromkeys(f"{c}:{t}" if t else c for c in names for t in tunes or ("",)))
     for name in codecs:
-        zoo.find(name)
+        card_of(name)
     plan = Plan(
         codecs=codecs,
         references=tuple(dict.fromkeys(chosen)),
         rates=rates or RATES,
-        metrics=metrics or tuple(ids),
+        metrics=metrics or tuple(usual),
         device=zoo.device_of(device),
         pictures=pictures,
+        panel_of=None if metrics else (aims.BESIDE[aims.LOOKS],),
     )
     _ = plan.found
     return plan

@@ -1,18 +1,19 @@
 """How far a decoded picture is from its original, by several measures; larger is always better.
 
 ``measure`` takes arrays and gives numbers. The same metrics on batches of tensors, differentiable,
-are functions of ``vqcodec.metrics.ssim`` and ``vqcodec.metrics.ssimulacra2``.
+are functions of ``vqcodec.metrics.ssim``, ``ssimulacra2`` and ``panel``.
 """
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
 
 from vqcodec.metrics.psnr import psnr_db, psnr_luma_db
 
-__all__ = ["METRICS", "Metric", "measure", "psnr_db"]
+__all__ = ["METRICS", "PANEL", "Metric", "computable", "measure", "psnr_db"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Metric:
     """unit: "dB", or empty. source: who defined it, and what was chosen where that left a choice.
 
     compute(original, decoded): two (h, w, 3) uint8 arrays of one shape. side: pixels, the smallest
-    of both sides for which the metric is defined.
+    of both sides for which the metric is defined. package: what it needs beyond the base install.
     """
 
     id: str
@@ -29,17 +30,19 @@ class Metric:
     source: str
     compute: Callable[[np.ndarray, np.ndarray], float] = field(repr=False)
     side: int = 1
+    package: str | None = None
 
 
 def measure(
     original: np.ndarray, decoded: np.ndarray, which: Collection[str] | None = None
 ) -> dict[str, float | None]:
-    """The metrics of ``which`` ids, by default all of METRICS and always in that order.
+    """The metrics of ``which`` ids, by default all ``computable``, always in the order of METRICS.
 
     original, decoded: (h, w, 3) uint8. PSNR is ``math.inf`` where they are equal, which JSON does
     not know. None: the picture is too small for that metric.
 
-    Raises ValueError where the arrays are not two such or an id is unknown.
+    Raises ValueError where the arrays are not two such or an id is unknown, ImportError where a
+    metric's package is missing (see ``computable``).
     """
     for pixels in (original, decoded):
         if pixels.dtype != np.uint8 or pixels.shape != (*original.shape[:2], 3) or not pixels.size:
@@ -56,8 +59,13 @@ def measure(
         if min(original.shape[:2]) >= metric.side
         else None
         for metric in METRICS
-        if which is None or metric.id in which
+        if metric.id in (computable() if which is None else which)
     }
+
+
+def computable() -> list[str]:
+    """The ids of METRICS whose packages are installed."""
+    return [m.id for m in METRICS if m.package is None or find_spec(m.package)]
 
 
 def _of_arrays(module: str, function: str) -> Callable[[np.ndarray, np.ndarray], float]:
@@ -73,6 +81,11 @@ def _of_arrays(module: str, function: str) -> Callable[[np.ndarray, np.ndarray],
             return float(getattr(import_module(module), function)(x_hat, x))
 
     return compute
+
+
+def _judge(name: str, label: str, source: str, side: int) -> Metric:
+    compute = _of_arrays("vqcodec.metrics.panel", name)
+    return Metric(name, label, "", f"{source}; by piq; from {side} pixels", compute, side, "piq")
 
 
 METRICS: tuple[Metric, ...] = (
@@ -109,4 +122,21 @@ METRICS: tuple[Metric, ...] = (
         _of_arrays("vqcodec.metrics.ssimulacra2", "scores"),
         113,
     ),
+    Metric(
+        "ms_ssim_y",
+        "MS-SSIM-Y",
+        "",
+        "Wang et al. 2003, of luma (BT.601), 5 scales; from 161 pixels",
+        _of_arrays("vqcodec.metrics.ssim", "ms_ssim_luma"),
+        161,
+    ),
+    _judge("vif", "VIF", "Sheikh and Bovik 2006, of luma in the pixel domain", 41),
+    _judge("fsim", "FSIM", "Zhang et al. 2011, with colour (FSIMc)", 8),
+    _judge("vsi", "VSI", "Zhang, Shen and Li 2014", 8),
+    _judge("gmsd", "1 - GMSD", "Xue et al. 2014, of luma; turned so that larger is better", 8),
+    _judge("haarpsi", "HaarPSI", "Reisenhofer et al. 2018", 16),
 )
+
+# Judges of looks. A metric that a codec is trained on says little of it; the mean of several
+# that it is not trained on says more.
+PANEL = ("ms_ssim_y", "vif", "fsim", "vsi", "gmsd", "haarpsi")
