@@ -12,10 +12,10 @@ import pytest
 from distorted import DISTORTIONS, PARTS, PHOTO, noisy, posterized
 from PIL import Image
 
-from vqcodec.metrics import METRICS, measure
+from vqcodec.metrics import METRICS, PANEL, computable, measure
 
 SCORES = json.loads((Path(__file__).parent / "scores.json").read_text())
-IDS = ["psnr", "psnr_y", "ssim", "ms_ssim", "ssimulacra2"]
+IDS = ["psnr", "psnr_y", "ssim", "ms_ssim", "ssimulacra2", *PANEL]
 
 
 def one(name: str, original: np.ndarray, decoded: np.ndarray) -> float:
@@ -26,7 +26,7 @@ def one(name: str, original: np.ndarray, decoded: np.ndarray) -> float:
 
 def test_ids_and_order() -> None:
     assert [metric.id for metric in METRICS] == IDS
-    assert [metric.unit for metric in METRICS] == ["dB", "dB", "", "", ""]
+    assert [metric.unit for metric in METRICS] == ["dB", "dB", *[""] * 9]
     assert list(measure(PHOTO, PHOTO, {"ssim", "psnr"})) == ["psnr", "ssim"]
     assert measure(PHOTO, PHOTO, []) == {}
 
@@ -38,6 +38,8 @@ def test_identical_pictures() -> None:
     assert found["ssim"] == pytest.approx(1, abs=1e-6)
     assert found["ms_ssim"] == pytest.approx(1, abs=1e-6)
     assert found["ssimulacra2"] == 100
+    for name in PANEL:
+        assert found[name] == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("decoded", [posterized(32), noisy()], ids=["posterized", "noisy"])
@@ -138,7 +140,8 @@ def row_name(row: dict[str, Any]) -> str:
 def test_scores_are_those_that_are_stored(row: dict[str, Any]) -> None:
     """SSIMULACRA2 of the tool of libjxl 0.11.2, SSIM and MS-SSIM of pytorch-msssim 1.0."""
     part = PARTS[row["part"]]
-    found = measure(PHOTO[part], DISTORTIONS[row["distortion"]]()[part])
+    which = ("ssim", "ms_ssim", "ssimulacra2")
+    found = measure(PHOTO[part], DISTORTIONS[row["distortion"]]()[part], which)
     assert found["ssim"] == pytest.approx(row["ssim"], abs=1e-5)
     assert found["ms_ssim"] == pytest.approx(row["ms_ssim"], abs=5e-6)
     # at 90 the tool's own float32 shows: see vqcodec/metrics/ssimulacra2.py
@@ -146,23 +149,41 @@ def test_scores_are_those_that_are_stored(row: dict[str, Any]) -> None:
     assert found["ssimulacra2"] == pytest.approx(row["ssimulacra2"], abs=allowed)
 
 
-@pytest.mark.parametrize(
-    ("side", "missing"),
-    [
-        (1, {"ssim", "ms_ssim", "ssimulacra2"}),
-        (10, {"ssim", "ms_ssim", "ssimulacra2"}),
-        (11, {"ms_ssim", "ssimulacra2"}),
-        (112, {"ms_ssim", "ssimulacra2"}),
-        (113, {"ms_ssim"}),
-        (160, {"ms_ssim"}),
-        (161, set()),
-    ],
-)
-def test_pictures_too_small_for_a_metric(side: int, missing: set[str]) -> None:
+@pytest.mark.parametrize("side", [1, 7, 8, 10, 11, 15, 16, 40, 41, 112, 113, 160, 161])
+def test_pictures_too_small_for_a_metric(side: int) -> None:
+    least = {"psnr": 1, "psnr_y": 1, "ssim": 11, "ms_ssim": 161, "ssimulacra2": 113}
+    least |= {"ms_ssim_y": 161, "vif": 41, "fsim": 8, "vsi": 8, "gmsd": 8, "haarpsi": 16}
     for part in (np.s_[:side], np.s_[:, :side]):
         found = measure(PHOTO[part], posterized(16)[part])
-        assert {name for name, value in found.items() if value is None} == missing
+        missing = {name for name, value in found.items() if value is None}
+        assert missing == {name for name, at_least in least.items() if side < at_least}
         assert all(math.isfinite(value) for value in found.values() if value is not None)
+
+
+@pytest.mark.parametrize("name", PANEL)
+def test_the_panel_falls_with_the_distortion(name: str) -> None:
+    part = np.s_[40:216, 100:300]
+    values = [one(name, PHOTO[part], posterized(step)[part]) for step in (8, 32, 96)]
+    assert 1 > values[0] > values[1] > values[2]
+
+
+def test_the_panel_needs_no_torchvision() -> None:
+    """And leaves piq as whole as it was to whoever imports it."""
+    code = (
+        "import sys; sys.modules['torchvision'] = None\n"
+        "import numpy as np\n"
+        "from vqcodec.metrics import measure\n"
+        "a = np.zeros((64, 64, 3), np.uint8); print(measure(a, a, ['fsim', 'gmsd']))\n"
+        "print('piq' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["{'fsim': 1.0, 'gmsd': 1.0}", "False"]
+
+
+def test_without_piq_its_metrics_are_not_computable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqcodec.metrics.find_spec", lambda name: None)
+    assert computable() == [name for name in IDS if name not in PANEL or name == "ms_ssim_y"]
+    assert list(measure(PHOTO[:20, :20], PHOTO[:20, :20])) == computable()
 
 
 @pytest.mark.parametrize(

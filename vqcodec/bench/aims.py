@@ -16,10 +16,10 @@ BESIDE = {FIDELITY: "avif-psnr", LOOKS: "avif"}  # where these are at hand
 LOSSES = ("mse", "luma", "ms_ssim_y", "ssimulacra2")  # that a recipe's mixture may have
 
 
-def trained_on(card: Card, tune: str | None = None) -> list[str]:
+def trained_on(card: Card) -> list[str]:
     """What a codec's loss was made of, of LOSSES. Without a mixture in its card, and tuned for
     PSNR, that is squared error."""
-    shares = card.recipe.get("loss", {}) if tune != "psnr" else {}
+    shares = card.recipe.get("loss", {}) if card.tune != "psnr" else {}
     found = [name for name in LOSSES if isinstance(shares, dict) and shares.get(name, 0) > 0]
     return found or ["mse"]
 

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from vqcodec import container, image
+from vqcodec import container, image, zoo
 from vqcodec.autoencoders.ladder.codec import LadderCodec
 from vqcodec.autoencoders.ladder.rate import RatePoint
 from vqcodec.bench.measure import Plan
 from vqcodec.bench.references import Reference
-from vqcodec.bench.tries import OwnCodec, card_of, read_json, write_json
+from vqcodec.bench.tries import OwnCodec, read_json, write_json
 from vqcodec.codec import Codec
 from vqcodec.compress import compress
 from vqcodec.decompress import decompress
@@ -48,7 +48,7 @@ def own(codec_id: str, rate: str, pixels: np.ndarray, device: str) -> dict[str, 
     """pixels (h, w, 3) uint8. Times in ms, speeds in MP/s, ``load_s`` to load the weights."""
     start = time.perf_counter()
     codec = Codec.from_weights(
-        card := card_of(codec_id)[0], (card.path / "weights.safetensors").read_bytes(), device
+        card := zoo.find(codec_id), (card.path / "weights.safetensors").read_bytes(), device
     )
     load = time.perf_counter() - start
     picture, megapixels = image.Picture(pixels), pixels.shape[0] * pixels.shape[1] / 1e6
@@ -107,7 +107,7 @@ def all_of(
         return known
     rows = []
     for codec_id in plan.codecs:
-        for rate in card_of(codec_id)[0].points[-1:] or ["7bit", "9bit"]:
+        for rate in zoo.find(codec_id).points[-1:] or ["7bit", "9bit"]:
             rows.append(own(codec_id, rate, pixels, plan.device))
             advance()
     for ref in plan.found.values():

@@ -13,10 +13,10 @@ import PIL
 import torch
 
 import vqcodec
+from vqcodec import zoo
 from vqcodec.bench import aims
 from vqcodec.bench.curves import INTERVALS, compared, mean_curve
 from vqcodec.bench.measure import Plan
-from vqcodec.bench.tries import card_of
 from vqcodec.metrics import METRICS, PANEL
 
 
@@ -89,9 +89,9 @@ def left_out(records: Sequence[dict[str, Any]], plan: Plan) -> list[str]:
 
 
 def _codec(name: str) -> dict[str, Any]:
-    card, tune = card_of(name)
+    card = zoo.find(name)
     settings = f"vqcodec {vqcodec.__version__}, weights {card.sha256[:8]}: {card.title}"
-    trained = aims.trained_on(card, tune)
+    trained = aims.trained_on(card)
     label = name.replace(":", " for ")
     return {"id": name, "own": True, "label": label, "settings": settings, "trained_on": trained}
 

@@ -12,14 +12,12 @@ import numpy as np
 
 import vqcodec
 from vqcodec import metrics, zoo
-from vqcodec.card import Card
 from vqcodec.compress import compress
 from vqcodec.decompress import decompress
 from vqcodec.errors import RateError
 from vqcodec.files import atomic_write
 from vqcodec.image import Picture
 
-TUNES = ("visual", "psnr")
 _VERSION = 4  # of the files in the cache; raised when they change
 
 
@@ -37,21 +35,13 @@ class Encoder(Protocol):
     def decode(self, data: bytes) -> np.ndarray: ...
 
 
-def card_of(name: str) -> tuple[Card, str | None]:
-    """The card of an id or a folder, after which a tune may stand: 'photo-3:psnr'."""
-    codec, _, tune = name.rpartition(":")
-    if codec and tune in TUNES:
-        return zoo.find(codec), tune
-    return zoo.find(name), None
-
-
 class OwnCodec:
-    """One of our codecs as an ``Encoder``; its settings are rates. ``name``: see ``card_of``."""
+    """One of our codecs, by a name for ``zoo.find``, as an ``Encoder``; its settings are rates."""
 
     def __init__(self, name: str, device: str) -> None:
-        (self._card, tune), self._device = card_of(name), device
+        self._card, self._device = zoo.find(name), device
         self.settings = f"vqcodec {vqcodec.__version__}, {self._card.sha256}, {device}"
-        self.settings += f", {tune}" if tune else ""
+        self.settings += f", {self._card.tune}" if self._card.tune else ""
         self.ideal_bytes = 0.0  # of the file that was made last
 
     def encode(self, pixels: np.ndarray, setting: str) -> bytes:

@@ -216,14 +216,10 @@ def _plan(
     from vqcodec import zoo
     from vqcodec.bench import aims, references
     from vqcodec.bench.measure import RATES, USUAL, Plan
-    from vqcodec.bench.tries import TUNES, card_of
     from vqcodec.rate import parse_rate
 
     for rate in rates:
         parse_rate(rate)
-    for tune in tunes:
-        if tune not in TUNES:
-            raise click.UsageError(f"no tune {tune!r}; there are {' and '.join(TUNES)}")
     at_hand = list(references.available())
     ids, computable = [m.id for m in known.METRICS], known.computable()
     if metrics == ("all",):
@@ -245,7 +241,7 @@ def _plan(
     names = codecs or (zoo.DEFAULT,)
     codecs = tuple(dict.fromkeys(f"{c}:{t}" if t else c for c in names for t in tunes or ("",)))
     for name in codecs:
-        card_of(name)
+        zoo.find(name)
     plan = Plan(
         codecs=codecs,
         references=tuple(dict.fromkeys(chosen)),
