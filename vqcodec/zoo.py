@@ -1,8 +1,8 @@
 """Find, verify, load and list models.
 
-A model is a folder with ``card.toml`` and ``weights.safetensors``. Folders are looked for in each
-entry of the environment variable VQCODEC_MODELS (separated like PATH), then in the package. Loading
-a model runs no code from it.
+A model is a folder with ``card.toml`` and ``weights.safetensors``. Folders are looked for in the
+package, then in each entry of the environment variable VQCODEC_MODELS (separated like PATH), where
+no codec may call itself as one of the package does. Loading a model runs no code from it.
 """
 
 import hashlib
@@ -20,26 +20,56 @@ if TYPE_CHECKING:
     from vqcodec.codec import Codec
 
 DEFAULT = "photo-2"
+CHECKPOINT = "last.pt"  # of a training run
 _HERE = Path(__file__).parent
+_ELSEWHERE = "--codec takes a codec's folder, and VQCODEC_MODELS names folders of codecs"
 
 
-def _folders() -> list[Path]:
-    roots = [Path(p) for p in os.environ.get("VQCODEC_MODELS", "").split(os.pathsep) if p]
+def _folders() -> tuple[list[Path], list[Path]]:
+    """Of shipped codecs, and of those that VQCODEC_MODELS names."""
+    named = [Path(p) for p in os.environ.get("VQCODEC_MODELS", "").split(os.pathsep) if p]
     # In a wheel the models lie inside the package, in a source tree beside it.
-    roots += [_HERE / "models", _HERE.parent / "models"]
-    return [card.parent for root in roots for card in sorted(root.glob("*/card.toml"))]
+    shipped, others = (
+        [card.parent for root in roots for card in sorted(root.glob("*/card.toml"))]
+        for roots in ([_HERE / "models", _HERE.parent / "models"], named)
+    )
+    return shipped, others
 
 
 def _installed() -> tuple[list[Card], list[CodecError]]:
     """All cards in the order in which they are looked for, and what is wrong with broken ones."""
     found: list[Card] = []
     broken: list[CodecError] = []
-    for folder in _folders():
-        try:
-            found.append(read_card(folder))
-        except CodecError as error:
-            broken.append(error)
+    for shipped, folders in zip((True, False), _folders(), strict=True):
+        ours = list(found)
+        for folder in folders:
+            try:
+                card = read_card(folder)
+                if not shipped:
+                    _check_own_name(card, ours)
+                found.append(card)
+            except CodecError as error:
+                broken.append(error)
     return found, broken
+
+
+def _check_own_name(card: Card, shipped: list[Card]) -> None:
+    """Raises CodecError where a codec has the id or number of a shipped one with other weights."""
+    for other in shipped:
+        if card.sha256 == other.sha256:
+            return
+        for field in ("id", "number"):
+            value = getattr(card, field)
+            if value == getattr(other, field):
+                raise CodecError(
+                    f"{card.path}: its {field} {value} is that of the shipped {other.id}: "
+                    f"`vqcodec export RUN -o DIR --name NAME` gives it its own"
+                )
+
+
+def shipped() -> list[Card]:
+    """The codecs of the package."""
+    return [read_card(folder) for folder in _folders()[0]]
 
 
 def cards() -> list[Card]:
@@ -71,8 +101,12 @@ def find(name: str | None = None) -> Card:
             return card
     if os.path.exists(os.path.join(name, "card.toml")):
         return read_card(Path(name))
+    if os.path.exists(os.path.join(name, CHECKPOINT)):
+        raise CodecError(
+            f"{name}: a training run without a codec: `vqcodec export {name} -o DIR` makes one"
+        )
     names = ", ".join(card.id for card in installed) or "none"
-    raise CodecError(f"no codec named {name!r}; installed: {names}")
+    raise CodecError(f"no codec named {name!r}; installed: {names}; {_ELSEWHERE}")
 
 
 def default_codec() -> str:
@@ -99,7 +133,7 @@ def for_header(header: Header, name: str | None = None) -> Card:
     known = [find(name)] if name is not None else _installed()[0]
     same = [card for card in known if card.number == header.codec]
     if not same:
-        where = "installed here"
+        where = f"installed here; {_ELSEWHERE}"
         if name is not None:
             where = f"with {name}, which has number {known[0].number}"
         raise CodecError(f"the file was made with codec number {header.codec}, not {where}")

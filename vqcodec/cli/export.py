@@ -20,6 +20,7 @@ Examples:
 @click.option(
     "--data", metavar="DATA", type=options.PATH, help="The pictures, where they have moved."
 )
+@click.option("--name", metavar="NAME", help="What the codec calls itself, in place of the run's.")
 @click.option("--force", is_flag=True, help="Replace a codec in DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print the measured points as JSON.")
 @options.threads
@@ -28,6 +29,7 @@ def export(
     run: Path,
     out: Path,
     data: Path | None,
+    name: str | None,
     force: bool,
     as_json: bool,
     threads: int | None,
@@ -42,6 +44,6 @@ def export(
     from vqcodec.training.run import export_command
 
     with exit_on_sigterm():
-        points = export_command(run, out, data, force, threads, quiet or as_json)
+        points = export_command(run, out, data, force, threads, quiet or as_json, name)
     if as_json:
         click.echo(json.dumps({"codec": str(out), "table": points}))

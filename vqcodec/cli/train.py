@@ -1,16 +1,22 @@
 """``vqcodec train``: a codec from a folder of pictures."""
 
 import os
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vqcodec.cli import options
 
+if TYPE_CHECKING:
+    from vqcodec.training.finetune import Compared
+
 _EXAMPLES = """\b
 Examples:
   vqcodec train PHOTOS --out /tmp/smoke --smoke
-  vqcodec train PHOTOS --recipe recipes/photo-2.toml --out my-codec
+  vqcodec train PHOTOS --from photo-2 --minutes 60 --name mine
+  vqcodec train PHOTOS --recipe photo-2 --out my-codec
 """
 
 
@@ -26,8 +32,18 @@ def _systems() -> list[str]:
     "--recipe",
     metavar="FILE",
     type=options.PATH,
-    help="recipes/*.toml: all settings.  [default: that of the run in DIR]",
+    help="A file with all settings, or the name of a recipe of ours.  "
+    "[default: that of the run in DIR]",
 )
+@click.option(
+    "--from",
+    "start",
+    metavar="CODEC",
+    type=options.CODEC,
+    help="Train a codec further for such pictures: its recipe, as many steps as fit into "
+    "--minutes, a new codec, and a table of both.",
+)
+@click.option("--name", metavar="NAME", help="What the new codec calls itself.  [default: as DIR]")
 @click.option(
     "--system",
     metavar="NAME",
@@ -44,10 +60,9 @@ def _systems() -> list[str]:
 )
 @options.output(
     "DIR",
-    "Folder for checkpoints, the log and the finished codec.",
+    "Folder for checkpoints, the log and the finished codec.  [default: NAME]",
     options.PATH,
     name="out",
-    required=True,
 )
 @click.option("--smoke", is_flag=True, help="A tiny codec in under a minute, to try things out.")
 @click.option(
@@ -60,7 +75,8 @@ def _systems() -> list[str]:
     "--minutes",
     type=click.FloatRange(min=0),
     metavar="M",
-    help="Stop after so long, with a checkpoint; the same command goes on.",
+    help="Stop after so long, with a checkpoint; the same command goes on. "
+    "With --from the time that all takes.  [default: 60]",
 )
 @click.option("--tensorboard", is_flag=True, help="Curves and pictures in DIR/tensorboard too.")
 @options.device
@@ -72,7 +88,9 @@ def train(
     system: str | None,
     quantizer: str | None,
     settings: tuple[str, ...],
-    out: Path,
+    start: str | None,
+    name: str | None,
+    out: Path | None,
     smoke: bool,
     resume: bool,
     minutes: float | None,
@@ -86,17 +104,58 @@ def train(
     Ctrl-C, SIGTERM and loss of power are safe: `vqcodec train --out DIR` goes on from the last
     checkpoint. With `torchrun -m vqcodec train ...` several processes share the work.
     """
+    if out is None and name is None:
+        raise click.UsageError("--out DIR or --name NAME is needed")
+    out = Path(str(name)) if out is None else out
     begun = (out / "recipe.toml").exists()
-    if recipe is None and system is None and not smoke and not begun:
-        raise click.UsageError("--recipe FILE, --system NAME or --smoke is needed")
+    if start and (recipe or system or smoke):
+        raise click.UsageError("--from has the recipe of its codec: no --recipe, --system, --smoke")
+    if not (recipe or system or smoke or start or begun):
+        from vqcodec.training.recipe import shipped_recipes
+
+        raise click.UsageError(
+            "--recipe NAME, --from CODEC, --system NAME or --smoke is needed; "
+            f"recipes: {', '.join(shipped_recipes())}"
+        )
     # MKL else sums in an order that depends on where a tensor lies in memory: a run that is resumed
     # would not be the one that was never stopped. It is read when torch is imported.
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     from vqcodec.training.interrupts import exit_on_sigterm
+    from vqcodec.training.recipe import find_recipe
     from vqcodec.training.run import Wanted, train_command
 
+    recipe = find_recipe(recipe) if recipe else None
     named = {"card.system": system, "shape.quantizer": quantizer}
     changes = [f"{key}={value}" for key, value in named.items() if value] + list(settings)
-    wanted = Wanted(data, smoke, resume, minutes, threads, device, tensorboard, quiet)
+    wanted = Wanted(
+        data=data, smoke=smoke, resume=resume, minutes=minutes, start=start, name=name,
+        threads=threads, device=device, tensorboard=tensorboard, quiet=quiet,
+    )  # fmt: skip
     with exit_on_sigterm():
-        train_command(recipe, changes, out, wanted)
+        compared = train_command(recipe, changes, out, wanted)
+    if compared and not quiet:
+        click.echo(_as_text(compared))
+
+
+def _as_text(compared: "Compared") -> str:
+    """Both codecs at each rate, how many bytes the new one saves, and how to use it."""
+    from vqcodec.bench.bdrate import bd_rate
+
+    width = max(8, *(len(row["rate"]) for row in compared.before)) + 2
+    lines = [
+        f"{compared.pictures} held-out pictures, means of finished files:",
+        f"{'':{width}}{compared.start:<22}{compared.codec.name}",
+    ]
+    for rows in zip(compared.before, compared.after, strict=True):
+        points = [f"{row['bpp']:.4f} bpp  {row['psnr_db']:.2f} dB" for row in rows]
+        lines.append(f"{rows[0]['rate']:{width}}{points[0]:<22}{points[1]}")
+    (bytes_after, psnr_after), (bytes_before, psnr_before) = (
+        ([row["bpp"] for row in rows], [row["psnr_db"] for row in rows])
+        for rows in (compared.after, compared.before)
+    )
+    saved = bd_rate(bytes_after, psnr_after, bytes_before, psnr_before).percent
+    if saved is not None:
+        than = "fewer" if saved < 0 else "more"
+        lines.append(f"At equal PSNR {abs(saved):.1f} % {than} bytes than {compared.start}.")
+    lines.append(f"To use it: vqcodec encode PICTURE --codec {shlex.quote(str(compared.codec))}")
+    return "\n".join(lines)

@@ -28,7 +28,7 @@ from vqcodec.training.meter import LOG_EVERY, READ_EVERY, Meter, State
 from vqcodec.training.resident import ResidentBatches
 from vqcodec.training.task import Task, TrainConfig
 
-CHECKPOINT = "last.pt"
+CHECKPOINT = zoo.CHECKPOINT
 NORMS = 200  # of past gradients, whose median is the usual one
 TIME_IS_UP = 1  # beside the numbers of signals that end a training
 

@@ -11,7 +11,7 @@ from vqcodec import autoencoders
 from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.autoencoders.system import Config
 from vqcodec.container import MAX_CODEC
-from vqcodec.errors import InputError, reason
+from vqcodec.errors import InputError, UsageError, reason
 from vqcodec.settings import Settings
 from vqcodec.training.batches import Crops
 from vqcodec.training.export import toml_lines
@@ -27,6 +27,7 @@ else:
     import tomli as tomllib
 
 SMOKE_SHAPE = LadderConfig(fine=16, coarse=32, hyper=8, features=16, hidden=(16, 16, 16, 16))
+Tables = dict[str, Any]  # of a recipe, as TOML has them
 TABLES = ("card", "data", "loss", "shape", "training")
 
 
@@ -129,21 +130,47 @@ class Recipe:
         return "\n".join("\n".join([f"[{n}]", *toml_lines(t), ""]) for n, t in tables)
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    # In a wheel they lie inside the package, in a source tree beside it.
+    here = Path(__file__).resolve().parent.parent
+    folders = (here / "recipes", here.parent / "recipes")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
+
+def find_recipe(name: Path) -> Path:
+    """The recipe's file, or that of the shipped recipe with this name. Raises UsageError."""
+    shipped = shipped_recipes()
+    if name.exists() or name.suffix or str(name) != name.name:
+        return name
+    if name.name not in shipped:
+        raise UsageError(f"no recipe {name.name!r}; there are {', '.join(shipped)}, or name a file")
+    return shipped[name.name]
+
+
 def read_recipe(path: Path | None, changes: Sequence[str] = ()) -> Recipe:
     """A recipe's file, or the defaults, with changes such as 'training.lr=1e-4' or 'lr=1e-4'.
 
     Raises InputError, of one line.
     """
-    tables: dict[str, Any] = {}
+    tables: Tables = {}
     try:
         if path is not None:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        _check_tables(tables)
-        recipe = _recipe(tables)  # so that what is wrong with it is said of the file
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: not a recipe: {error}") from error
+    return recipe_of(tables, str(path), changes)
+
+
+def recipe_of(tables: Tables, name: str, changes: Sequence[str] = ()) -> Recipe:
+    """As ``read_recipe``, of what a file holds, which is changed; ``name`` is for messages."""
+    try:
+        _check_tables(tables)
+        recipe = _recipe(tables)  # so that what is wrong with it is said of the file
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: not a recipe: {error}") from error
     blame: dict[str, str] = {}  # error -> the change that brought it; a later one may mend it
     wrong: Exception | None = None
     for change in changes:

@@ -17,13 +17,15 @@ from vqcodec import distributed, zoo
 from vqcodec.errors import InputError, OutputError, UsageError
 from vqcodec.files import atomic_write, make_folder
 from vqcodec.training import data as pictures_of
-from vqcodec.training import release, sources
+from vqcodec.training import finetune, release, sources
 from vqcodec.training.batches import Crops
 from vqcodec.training.data import Decoded, Pictures, Skip, Skipped, Track
 from vqcodec.training.display import Display
+from vqcodec.training.finetune import MINUTES, Compared
+from vqcodec.training.identity import with_own_identity
 from vqcodec.training.journal import Journal
 from vqcodec.training.loop import CHECKPOINT, Measured, Run, train
-from vqcodec.training.recipe import DataSettings, Recipe, read_recipe
+from vqcodec.training.recipe import DataSettings, Recipe, read_recipe, recipe_of
 from vqcodec.training.systems import SystemTraining
 from vqcodec.training.task import Task, TrainConfig
 
@@ -39,7 +41,9 @@ class Wanted:
     data: Path | None = None  # in place of the recipe's
     smoke: bool = False
     resume: bool = True
-    minutes: float | None = None
+    minutes: float | None = None  # where ``start`` is named those that all of it may take
+    start: str | None = None  # a codec to begin with, whose recipe is then the recipe
+    name: str | None = None  # of the new codec
     threads: int | None = None
     device: str = "auto"
     tensorboard: bool = False
@@ -74,17 +78,29 @@ def read_pictures(
     return training, [pictures_of.at_most(x, LARGEST_HELD_OUT) for x in held_out]
 
 
-def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: Wanted) -> None:
-    """Train, and write a codec to ``out``.
+def train_command(
+    path: Path | None, changes: Sequence[str], out: Path, wanted: Wanted
+) -> Compared | None:
+    """Train, and write a codec to ``out``; one with a start is compared with that.
 
     ``out`` gets card.toml and weights.safetensors at the end, and the recipe with all its values,
     the checkpoint and the log from the beginning. A run that has them goes on.
 
     path, changes: see ``read_recipe``; without a path, ``out`` may have a recipe already
     """
-    until = math.inf if wanted.minutes is None else time.monotonic() + 60 * wanted.minutes
+    begun = time.monotonic()
+    minutes = MINUTES if wanted.start and wanted.minutes is None else wanted.minutes
+    until = math.inf if minutes is None else begun + 60 * minutes
     own = out / RECIPE
-    recipe = read_recipe(own if path is None and own.exists() else path, changes)
+    start = zoo.find(wanted.start) if wanted.start else None
+    if path is None and own.exists():
+        recipe = read_recipe(own, changes)
+    else:
+        if start and wanted.start:
+            recipe = recipe_of(finetune.tables_of(start, wanted.start), start.id, changes)
+        else:
+            recipe = read_recipe(path, changes)
+        recipe = with_own_identity(recipe, changes, wanted.name, out)
     if wanted.smoke:
         recipe = recipe.smoke()
     data = _data(recipe, wanted.data)
@@ -100,6 +116,16 @@ def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: 
         with Display(wanted.quiet or not first) as display:
             skipped = Skipped(display.note, out / SKIPPED if first else None)
             crops, held = _read(data, recipe, display, skipped)
+            if start:
+                begins_with = zoo.load(start, "cpu")
+                if not own.exists():
+                    display.note(f"timing some steps, to see how many fit into {minutes:g} minutes")
+                    plan = finetune.fitted(
+                        recipe, begins_with, crops, held, until - time.monotonic(), device
+                    )
+                    recipe, held = plan.recipe, plan.held_out
+                    display.note(f"{recipe.config.steps} steps")
+                    until -= plan.seconds_after
             run = Run(recipe.config, recipe.task, crops, out, device)
             if wanted.resume and run.resume():
                 display.note(f"resumed at step {run.step}")
@@ -129,24 +155,36 @@ def train_command(path: Path | None, changes: Sequence[str], out: Path, wanted: 
             if journal:
                 journal.close()
             if not first:
-                return
-            if not finished:
+                return None
+            if not finished and not start:
                 display.note(
                     f"the time is up: `vqcodec train --out {out}` goes on, "
                     f"`vqcodec export {out} -o DIR` makes a codec of what there is"
                 )
-                return
+                return None
             words = ["vqcodec", "train", data.resolve().name, "--out", out.resolve().name]
             words += ["--recipe", str(path)] if path else []
             words += [word for change in changes for word in ("--set", change)]
             words += ["--smoke"] if wanted.smoke else []
-            _publish(recipe, run, held, skipped, words, out, True, wanted.smoke, display)
+            words += ["--from", wanted.start] if wanted.start else []
+            table = _publish(recipe, run, held, skipped, words, out, True, wanted.smoke, display)
+            if not start:
+                return None
+            rates = list(dict.fromkeys(row["rate"] for row in table))
+            before = finetune.points(begins_with, held, rates, display.task)
+            return Compared(out, start.id, len(held), before, table)
     finally:
         distributed.stop()
 
 
 def export_command(
-    folder: Path, out: Path, data: Path | None, force: bool, threads: int | None, quiet: bool
+    folder: Path,
+    out: Path,
+    data: Path | None,
+    force: bool,
+    threads: int | None,
+    quiet: bool,
+    name: str | None = None,
 ) -> list[dict[str, Any]]:
     """Make a codec in ``out`` of a run's last checkpoint; returns the points of its card.
 
@@ -155,6 +193,8 @@ def export_command(
     if not (folder / CHECKPOINT).exists():
         raise InputError(f"{folder}: there is no run with a checkpoint")
     recipe = read_recipe(folder / RECIPE)
+    if name:
+        recipe = with_own_identity(recipe, (), name, out)
     recipe = replace(recipe, data=replace(recipe.data, memory_mb=0))  # few pictures are looked at
     data = _data(recipe, data)
     if threads:

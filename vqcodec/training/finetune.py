@@ -1,0 +1,180 @@
+"""From a codec and some pictures to a better codec for such pictures, in the minutes that one has.
+
+The recipe is the one that the codec was trained with, but begins with its weights and has a rate of
+learning that falls from the first steps on. How many steps there are is measured: a few are taken
+and timed, and so is what comes after the training.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vqcodec import distributed
+from vqcodec.card import Card
+from vqcodec.codec import Codec
+from vqcodec.errors import UsageError
+from vqcodec.training import release
+from vqcodec.training.batches import Crops
+from vqcodec.training.data import spread
+from vqcodec.training.ladder import LadderTraining
+from vqcodec.training.loop import Run
+from vqcodec.training.recipe import Recipe, Tables, shipped_recipes
+from vqcodec.training.systems import SystemTraining
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MINUTES = 60.0  # where none are named
+LR = 3e-4  # at most: what was trained for long is moved with care
+WARM, TIMED = 4, 20  # steps that are not timed, and those that are, at most
+TIMED_SHARE = 0.04  # of the time, at most
+AFTER_SHARE = 0.2  # of the time, for tables and measured files
+LEAST, MOST = 8, 40  # pictures that tables are fitted to, and as many that are measured
+MARGIN = 0.92  # of what is left: the speed of the first steps is not that of the whole hour
+
+
+def tables_of(card: Card, start: str) -> Tables:
+    """A recipe that begins with a codec's weights, of which ``fitted`` makes one with a schedule.
+
+    start: the codec's id or folder, as the user names it.
+    """
+    tables = _trained_with(card)
+    system = LadderTraining if card.system == "ladder" else SystemTraining
+    known = {field.name for field in fields(system)} - {"stage_steps"}
+    training = {k: v for k, v in tables.get("training", {}).items() if k in known}
+    tables["training"] = training | {
+        "start": str(Path(start).resolve()) if Path(start).is_dir() else start,
+        "lr": min(LR, training.get("lr", LR)),
+        "late_steps": 0,
+        "evaluate_files_steps": 0,
+        "compile": False,
+    }
+    tables["shape"] = dict(card.shape)
+    tables["card"] = {
+        "system": card.system, "title": f"{card.id}, trained further",
+        "default_rate": card.default_rate if card.points else "",
+    }  # fmt: skip
+    tables.pop("data", None)
+    return tables
+
+
+def _trained_with(card: Card) -> Tables:
+    """The recipe in the codec's card, or for older ones the shipped recipe of that name."""
+    values = tomllib.loads((card.path / "card.toml").read_text(encoding="utf-8"))
+    if "recipe" in values:
+        return dict(values["recipe"])
+    path = shipped_recipes().get(card.id)
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What fits into the time."""
+
+    recipe: Recipe
+    held_out: list[np.ndarray]  # the pictures to measure
+    seconds_after: float  # that tables and measuring will take
+
+
+def fitted(
+    recipe: Recipe,
+    start: Codec,
+    crops: Crops,
+    held_out: Sequence[np.ndarray],
+    seconds: float,
+    device: str,
+) -> Schedule:
+    """The recipe with as many steps as fit into ``seconds``, counted from now.
+
+    Raises UsageError where hardly any fit, and for a codec that is trained in stages.
+    """
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(recipe.config, recipe.task, crops, Path(folder), device)
+        if len(run.stages) > 1:
+            raise UsageError(
+                f"{start.card.id} is trained in {len(run.stages)} stages; "
+                "--from takes a codec that is trained in one"
+            )
+        step_seconds = _step_seconds(run, TIMED_SHARE * seconds)
+        run.batches.close()
+    rates = run.task.rates()[2]
+    asked = time.monotonic()
+    release.measure(start, held_out[:1], rates[len(rates) // 2], lambda: None)
+    # Each picture is measured with both codecs; one that tables are fitted to is encoded as often.
+    each = _slowest(3 * len(rates) * (time.monotonic() - asked))
+    count = min(MOST, max(LEAST, int(AFTER_SHARE * seconds / each)))
+    after = each * min(count, len(held_out))
+    left = seconds - after - _slowest(time.monotonic() - begun)
+    steps = int(MARGIN * left / step_seconds)
+    if steps < 10:
+        raise UsageError(
+            f"--minutes {seconds / 60:.3g} is too short: a step takes {step_seconds:.2g} s here, "
+            f"and what comes after the training {after:.0f} s"
+        )
+    warmup = min(100, steps // 10)
+    config = replace(
+        recipe.config,
+        steps=steps,
+        warmup_steps=warmup,
+        decay_steps=steps - warmup,
+        ema=1 - min(0.1, 10 / steps),  # over the last tenth
+        evaluate_steps=-(-steps // 2),
+        held_out=count,
+    )
+    if isinstance(config, LadderTraining):
+        config = replace(config, fitting=count)
+    some = [held_out[index] for index in spread(len(held_out), count)]
+    return Schedule(replace(recipe, config=config), some, after)
+
+
+def _step_seconds(run: Run, most: float) -> float:
+    """The seconds of a step, as a median over some that take ``most`` seconds together."""
+    seconds: list[float] = []
+
+    def timed(count: int) -> None:
+        for _ in range(count):
+            begun = time.monotonic()
+            run.advance()
+            if run.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.monotonic() - begun)
+
+    timed(WARM)
+    count = int(_slowest(min(TIMED, max(WARM, most / min(seconds)))))
+    timed(count)
+    return _slowest(statistics.median(seconds[WARM:]))
+
+
+def _slowest(value: float) -> float:
+    """The largest value of all processes."""
+    return float(distributed.largest(torch.tensor(value))) if distributed.size() > 1 else value
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A new codec beside the one that it began with: points on the same held-out pictures."""
+
+    codec: Path  # the new one's folder
+    start: str
+    pictures: int
+    before: list[dict[str, Any]]  # of each rate: bpp, PSNR in dB, ...
+    after: list[dict[str, Any]]
+
+
+def points(
+    codec: Codec, held_out: Sequence[np.ndarray], rates: Sequence[str], track: release.Track
+) -> list[dict[str, Any]]:
+    """What ``release.build`` measures, of a codec that is there already."""
+    with track(f"measuring {codec.card.id}", len(held_out) * len(rates)) as advance:
+        return [{"rate": rate} | release.measure(codec, held_out, rate, advance) for rate in rates]
