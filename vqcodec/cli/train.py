@@ -139,23 +139,37 @@ def train(
 
 def _as_text(compared: "Compared") -> str:
     """Both codecs at each rate, how many bytes the new one saves, and how to use it."""
-    from vqcodec.bench.bdrate import bd_rate
-
-    width = max(8, *(len(row["rate"]) for row in compared.before)) + 2
     lines = [
         f"{compared.pictures} held-out pictures, means of finished files:",
-        f"{'':{width}}{compared.start:<22}{compared.codec.name}",
+        f"{'':16}{compared.start:<24}{compared.codec.name}",
     ]
     for rows in zip(compared.before, compared.after, strict=True):
         points = [f"{row['bpp']:.4f} bpp  {row['psnr_db']:.2f} dB" for row in rows]
-        lines.append(f"{rows[0]['rate']:{width}}{points[0]:<22}{points[1]}")
-    (bytes_after, psnr_after), (bytes_before, psnr_before) = (
-        ([row["bpp"] for row in rows], [row["psnr_db"] for row in rows])
-        for rows in (compared.after, compared.before)
-    )
-    saved = bd_rate(bytes_after, psnr_after, bytes_before, psnr_before).percent
-    if saved is not None:
-        than = "fewer" if saved < 0 else "more"
-        lines.append(f"At equal PSNR {abs(saved):.1f} % {than} bytes than {compared.start}.")
+        name = f"{rows[0].get('tune', '')} {rows[0]['rate']}".strip()
+        lines.append(f"{name:<16}{points[0]:<24}{points[1]}")
+    for tune in dict.fromkeys(row.get("tune") for row in compared.after):
+        lines += _saving(compared, tune)
     lines.append(f"To use it: vqcodec encode PICTURE --codec {shlex.quote(str(compared.codec))}")
     return "\n".join(lines)
+
+
+def _saving(compared: "Compared", tune: str | None) -> list[str]:
+    """How many bytes fewer the files of a tune have at equal quality: a line, or none."""
+    from vqcodec.bench.bdrate import bd_rate
+
+    metric, name = ("ssimulacra2", "SSIMULACRA2") if tune == "visual" else ("psnr_db", "PSNR")
+    new, old = (
+        [row for row in rows if row.get("tune") == tune]
+        for rows in (compared.after, compared.before)
+    )
+    if any(metric not in row for row in (*new, *old)):
+        return []  # the pictures are too small for it
+    (rate, quality), (anchor_rate, anchor_quality) = (
+        ([row["bpp"] for row in rows], [row[metric] for row in rows]) for rows in (new, old)
+    )
+    percent = bd_rate(rate, quality, anchor_rate, anchor_quality).percent
+    if percent is None:
+        return []
+    than = "fewer" if percent < 0 else "more"
+    tuned = f", tuned for {tune}" if tune else ""
+    return [f"At equal {name}{tuned}: {abs(percent):.1f} % {than} bytes than {compared.start}."]

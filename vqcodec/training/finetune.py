@@ -112,7 +112,8 @@ def fitted(
     asked = time.monotonic()
     release.measure(start, held_out[:1], rates[len(rates) // 2], lambda: None)
     # Each picture is measured with both codecs; one that tables are fitted to is encoded as often.
-    each = _slowest(3 * len(rates) * (time.monotonic() - asked))
+    n_points = len(rates) * max(1, len(start.card.tunes))
+    each = _slowest(3 * n_points * (time.monotonic() - asked))
     count = min(MOST, max(LEAST, int(AFTER_SHARE * seconds / each)))
     after = each * min(count, len(held_out))
     left = seconds - after - _slowest(time.monotonic() - begun)
@@ -168,13 +169,20 @@ class Compared:
     codec: Path  # the new one's folder
     start: str
     pictures: int
-    before: list[dict[str, Any]]  # of each rate: bpp, PSNR in dB, ...
+    before: list[dict[str, Any]]  # at each tune, if there are some, and rate: bpp, PSNR in dB...
     after: list[dict[str, Any]]
 
 
-def points(
-    codec: Codec, held_out: Sequence[np.ndarray], rates: Sequence[str], track: release.Track
+def points_like(
+    table: Sequence[dict[str, Any]],
+    codec: Codec,
+    held_out: Sequence[np.ndarray],
+    track: release.Track,
 ) -> list[dict[str, Any]]:
-    """What ``release.build`` measures, of a codec that is there already."""
-    with track(f"measuring {codec.card.id}", len(held_out) * len(rates)) as advance:
-        return [{"rate": rate} | release.measure(codec, held_out, rate, advance) for rate in rates]
+    """The points of a table that ``release.build`` has measured, of another codec."""
+    with track(f"measuring {codec.card.id}", len(held_out) * len(table)) as advance:
+        return [
+            {name: row[name] for name in ("tune", "rate") if name in row}
+            | release.measure(codec.tuned(row.get("tune")), held_out, row["rate"], advance)
+            for row in table
+        ]

@@ -28,18 +28,16 @@ def with_own_identity(
         _check(name)
     card = recipe.card
     chosen = {change.partition("=")[0].strip().removeprefix("card.") for change in changes}
-    if "id" not in chosen and card.id in {CardSettings.id, *_ours()}:
+    if "id" not in chosen and card.id in _ours():
         kept = {key: getattr(card, key) for key in chosen & {"number", "title", "licence", "data"}}
-        title = "" if card.id == CardSettings.id else f"Trained with the recipe {card.id}"
         card = CardSettings(
-            id=name or _from_folder(out),
             system=card.system,
-            title=title,
+            title=f"Trained with the recipe {card.id}",
             default_rate=card.default_rate,
         )
         card = replace(card, **kept)
-    elif name is not None:
-        card = replace(card, id=name)
+    if card.id == CardSettings.id or name is not None:
+        card = replace(card, id=name or _from_folder(out))
     if card.number == CardSettings.number and "number" not in chosen:
         card = replace(card, number=private_number(card.id))
     return replace(recipe, card=card)

@@ -170,8 +170,7 @@ def train_command(
             table = _publish(recipe, run, held, skipped, words, out, True, wanted.smoke, display)
             if not start:
                 return None
-            rates = list(dict.fromkeys(row["rate"] for row in table))
-            before = finetune.points(begins_with, held, rates, display.task)
+            before = finetune.points_like(table, begins_with, held, display.task)
             return Compared(out, start.id, len(held), before, table)
     finally:
         distributed.stop()
