@@ -13,9 +13,10 @@ RUN case "$TORCH" in \
       *) echo "TORCH is cpu or cuda, not '$TORCH'" >&2; exit 2 ;; \
     esac
 
-COPY pyproject.toml README.md LICENSE /src/
+COPY pyproject.toml hatch_build.py README.md LICENSE /src/
 COPY vqcodec /src/vqcodec
 COPY models /src/models
+COPY recipes /src/recipes
 RUN pip install /src && rm -rf /src
 COPY tests/golden/photo-2/grey-17x9.vqc /usr/local/share/vqcodec/sound.vqc
 

@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 DEFAULT = "photo-2"
 CHECKPOINT = "last.pt"  # of a training run
 _HERE = Path(__file__).parent
+# In a wheel models and recipes lie inside the package, in a source tree beside it.
+_SHIPPED = _HERE, _HERE.parent
 _ELSEWHERE = "--codec takes a codec's folder, and VQCODEC_MODELS names folders of codecs"
 
 
 def _folders() -> tuple[list[Path], list[Path]]:
     """Of shipped codecs, and of those that VQCODEC_MODELS names."""
     named = [Path(p) for p in os.environ.get("VQCODEC_MODELS", "").split(os.pathsep) if p]
-    # In a wheel the models lie inside the package, in a source tree beside it.
     shipped, others = (
         [card.parent for root in roots for card in sorted(root.glob("*/card.toml"))]
-        for roots in ([_HERE / "models", _HERE.parent / "models"], named)
+        for roots in ([root / "models" for root in _SHIPPED], named)
     )
     return shipped, others
 
@@ -65,6 +66,12 @@ def _check_own_name(card: Card, shipped: list[Card]) -> None:
                     f"{card.path}: its {field} {value} is that of the shipped {other.id}: "
                     f"`vqcodec export RUN -o DIR --name NAME` gives it its own"
                 )
+
+
+def recipes() -> dict[str, Path]:
+    """The files of the package's recipes, by name."""
+    found = [path for root in _SHIPPED for path in sorted(root.glob("recipes/*.toml"))]
+    return {path.stem: path for path in found}
 
 
 def shipped() -> list[Card]:

@@ -518,4 +518,4 @@ def test_without_matplotlib_the_user_is_told_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = analyse("photo-2", data, "-o", tmp_path / "out")
-    assert result.exit_code == 2 and "pip install 'vqcodec[bench]'" in result.stderr
+    assert result.exit_code == 2 and "pip install matplotlib" in result.stderr

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("scipy", reason="pip install vqcodec[bench]")
+pytest.importorskip("scipy", reason="pip install scipy")
 
 from vqcodec.bench.bdrate import BdRate, bd_rate, summary
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("codec", "folder")
 def test_train_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[object, ...]] = []
     module = types.SimpleNamespace(
-        train_command=lambda *args: seen.append(args), Wanted=lambda *args: args
+        train_command=lambda *args: seen.append(args), Wanted=lambda **how: how
     )
     monkeypatch.setitem(sys.modules, "vqcodec.training.run", module)
     args = ["train", "photos", "--out", "run", "--threads", "2"]
@@ -21,10 +21,18 @@ def test_train_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(*args, "--smoke", "--no-resume", "-q", "--minutes", "3").exit_code == 0
     named = ["--system", "hqa", "--quantizer", "diveq", "--set", "training.lr=1", "--set", "a=b"]
     assert run(*args, *named, "--tensorboard").exit_code == 0
-    photos = Path("photos")
+    more = ["--from", "photo-2", "--name", "mine", "--threads", "2"]
+    assert run("train", "photos", *more).exit_code == 0
     changes = ["card.system=hqa", "shape.quantizer=diveq", "training.lr=1", "a=b"]
+    default = {
+        "data": Path("photos"), "smoke": False, "resume": True, "minutes": None, "start": None,
+        "name": None, "threads": 2, "device": "auto", "tensorboard": False, "quiet": False,
+    }  # fmt: skip
+    short = {"smoke": True, "resume": False, "minutes": 3.0, "quiet": True}
+    further = {"start": "photo-2", "name": "mine"}
     assert seen == [
-        (Path("r.toml"), [], Path("run"), (photos, False, True, None, 2, "auto", False, False)),
-        (None, [], Path("run"), (photos, True, False, 3.0, 2, "auto", False, True)),
-        (None, changes, Path("run"), (photos, False, True, None, 2, "auto", True, False)),
+        (Path("r.toml"), [], Path("run"), default),
+        (None, [], Path("run"), default | short),
+        (None, changes, Path("run"), default | {"tensorboard": True}),
+        (None, [], Path("mine"), default | further),
     ]

@@ -109,7 +109,7 @@ def test_recipes_are_found_by_name_and_listed() -> None:
         recipe.find_recipe(Path("photo-x"))
     result = vqcodec("train", "photos", "--out", "x")
     assert result.exit_code == 2 and "--recipe NAME" in result.stderr
-    assert all(name in result.stderr for name in recipe.shipped_recipes())
+    assert all(name in result.stderr for name in zoo.recipes())
     result = vqcodec("train", "photos", "--recipe", "photo-2")
     assert result.exit_code == 2 and "--out DIR or --name NAME" in result.stderr
     result = vqcodec("train", "photos", "--from", "photo-2", "--smoke", "--name", "x")

@@ -124,7 +124,7 @@ def bench(
     """Compare codecs on pictures, by the bytes of finished files.
 
     Without other options: the default codec against every reference that the installed Pillow has
-    (JPEG XL with `pip install 'vqcodec[bench]'`), as tables in the terminal.
+    (JPEG XL with `pip install pillow-jxl-plugin`), as tables in the terminal.
     """
     paths = pictures_in(inputs, recursive)[:limit]
     _check_outputs([path for path in (html, json_, csv_, plot) if path], paths, force)

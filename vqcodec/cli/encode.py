@@ -165,7 +165,7 @@ def _on_ray(
         from vqcodec.engines import ray
         from vqcodec.engines.storage import Storage
     except ImportError as error:
-        need = "--engine ray needs Ray and fsspec: pip install 'vqcodec[ray]'"
+        need = "--engine ray needs Ray and fsspec: pip install 'ray[data]' fsspec"
         raise click.UsageError(f"{need} ({error})") from None
 
     task = ray.Encoding(

@@ -229,4 +229,4 @@ def need_matplotlib(what: str) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise click.UsageError(f"{what} needs matplotlib: pip install 'vqcodec[bench]'") from None
+        raise click.UsageError(f"{what} needs matplotlib: pip install matplotlib") from None

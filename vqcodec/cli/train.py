@@ -111,20 +111,18 @@ def train(
     if start and (recipe or system or smoke):
         raise click.UsageError("--from has the recipe of its codec: no --recipe, --system, --smoke")
     if not (recipe or system or smoke or start or begun):
-        from vqcodec.training.recipe import shipped_recipes
+        from vqcodec import zoo
 
         raise click.UsageError(
             "--recipe NAME, --from CODEC, --system NAME or --smoke is needed; "
-            f"recipes: {', '.join(shipped_recipes())}"
+            f"recipes: {', '.join(zoo.recipes())}"
         )
     # MKL else sums in an order that depends on where a tensor lies in memory: a run that is resumed
     # would not be the one that was never stopped. It is read when torch is imported.
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     from vqcodec.training.interrupts import exit_on_sigterm
-    from vqcodec.training.recipe import find_recipe
     from vqcodec.training.run import Wanted, train_command
 
-    recipe = find_recipe(recipe) if recipe else None
     named = {"card.system": system, "shape.quantizer": quantizer}
     changes = [f"{key}={value}" for key, value in named.items() if value] + list(settings)
     wanted = Wanted(

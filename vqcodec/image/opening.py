@@ -118,7 +118,7 @@ def _by_plugin(stream: IO[bytes], name: str, kind: str) -> ImageFile.ImageFile:
         plugin = importlib.import_module(module)
     except ImportError:
         raise ImageError(
-            f"{name}: is {kind}, which the package {package} reads: pip install 'vqcodec[formats]'"
+            f"{name}: is {kind}, which the package {package} reads: pip install {package}"
         ) from None
     stream.seek(0)
     # A stream of its own: plugins close theirs when they have decoded it.

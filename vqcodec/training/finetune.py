@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vqcodec import distributed
+from vqcodec import distributed, zoo
 from vqcodec.card import Card
 from vqcodec.codec import Codec
 from vqcodec.errors import UsageError
@@ -26,7 +26,7 @@ from vqcodec.training.batches import Crops
 from vqcodec.training.data import spread
 from vqcodec.training.ladder import LadderTraining
 from vqcodec.training.loop import Run
-from vqcodec.training.recipe import Recipe, Tables, shipped_recipes
+from vqcodec.training.recipe import Recipe, Tables
 from vqcodec.training.systems import SystemTraining
 
 if sys.version_info >= (3, 11):
@@ -73,7 +73,7 @@ def _trained_with(card: Card) -> Tables:
     values = tomllib.loads((card.path / "card.toml").read_text(encoding="utf-8"))
     if "recipe" in values:
         return dict(values["recipe"])
-    path = shipped_recipes().get(card.id)
+    path = zoo.recipes().get(card.id)
     return tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from vqcodec import zoo
 from vqcodec.container import MAX_CODEC
 from vqcodec.errors import UsageError
-from vqcodec.training.recipe import CardSettings, Recipe, read_recipe, shipped_recipes
+from vqcodec.training.recipe import CardSettings, Recipe, read_recipe
 
 PRIVATE = 8192  # numbers from here on belong to whoever trains; those below are the project's
 
@@ -54,7 +54,7 @@ def private_number(id: str) -> int:
 
 def _ours() -> set[str]:
     """The ids of the project's codecs and recipes."""
-    recipes = {read_recipe(path).card.id for path in shipped_recipes().values()}
+    recipes = {read_recipe(path).card.id for path in zoo.recipes().values()}
     return recipes | {card.id for card in zoo.shipped()}
 
 

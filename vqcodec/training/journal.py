@@ -31,7 +31,7 @@ class Journal:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 raise UsageError(
-                    "--tensorboard needs tensorboard: pip install 'vqcodec[train]'"
+                    "--tensorboard needs tensorboard: pip install tensorboard"
                 ) from None
             self.board = SummaryWriter(folder / "tensorboard", purge_step=after + 1)
         path = folder / LOG

@@ -38,7 +38,7 @@ def make(
         import pytorch_optimizer
     except ImportError:
         raise UsageError(
-            f"optimizer {name!r} needs pytorch_optimizer: pip install 'vqcodec[train]'"
+            f"optimizer {name!r} needs pytorch_optimizer: pip install pytorch-optimizer"
         ) from None
     layers = (part for part in model.modules() if isinstance(part, _LAYERS))
     matrices = {id(layer.weight) for layer in layers}

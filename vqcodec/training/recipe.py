@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from vqcodec import autoencoders
+from vqcodec import autoencoders, zoo
 from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.autoencoders.system import Config
 from vqcodec.container import MAX_CODEC
@@ -130,17 +130,9 @@ class Recipe:
         return "\n".join("\n".join([f"[{n}]", *toml_lines(t), ""]) for n, t in tables)
 
 
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
-    # In a wheel they lie inside the package, in a source tree beside it.
-    here = Path(__file__).resolve().parent.parent
-    folders = (here / "recipes", here.parent / "recipes")
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
-
-
 def find_recipe(name: Path) -> Path:
     """The recipe's file, or that of the shipped recipe with this name. Raises UsageError."""
-    shipped = shipped_recipes()
+    shipped = zoo.recipes()
     if name.exists() or name.suffix or str(name) != name.name:
         return name
     if name.name not in shipped:

@@ -25,7 +25,7 @@ from vqcodec.training.finetune import MINUTES, Compared
 from vqcodec.training.identity import with_own_identity
 from vqcodec.training.journal import Journal
 from vqcodec.training.loop import CHECKPOINT, Measured, Run, train
-from vqcodec.training.recipe import DataSettings, Recipe, read_recipe, recipe_of
+from vqcodec.training.recipe import DataSettings, Recipe, find_recipe, read_recipe, recipe_of
 from vqcodec.training.systems import SystemTraining
 from vqcodec.training.task import Task, TrainConfig
 
@@ -99,7 +99,7 @@ def train_command(
         if start and wanted.start:
             recipe = recipe_of(finetune.tables_of(start, wanted.start), start.id, changes)
         else:
-            recipe = read_recipe(path, changes)
+            recipe = read_recipe(find_recipe(path) if path else None, changes)
         recipe = with_own_identity(recipe, changes, wanted.name, out)
     if wanted.smoke:
         recipe = recipe.smoke()
