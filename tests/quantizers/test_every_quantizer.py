@@ -152,6 +152,7 @@ def test_a_training_that_is_stopped_twice_is_bit_identical(
     """Once before the first codewords, and once within a window, after which codewords move."""
     monkeypatch.setattr(systems, "BEGINNING", 32)
     monkeypatch.setattr(choice, "UNQUANTIZED", 0.3)
+    monkeypatch.setattr(choice, "SEVERAL", 1)  # of the few latents that there are
     monkeypatch.setattr(choice, "SETTLED", 0.95)
     monkeypatch.setattr(choice, "WINDOW", 3)
     monkeypatch.setattr(choice, "HQA_WINDOW", 3)
