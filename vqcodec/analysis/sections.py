@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from vqcodec.analysis import bayes, information, plots
-from vqcodec.analysis.subject import PART, Subject
-from vqcodec.autoencoders.grid_codec import to_input, to_pixels
+from vqcodec.analysis.quality import likelihood, perception
+from vqcodec.analysis.subject import PART, LeftOut, Made, Subject, input_of
+from vqcodec.autoencoders.grid_codec import to_pixels
 from vqcodec.autoencoders.hqa import HQA
 from vqcodec.autoencoders.pqvae import PQVAE
 from vqcodec.autoencoders.rrvq import RRVQ
@@ -25,16 +26,10 @@ from vqcodec.quantizers import usage as use
 from vqcodec.rangecoder import RangeEncoder
 from vqcodec.training.systems import grey
 
-Made = tuple[Any, dict[str, bytes]]
-
 SHOWN = 8  # pictures of a sheet
-DECODED = 256  # squares, where each is decoded many times
+DECODED = 64  # squares, where each is decoded many times
 AVERAGES = (1, 2, 4, 8, 14)  # decodes whose mean is compared with the picture
 STEPS = 9  # of an interpolation, with both ends
-
-
-class LeftOut(Exception):
-    """Why a part does not apply to a codec or its data."""
 
 
 def mse_of(subject: Subject, decoded: np.ndarray) -> float:
@@ -196,7 +191,7 @@ def _own_bits(subject: Subject, model: RRVQ) -> dict[str, dict[str, float]]:
     total: dict[str, np.ndarray] = {}
     generator = torch.Generator(subject.codec.device)  # nothing is drawn in evaluation
     for first in subject.track(range(0, len(pixels), PART), "KL divergences"):
-        x = _input(subject, pixels[first : first + PART])
+        x = input_of(subject, pixels[first : first + PART])
         parts, divergences = model.loss(x, 1.0, generator), model.divergences(x)
         for name, values in divergences.items():
             row = np.array([float(parts[f"kl.{name}"]) * len(x), float(values.sum())])
@@ -267,7 +262,7 @@ def progressive(subject: Subject) -> Made:
     removed = [error(partial(without, n - 1)) for n in subject.track(steps, "single codes")]
     increase = [mse - prefixes[-1] for mse in removed]
     with torch.inference_mode():
-        latents = model.features(_input(subject, subject.squares.pixels[:DECODED]))
+        latents = model.features(input_of(subject, subject.squares.pixels[:DECODED]))
         posterior = model.quantizer.entropies(latents).double().mean(1).tolist()
     columns = information.sequences(codes)
     mixed = information.shuffled(columns, np.random.default_rng(subject.settings.seed))
@@ -366,17 +361,12 @@ def interpolation(subject: Subject) -> Made:
     first, last = grey3(subject, two)
     sheet, numbers = {}, {}
     for index, rate in enumerate(model.rates):
-        a, b = model.latent(_input(subject, two), rate)
+        a, b = model.latent(input_of(subject, two), rate)
         codes = model.quantize((1 - t) * a + t * b, rate).cpu().numpy()
         sheet[rate] = [first, *codec.squares([codes], index), last]
         changed = [int((x != y).sum()) for x, y in pairwise(codes)]
         numbers[rate] = {"codes": int(codes[0].size), "codes_changed_by_step": changed}
     return numbers, {"interpolation.png": plots.rows(sheet)}
-
-
-def _input(subject: Subject, pixels: np.ndarray) -> torch.Tensor:
-    x = torch.from_numpy(pixels).to(subject.codec.device)
-    return to_input(x.permute(0, 3, 1, 2), subject.codec.model)
 
 
 def grey3(subject: Subject, pixels: np.ndarray) -> np.ndarray:
@@ -388,7 +378,9 @@ SECTIONS: dict[str, Callable[[Subject], Made]] = {
     "usage": usage,
     "dependence": dependence,
     "rates": rates,
+    "likelihood": likelihood,
     "reconstructions": reconstructions,
+    "perception": perception,
     "progressive": progressive,
     "stochastic": stochastic,
     "codewords": codewords,

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
+from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic, to_input
 from vqcodec.autoencoders.system import Level
 from vqcodec.errors import InputError
 from vqcodec.training import data as pictures_of
@@ -14,6 +16,12 @@ from vqcodec.training import sources
 from vqcodec.training.data import Labelled, Track, at_least, scaled
 
 PART = 128  # squares that are coded between two steps of the progress bar
+
+Made = tuple[Any, dict[str, bytes]]  # numbers of a part of an analysis, for JSON, and PNG files
+
+
+class LeftOut(Exception):
+    """Why a part does not apply to a codec or its data."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,8 @@ class Settings:
     number: int = 1000  # squares that are analysed
     learned: int = 10000  # labelled training squares that classification learns from
     short_side: int = 0  # pixels to which pictures are made; 0: as they are
-    split: str = "name"  # what is held out of pictures in files, see ``training.sources``
+    held_out: bool = False  # of the pictures only those that training holds out
+    split: str = "name"  # by what it does, see ``training.sources``
     seed: int = 0  # of the choice of squares, of shuffling, of decodes
 
 
@@ -65,7 +74,7 @@ class Subject:
 def subject(codec: GridCodec, data: Path, settings: Settings, track: Track) -> Subject:
     """Reads and encodes the squares. Raises InputError where nothing is held out."""
     side = codec.model.config.side
-    training, held_out = read(data, settings.split, track)
+    training, held_out = read(data, settings.split if settings.held_out else None, track)
     rng = np.random.default_rng(settings.seed)
     squares = draw(held_out, side, settings.short_side, settings.number, rng)
     learned = None
@@ -85,22 +94,27 @@ def subject(codec: GridCodec, data: Path, settings: Settings, track: Track) -> S
     )
 
 
-def read(data: Path, split: str, track: Track) -> tuple[Labelled, Labelled]:
-    """(training, held out) pictures; of others than arrays only those held out.
+def read(data: Path, split: str | None, track: Track) -> tuple[Labelled, Labelled]:
+    """(training, looked at) pictures; there are training pictures of arrays alone.
 
-    split: see ``sources.Source``. Raises InputError, and ImageError for a broken picture.
+    Arrays that name a test part have that looked at. Of others, and of files, all pictures are, or
+    those that training holds out by a ``split``, see ``sources.Source``. Raises InputError, and
+    ImageError for a broken picture.
     """
+    training = Labelled([], None)
     if data.suffix == ".npz":
-        training, held_out = pictures_of.load_labelled(data)
+        training, found = pictures_of.load_labelled(data, split is None)
     else:
         source = sources.find(data)
-        chosen = pictures_of.split(source, split, track, _refuse)[1]
+        if split is None:
+            chosen = np.arange(len(source))
+        else:
+            chosen = pictures_of.split(source, split, track, _refuse)[1]
         pictures = pictures_of.Decoded(source, chosen)
-        training = Labelled([], None)
-        held_out = Labelled([pictures[i] for i in track(range(len(chosen)), "decoding")], None)
-    if not held_out.pictures:
+        found = Labelled([pictures[i] for i in track(range(len(chosen)), "decoding")], None)
+    if not found.pictures:
         raise InputError(f"{data}: too few pictures to hold some out")
-    return training, held_out
+    return training, found
 
 
 def _refuse(why: str) -> None:
@@ -159,3 +173,9 @@ def encode(codec: GridCodec, squares: np.ndarray, whole: Sequence[int], track: T
         names = [level.name for level in codec.model.levels(rate)]
         found |= zip(names, map(np.concatenate, zip(*made, strict=True)), strict=True)
     return found
+
+
+def input_of(subject: Subject, pixels: np.ndarray) -> torch.Tensor:
+    """Squares (n, side, side, 3) as the system takes them."""
+    x = torch.from_numpy(pixels).to(subject.codec.device)
+    return to_input(x.permute(0, 3, 1, 2), subject.codec.model)

@@ -37,6 +37,9 @@ Examples:
     help="Short side to which pictures are made, as in training.  [default: as they are]",
 )
 @click.option("--seed", type=options.SEED, default=0, show_default=True)
+@click.option(
+    "--held-out", is_flag=True, help="Look only at pictures that the codec's training holds out."
+)
 @click.option("--force", is_flag=True, help="Overwrite outputs that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print analysis.json too.")
 @options.device
@@ -50,6 +53,7 @@ def analyse(
     learn: int,
     scale: int,
     seed: int,
+    held_out: bool,
     force: bool,
     as_json: bool,
     device: str,
@@ -58,9 +62,9 @@ def analyse(
 ) -> None:
     """Plot codebook usage, mutual information, partial decodes and more of CODEC.
 
-    DATA is a folder of pictures or an .npz file, as for `vqcodec train`; what that holds out is
-    looked at. CODEC, an id or a folder, is one of the systems of the papers. What does not apply to
-    it is left out, and analysis.json says why.
+    DATA is a folder of pictures or an .npz file, as for `vqcodec train`. All of its pictures are
+    looked at, or those of `x_test` where an .npz file has it. CODEC, an id or a folder, is one of
+    the systems of the papers. What does not apply to it is left out, and analysis.json says why.
     """
     options.need_matplotlib("analyse")
     from vqcodec import zoo
@@ -72,9 +76,8 @@ def analyse(
     options.use_threads(threads)
     codec = zoo.load(card, device)
     with _bar(quiet or not sys.stderr.isatty()) as bar:
-        report = run.analyse(
-            codec, data, Settings(number, learn, scale, card.split, seed), partial(_track, bar)
-        )
+        settings = Settings(number, learn, scale, held_out, card.split, seed)
+        report = run.analyse(codec, data, settings, partial(_track, bar))
     run.write(report, output, force)
     if as_json:
         click.echo(report.json())

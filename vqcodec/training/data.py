@@ -182,15 +182,15 @@ def load_arrays(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return training.pictures, held_out.pictures
 
 
-def load_labelled(path: Path) -> tuple[Labelled, Labelled]:
+def load_labelled(path: Path, whole: bool = False) -> tuple[Labelled, Labelled]:
     """As ``load_arrays``, with labels where there are any: 'y_train' and 'y_test', or 'y'.
 
-    They are integers (n,). Raises InputError.
+    They are integers (n,). ``whole``: all of 'x' is held out. Raises InputError.
     """
-    return _load(path, ("x_train", "x_test", "x", "y_train", "y_test", "y"))
+    return _load(path, ("x_train", "x_test", "x", "y_train", "y_test", "y"), whole)
 
 
-def _load(path: Path, names: Sequence[str]) -> tuple[Labelled, Labelled]:
+def _load(path: Path, names: Sequence[str], whole: bool = False) -> tuple[Labelled, Labelled]:
     """(training, held out) from the arrays ``names``."""
     try:
         with np.load(path) as file:
@@ -217,7 +217,7 @@ def _load(path: Path, names: Sequence[str]) -> tuple[Labelled, Labelled]:
         return part("_train"), part("_test")
     if "x" not in arrays:
         raise InputError(f"{path}: has neither x_train and x_test nor x")
-    held_out = np.array([is_held_out(picture.tobytes()) for picture in arrays["x"]], bool)
+    held_out = np.array([whole or is_held_out(row.tobytes()) for row in arrays["x"]], bool)
     return part("", ~held_out), part("", held_out)
 
 
