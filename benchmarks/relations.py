@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqcodec.analysis import bayes, information
+from vqcodec.analysis import bayes, features, information
 from vqcodec.autoencoders.grid_codec import GridCodec, to_input
 from vqcodec.autoencoders.pqvae import PQVAE, PQVAEConfig
 from vqcodec.autoencoders.rrvq import RRVQ, RRVQConfig
 from vqcodec.autoencoders.system import Level, System
+from vqcodec.metrics import measure
 from vqcodec.priors import embedding
 from vqcodec.priors.grid import Column, GridPrior, LevelPrior, pack
 from vqcodec.quantizers import choice, usage
@@ -59,6 +60,13 @@ class Trained(NamedTuple):
 
     def mse(self, rate: str) -> float:
         return self.error(self.decode(self.codes(self.held_out, rate), rate))
+
+    def perceived(self, decoded: np.ndarray) -> dict[str, float]:
+        """'feature' and 'frechet' distance of decoded first held-out squares."""
+        name = "digits" if self.model.config.channels == 1 else "photos"
+        original = grey(self.held_out[: len(decoded)], self.model)
+        a, b = (features.of(squares, name) for squares in (original, decoded))
+        return {"feature": features.distance(a, b), "frechet": features.frechet(a, b)}
 
 
 class Experiment(NamedTuple):
@@ -111,6 +119,37 @@ def measure_estimator(made: Trained) -> Rows:
     }
 
 
+def total_bits(seed: int, factor: float) -> Iterator[Job]:
+    """8 to 12 bits in all for each of 16x16 places of photographs of 64x64 pixels.
+
+    SF-DiVeQ's segment and its four places on it are counted together.
+    """
+    how = {"steps": round(1000 * factor), "batch": 32, "lr": 2e-3}
+    for bits in range(8, 13):
+        for name in ("ste", "ema", "rotation", "st-gumbel", "nsvq", "diveq", "sfdiveq"):
+            size = 2 ** (bits - 2) + 1 if name == "sfdiveq" else 2**bits
+            shape = {"side": 64, "width": 32, "blocks": 1, "size": size, "quantizer": name}
+            yield job(f"{bits} bits in all, {name}", "vqvae", shape, seed, **how)
+
+
+def measure_total_bits(made: Trained) -> Rows:
+    (rate,), (level,) = made.model.rates, made.model.levels(made.model.rates[0])
+    (codes,) = made.codes(made.held_out, rate)
+    decoded = made.decode([codes], rate)
+    counts = usage.counts(torch.from_numpy(codes[:, :1]), level.sizes[0])
+    pairs = zip(made.held_out, decoded, strict=True)
+    scores = [measure(a, b, ["ssimulacra2"])["ssimulacra2"] for a, b in pairs]
+    row = {
+        "psnr": -10 * math.log10(made.error(decoded)),
+        "ssimulacra2": float(
+            np.mean([measure(a, b, ["ssimulacra2"])["ssimulacra2"] for a, b in pairs])
+        ),
+        "used": int(usage.used(counts)) / level.sizes[0],
+        "perplexity": float(usage.perplexity(counts)),
+    }
+    return {"": row | made.perceived(decoded)}
+
+
 # --- DQ -------------------------------------------------------------------------------------------
 
 
@@ -140,6 +179,33 @@ def measure_depthwise(made: Trained) -> Rows:
         shared, bias = (information.between(information.dependence(c)) for c in (columns, mixed))
         row["information"] = information.bits(shared - bias)
     return {"": row}
+
+
+def likelihoods(seed: int, factor: float) -> Iterator[Job]:
+    """Tables 3 (ce; one level) and 4 (mix; M = 5, two levels), DQ and VQ."""
+    how = {"steps": round(600 * factor), "lr": 2e-3}
+    rows: list[tuple[str, int, list[int]]] = [("ce", m, [128]) for m in (1, 3, 5, 10)]
+    rows += [("mix", 5, sizes) for sizes in ([128, 128], [256, 128], [32, 128])]
+    for likelihood, columns, sizes in rows:
+        for tied in (False, True):
+            shape = {
+                "width": 32, "blocks": 1, "columns": columns, "sizes": sizes, "dim": 8,
+                "tied": tied, "likelihood": likelihood,
+            }  # fmt: skip
+            name = f"{likelihood}, {'VQ' if tied else 'DQ'}, M = {columns}, K = {sizes}"
+            yield job(name, "dqae", shape, seed, **how)
+
+
+def measure_likelihood(made: Trained) -> Rows:
+    """Nats of a sub-pixel given the codes, and nats of the codes, at a fixed length."""
+    model, (rate,) = made.model, made.model.rates
+    x = to_input(torch.from_numpy(made.held_out).permute(0, 3, 1, 2), model)
+    generator = torch.Generator().manual_seed(made.seed)
+    with torch.no_grad():
+        losses = [model.eval().loss(part, 1.0, generator) for part in x.split(50)]
+    nats = sum(np.prod(v.grid) * np.log(v.sizes).sum() for v in model.levels(rate))
+    nll = float(torch.stack([loss["pixels"] for loss in losses]).mean())
+    return {"": {"nll": nll, "code_nats": float(nats) / x[0].numel(), "mse": made.mse(rate)}}
 
 
 # --- HQA ------------------------------------------------------------------------------------------
@@ -179,6 +245,7 @@ def measure_hierarchy(made: Trained) -> Rows:
             "bits": 8 * len(coder.finish()) / len(codes),
             "used": len(np.unique(codes)) / level.sizes[0],
             "right": float((classify(decoded) == made.labels).mean()),
+            **made.perceived(decoded),
         }
         if len(made.model.rates) > 1 and rate != made.model.rates[-1]:
             generator = torch.Generator().manual_seed(made.seed)
@@ -284,9 +351,9 @@ def progressive(seed: int, factor: float) -> Iterator[Job]:
 
 
 def measure_progressive(made: Trained) -> Rows:
-    rate = made.model.rates[-1]
-    rows: Rows = {"": {"mse": made.mse(rate)}}
-    model = made.model
+    rate, model = made.model.rates[-1], made.model
+    decoded = made.decode(made.codes(made.held_out, rate), rate)
+    rows: Rows = {"": {"mse": made.error(decoded), **made.perceived(decoded)}}
     if not isinstance(model, PQVAE) or isinstance(model, FlatPQVAE):
         return rows
     (codes,) = made.codes(made.held_out, rate)
@@ -410,7 +477,23 @@ def _histogram(codes: np.ndarray, size: int) -> GridPrior:
 
 # --- all ------------------------------------------------------------------------------------------
 
+PERCEIVED = {"feature": "feature distance", "frechet": "Fréchet distance"}
 EXPERIMENTS = {
+    "total_bits": Experiment(
+        "photos",
+        total_bits,
+        measure_total_bits,
+        {
+            "psnr": "PSNR, dB", "ssimulacra2": "SSIMULACRA2", "used": "codewords used",
+            "perplexity": "perplexity", **PERCEIVED,
+        },
+    ),
+    "likelihoods": Experiment(
+        "cifar",
+        likelihoods,
+        measure_likelihood,
+        {"nll": "nats of a sub-pixel", "code_nats": "nats of its codes", "mse": "MSE x 1000"},
+    ),
     "estimators": Experiment(
         "cifar",
         estimators,
@@ -434,14 +517,17 @@ EXPERIMENTS = {
         {
             "fixed_bits": "bits", "bits": "bits coded", "mse": "MSE x 1000", "draw": "one draw",
             "mean_of_draws": f"mean of {DRAWS} draws", "used": "codewords used",
-            "right": "read rightly",
+            "right": "read rightly", **PERCEIVED,
         },
     ),
     "progressive": Experiment(
         "mnist",
         progressive,
         measure_progressive,
-        {"mse": "MSE x 1000", "increase": "MSE x 1000 added", "right": "classes right"},
+        {
+            "mse": "MSE x 1000", "increase": "MSE x 1000 added", "right": "classes right",
+            **PERCEIVED,
+        },
     ),
     "responsibilities": Experiment(
         "cifar",

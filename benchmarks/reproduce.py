@@ -1,11 +1,13 @@
 """The papers' relations at a scale of two cores: small networks, three seeds, one table each.
 
-    python benchmarks/reproduce.py estimators CIFAR.npz  DiVeQ: seven ways to train a codebook
-    python benchmarks/reproduce.py depthwise CIFAR.npz  DQ: slices of channels against one vector
-    python benchmarks/reproduce.py hierarchies MNIST.npz  HQA, HAM and VQ-VAE from 2048 to 8 bits
-    python benchmarks/reproduce.py progressive MNIST.npz  PQ-VAE and VQ-VAE at 512 bits
-    python benchmarks/reproduce.py responsibilities CIFAR.npz  RRVQ-VAE and what each change gives
-    python benchmarks/reproduce.py tables                      the tables of docs/systems.md alone
+    python benchmarks/reproduce.py estimators CIFAR.npz       DiVeQ: seven ways to train a codebook
+    python benchmarks/reproduce.py total_bits PHOTOS          the same at equal bits in all, 8 to 12
+    python benchmarks/reproduce.py depthwise CIFAR.npz        DQ: slices against one vector
+    python benchmarks/reproduce.py likelihoods CIFAR.npz      the same, by likelihood
+    python benchmarks/reproduce.py hierarchies MNIST.npz      HQA, HAM, VQ-VAE from 2048 bits to 8
+    python benchmarks/reproduce.py progressive MNIST.npz      PQ-VAE and VQ-VAE at 512 bits
+    python benchmarks/reproduce.py responsibilities CIFAR.npz RRVQ-VAE and what each change gives
+    python benchmarks/reproduce.py tables                     the tables of docs/systems.md alone
 
 Each model is trained with the loop of ``vqcodec train``; ``relations.py`` says which and what is
 measured. Results are kept in benchmarks/systems.json, and a run that stands there is not repeated.
@@ -31,7 +33,7 @@ from relations import EXPERIMENTS, VARIANTS, Job, Trained
 
 from vqcodec import autoencoders
 from vqcodec.autoencoders.system import System
-from vqcodec.training import data
+from vqcodec.training import data, sources
 from vqcodec.training.batches import Crops
 from vqcodec.training.loop import Run
 from vqcodec.training.systems import SystemTask, SystemTraining
@@ -39,6 +41,17 @@ from vqcodec.training.systems import SystemTask, SystemTraining
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "systems.json"
 DEFAULTS = {"batch": 64, "ema": 0.99, "warmup_steps": 30, "workers": 0}
+
+
+def read(path: Path, side: int) -> tuple[data.Labelled, data.Labelled]:
+    """(training, held out) pictures; of photographs with short sides of ``side`` pixels."""
+    if path.suffix == ".npz":
+        return data.load_labelled(path)
+    source = sources.find(path)
+    parts = data.split(source, "name", lambda items, name: items, lambda why: None)
+    seen, held_out = (data.Decoded(source, part, (side,), side) for part in parts)
+    middles = [data.centre(held_out[i], side) for i in range(len(held_out))]
+    return data.Labelled([seen[i] for i in range(len(seen))], None), data.Labelled(middles, None)
 
 
 def run(experiment: str, work: Job, path: Path) -> Job:
@@ -50,7 +63,7 @@ def run(experiment: str, work: Job, path: Path) -> Job:
     training = DEFAULTS | work["training"]
     training.setdefault("decay_steps", training.get("steps", 0) // 2)
     settings = SystemTraining.from_dict(training | {"crop": shape.side, "seed": work["seed"]})
-    seen, held_out = data.load_labelled(path)
+    seen, held_out = read(path, shape.side)
     pictures = [data.at_least(x, shape.side) for x in seen.pictures]
 
     def task(crops: Crops) -> SystemTask:
@@ -71,7 +84,7 @@ def run(experiment: str, work: Job, path: Path) -> Job:
     made = Trained(
         model,
         last,
-        np.stack(pictures[few]),
+        np.stack([data.centre(x, shape.side) for x in pictures[few]]),
         None if seen.labels is None else seen.labels[few],
         np.stack([data.at_least(x, shape.side) for x in held_out.pictures[asked]]),
         None if held_out.labels is None else held_out.labels[asked],
@@ -141,6 +154,8 @@ def _cell(column: str, values: list[float]) -> str:
         **dict.fromkeys(("used", "right"), (100.0, 1, " %")),
         "gap": (100.0, 2, " %"),
         **dict.fromkeys(("elbo", "file_bpd", "entropy", "information"), (1.0, 3, "")),
+        **dict.fromkeys(("nll", "code_nats", "feature"), (1.0, 3, "")),
+        **dict.fromkeys(("psnr", "ssimulacra2", "frechet"), (1.0, 2, "")),
     }.get(column, (1.0, 0, ""))
     scaled = [factor * value for value in values]
     spread = f" ± {statistics.stdev(scaled):.{digits}f}" if len(values) > 1 else ""
@@ -155,6 +170,8 @@ def write_tables() -> None:
     text = page.read_text(encoding="utf-8")
     for name in EXPERIMENTS:
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        if not found.get(name):
+            continue
         head, _, rest = text.partition(begin)
         _, _, tail = rest.partition(end)
         text = f"{head}{begin}{table(name, found.get(name, []))}\n{end}{tail}"
@@ -173,7 +190,7 @@ def main() -> None:
     if args.experiment == "tables":
         return write_tables()
     if args.data is None:
-        parser.error("an .npz file of pictures is needed")
+        parser.error("pictures are needed: an .npz file, or a folder of photographs")
     experiment = EXPERIMENTS[args.experiment]
     known = {key(work) for work in load().get(args.experiment, [])}
     wanted = [work for seed in args.seeds for work in experiment.jobs(seed, args.factor)]

@@ -14,6 +14,7 @@ from vqcodec.boxes import read_boxes
 from vqcodec.codec import Codec, grey
 from vqcodec.container import MAX_PIXELS, Container
 from vqcodec.errors import CodecError, FormatError, RateError, SizeError, UsageError
+from vqcodec.priors import sampler
 from vqcodec.progress import Progress, between, unseen
 from vqcodec.rangecoder import Draws
 from vqcodec.rate import parse_rate
@@ -138,17 +139,31 @@ def _drawn(
     generator = torch.Generator(system.device).manual_seed(choices.seed)
     mosaic = Mosaic.of(height, width, system.model.config.side)
     total = np.zeros((height, width, 3), np.float32)
+    draws = torch.Generator().manual_seed(choices.seed)  # of codes, on the CPU
     for _ in range(choices.average):
-        total += mosaic.join(system.drawn(latent, point, generator), height, width)
+        codes, index = _completed(codec, latent, point, draws)
+        total += mosaic.join(system.drawn(codes, index, generator), height, width)
     return np.rint(total / choices.average).astype(np.uint8)
 
 
-def sample(codec: Codec, rate: str, height: int, width: int, seed: int) -> image.Picture:
+def sample(codec: Codec, rate: str | None, height: int, width: int, seed: int) -> image.Picture:
     """A picture drawn from the prior, level by level, each given those before.
 
-    Raises RateError for a rate that is not a rate point.
+    Where the codec has a network for this (``priors.sampler``), at one of its rate points, that
+    draws each square at this point, and without a rate. Without one a rate is the card's default.
+    Raises RateError for a rate that is not a rate point, CodecError for a broken network.
     """
-    wanted = parse_rate(rate)
+    found = _sampler(codec)
+    if found and rate in (None, found[0]):
+        assert isinstance(codec.system, GridCodec)
+        count = Mosaic.of(height, width, codec.system.model.config.side).size
+        codes = torch.empty(count, 0, dtype=torch.int64)
+        generator = torch.Generator().manual_seed(seed)
+        grids = found[1].grids(found[1].complete(codes, generator))
+        point = codec.system.model.rates.index(found[0])
+        bands = codec.system.bands([grid.numpy() for grid in grids], height, width, point)
+        return image.Picture(_whole(bands, height, width, 3))
+    wanted = parse_rate(rate or codec.card.default_rate)
     if wanted.kind != "bit":
         raise RateError(f"{rate!r} is of a file; a sample has a rate such as 8bit")
     point = codec.system.point(codec.rate_index(wanted))
@@ -156,6 +171,33 @@ def sample(codec: Codec, rate: str, height: int, width: int, seed: int) -> image
     sections = [draws] * codec.system.levels(point)
     latent = codec.system.decode(sections, height, width, point)
     return image.Picture(_whole(codec.system.bands(latent, height, width, point), height, width, 3))
+
+
+def _sampler(codec: Codec) -> tuple[str, sampler.Sampler] | None:
+    """The codec's network to draw codes with and its rate point. Raises CodecError."""
+    if not isinstance(codec.system, GridCodec):
+        return None
+    return sampler.load(codec.card.path, codec.system.model)
+
+
+def _completed(
+    codec: Codec, latent: list[np.ndarray], point: int, generator: torch.Generator
+) -> tuple[list[np.ndarray], int]:
+    """Codes of a file and its rate point, or those of the sampler's with the others drawn.
+
+    That is where the file has the first of them, as a prefix of PQ-VAE's has (table 3).
+    """
+    found, system = _sampler(codec), codec.system
+    if found is None:
+        return latent, point
+    assert isinstance(system, GridCodec)
+    rate, network = found
+    levels = system.model.levels(system.model.rates[point])[: len(latent)]
+    known = [torch.from_numpy(codes).cpu() for codes in latent]
+    if not network.continues([level.name for level in levels], known):
+        return latent, point
+    made = network.grids(network.complete(sampler.sequence(known), generator))
+    return [grid.numpy() for grid in made], system.model.rates.index(rate)
 
 
 def ideal_bits(codec: Codec, data: bytes) -> list[float]:

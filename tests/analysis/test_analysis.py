@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from tiny_codec import made, photo
 
-from vqcodec.analysis import bayes, information, sections
-from vqcodec.analysis.subject import Settings, Subject, draw, subject, tiles
+from vqcodec.analysis import bayes, features, information, sections
+from vqcodec.analysis.subject import Settings, Squares, Subject, draw, encode, parts, subject, tiles
 from vqcodec.autoencoders.dqae import DQAEConfig
+from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.autoencoders.hqa import HQAConfig
 from vqcodec.autoencoders.pqvae import PQVAE, PQVAEConfig
 from vqcodec.autoencoders.rrvq import RRVQ, RRVQConfig
@@ -380,6 +382,93 @@ def test_the_divergence_of_a_level_is_that_of_its_posterior_from_its_prior(
     torch.testing.assert_close(found["z3"], expected)
 
 
+def subject_of(codec: Codec, pixels: np.ndarray) -> Subject:
+    grids = codec.system
+    assert isinstance(grids, GridCodec)
+    levels, whole = parts(grids)
+    squares, settings = Squares(pixels, None), Settings()
+
+    def track(items: Any, name: str) -> Any:
+        return items
+
+    made = encode(grids, pixels, whole, track)
+    return Subject(grids, squares, None, settings, levels, whole, made, {}, track)
+
+
+# --- likelihood and features ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("likelihood", ["ce", "mix"])
+def test_the_likelihood_of_pixels_and_the_rate_of_codes_are_apart(
+    tmp_path: Path, likelihood: str
+) -> None:
+    """Nats of a sub-pixel given the codes, as DQ's tables 3 and 4 have them."""
+    codec = made(tmp_path, "dqae", replace(DEPTHWISE, likelihood=likelihood))
+    model, pixels = codec.system.model, np.stack([photo(16, 16, seed) for seed in range(6)])
+    seen = subject_of(codec, pixels)
+    numbers, figures = sections.likelihood(seen)
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        expected = model.loss(x, 1.0, torch.Generator())["pixels"]
+    assert not figures and numbers["per"] == "sub-pixel"
+    assert numbers["pixels"]["nats"] == pytest.approx(float(expected), rel=1e-5)
+    nats = 3 * (4 * math.log(8) + 16 * math.log(4)) / (3 * 16 * 16)
+    assert numbers["codes_at_fixed_length"]["nats"] == pytest.approx(nats)
+
+
+def test_the_bound_of_rrvq_is_told_in_bits_of_a_sub_pixel(seen: dict[str, Subject]) -> None:
+    one = seen["rrvq"]
+    numbers, _ = sections.likelihood(one)
+    x = torch.from_numpy(one.squares.pixels).permute(0, 3, 1, 2) / 255
+    model = one.codec.model
+    assert isinstance(model, RRVQ)
+    bound = model.bound(x, torch.Generator().manual_seed(one.settings.seed)).mean()
+    assert numbers["elbo"]["bits"] == pytest.approx(float(bound), rel=1e-4)
+    with torch.no_grad():
+        file = model.loss(x, 1.0, torch.Generator())["loss"]
+    assert numbers["file"]["bits"] == pytest.approx(float(file), rel=1e-4)
+
+
+def test_squared_errors_are_no_likelihood(seen: dict[str, Subject]) -> None:
+    for name in ("hqa", "dqae"):
+        with pytest.raises(sections.LeftOut, match="no distribution"):
+            sections.likelihood(seen[name])
+
+
+def test_the_frechet_distance_of_gaussians_is_that_of_the_formula() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 1, (200_000, 3)) * [1, 2, 3] + [1, 0, 0]
+    b = rng.normal(0, 1, (200_000, 3)) * [2, 2, 1]
+    assert features.frechet(a, b) == pytest.approx(1 + 1 + 0 + 4, rel=0.02)
+    assert features.frechet(a, a) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="two pictures"):
+        features.frechet(a[:1], b)
+
+
+@pytest.mark.parametrize("name", features.NETWORKS)
+def test_what_is_further_from_a_picture_is_further_in_features(name: str) -> None:
+    rng = np.random.default_rng(0)
+    squares = np.stack([photo(32, 32, seed) for seed in range(40)])
+    noisy = [
+        (squares + rng.normal(0, sigma, squares.shape)).clip(0, 255).astype(np.uint8)
+        for sigma in (0, 10, 60)
+    ]
+    seen = [features.of(some, name) for some in noisy]
+    distances = [features.distance(seen[0], other) for other in seen]
+    assert distances[0] == 0 and distances[0] < distances[1] < distances[2]
+    assert np.array_equal(features.of(squares[:3], name), features.of(squares[:3], name))
+
+
+def test_few_squares_have_a_feature_distance_and_no_frechet_distance(
+    seen: dict[str, Subject],
+) -> None:
+    numbers, figures = sections.perception(seen["hqa"])
+    assert set(figures) == {"perception.png"} and "128 squares" in numbers["frechet_left_out"]
+    for rate in seen["hqa"].rates:
+        assert set(numbers["rate_points"][rate]) == {"feature_distance"}
+        assert numbers["rate_points"][rate]["feature_distance"] > 0
+
+
 def test_classes_that_codes_tell_are_found(seen: dict[str, Subject]) -> None:
     numbers, _ = sections.classification(seen["hqa"])
     assert numbers["classes"] == 2 and numbers["learned_from"] == 60
@@ -453,7 +542,8 @@ def test_the_command_writes_what_applies_and_says_what_does_not(
     assert written == result.stdout
     numbers = json.loads(written)
     assert numbers["squares"] == 30 and numbers["settings"]["seed"] == 0
-    common = {"usage", "entropy-by-place", "rates", "reconstructions", "classification"}
+    common = {"usage", "entropy-by-place", "rates", "reconstructions", "perception"}
+    common |= {"classification"}
     pictures = {path.stem for path in out.glob("*.png")}
     assert pictures == common | FIGURES[name]
     assert {f"{stem}.png" for stem in pictures} == set(numbers["files"])
@@ -469,21 +559,32 @@ def test_the_command_writes_what_applies_and_says_what_does_not(
     assert (out / "analysis.json").read_text() == written  # of the same seed
 
 
-def test_a_folder_of_pictures_is_looked_at_where_it_is_held_out(
+def test_all_pictures_of_a_folder_are_looked_at_or_those_held_out(
     codecs: dict[str, Codec], tmp_path: Path
 ) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    for seed in range(40):
+    for seed in range(30):
         Image.fromarray(photo(32, 48, seed)).save(pictures / f"{seed}.png")
     held_out = [p for p in pictures.iterdir() if sources.is_held_out(p.name.encode())]
     assert held_out
-    result = analyse(codecs["hqa"].card.path, pictures, "-o", tmp_path / "out", "--json")
+    for options, count in (((), 30), (("--held-out",), len(held_out))):
+        out = tmp_path / f"out{count}"
+        result = analyse(codecs["hqa"].card.path, pictures, "-o", out, "--json", *options)
+        assert result.exit_code == 0, result.output
+        numbers = json.loads(result.stdout)
+        assert numbers["squares"] == 6 * count
+        assert "no labels" in numbers["left_out"]["classification"]
+        assert numbers["settings"]["split"] == "name"  # as of cards that do not say
+
+
+def test_all_of_an_array_without_a_test_part_is_looked_at(
+    codecs: dict[str, Codec], tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "x.npz", x=np.stack([photo(16, 16, seed) for seed in range(30)]))
+    result = analyse(codecs["hqa"].card.path, tmp_path / "x.npz", "-o", tmp_path / "o", "--json")
     assert result.exit_code == 0, result.output
-    numbers = json.loads(result.stdout)
-    assert numbers["squares"] == 6 * len(held_out)
-    assert "no labels" in numbers["left_out"]["classification"]
-    assert numbers["settings"]["split"] == "name"  # as of cards that do not say
+    assert json.loads(result.stdout)["squares"] == 30
 
 
 def test_what_cannot_be_analysed_has_its_exit_code_and_one_line(

@@ -69,3 +69,55 @@ def test_the_bound_that_is_told_is_of_hard_codes(relations: Any) -> None:
     assert told["elbo"] == pytest.approx(float(expected), rel=1e-6)
     relaxed = model.train().loss(x, 1.0, torch.Generator().manual_seed(1))["loss"]
     assert told["elbo"] != pytest.approx(float(relaxed), rel=1e-5)
+
+
+# --- each experiment, from pictures to rows -------------------------------------------------------
+
+
+def squares(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures as each kind of data has them, and classes that are their mean brightness."""
+    rng = np.random.default_rng(0)
+    side, channels = {"cifar": (32, 3), "mnist": (28, 1), "photos": (64, 3)}[kind]
+    coarse = rng.integers(0, 256, (150, side // 4, side // 4, channels), np.uint8)
+    pixels = coarse.repeat(4, 1).repeat(4, 2)
+    labels = (pixels.mean((1, 2, 3)) > 128).astype(np.int64)
+    return (pixels[..., 0] if channels == 1 else pixels), labels
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "columns"),
+    [
+        ("likelihoods", "ce, DQ, M = 3, K = [128]", {"nll", "code_nats", "mse"}),
+        ("likelihoods", "mix, VQ, M = 5, K = [32, 128]", {"nll", "code_nats", "mse"}),
+        ("total_bits", "8 bits in all, sfdiveq", {"psnr", "ssimulacra2", "used", "perplexity"}),
+        ("responsibilities", "rVQ, one layer", {"elbo", "file_bpd", "mse"}),
+        ("hierarchies", "VQ-VAE", {"right", "mse", "feature", "frechet"}),
+        ("estimators", "6 bits, st-gumbel", {"mse", "perplexity", "used", "gap"}),
+    ],
+)
+def test_a_job_gives_rows_with_the_columns_of_its_table(
+    relations: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    name: str, label: str, columns: set[str],
+) -> None:  # fmt: skip
+    reproduce = importlib.import_module("reproduce")
+    experiment = relations.EXPERIMENTS[name]
+    pixels, labels = squares(experiment.data)
+    arrays = {"x_train": pixels, "x_test": pixels[:140], "y_train": labels, "y_test": labels[:140]}
+    np.savez(tmp_path / "x.npz", **arrays)
+    monkeypatch.setitem(reproduce.DEFAULTS, "batch", 4)
+    job = jobs(relations, name)[label]
+    training = {"steps": 2, "lr": 1e-3, "batch": 4}
+    done = reproduce.run(name, job | {"training": training}, tmp_path / "x.npz")
+    found = set().union(*(set(row) for row in done["rows"].values()))
+    assert columns <= found <= set(experiment.columns) | {"codes"}
+    assert all(np.isfinite(v) for row in done["rows"].values() for v in row.values())
+    table = reproduce.table(name, [done])
+    assert label in table and "Seeds 1;" in table
+
+
+def test_sfdiveq_has_as_many_bits_in_all_as_the_others(relations: Any) -> None:
+    for job in jobs(relations, "total_bits").values():
+        kind, config = autoencoders.classes(job["system"])
+        model = kind(config.from_dict(job["shape"]))
+        (level,) = model.levels(model.rates[0])
+        assert np.log2(level.sizes).sum() == int(job["label"].split()[0])

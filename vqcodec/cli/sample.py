@@ -16,7 +16,7 @@ Examples:
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("codec_id", metavar="CODEC", type=options.CODEC)
-@click.option("--rate", metavar="RATE", help="A rate point such as 8bit.  [default: the finest]")
+@click.option("--rate", metavar="RATE", help="A rate point such as 8bit.  [default: see above]")
 @options.number("-n --number", "N", 1, 10000, default=16, help="How many, side by side.")
 @click.option(
     "--size",
@@ -42,7 +42,9 @@ def sample(
 ) -> None:
     """Draw pictures from the prior of CODEC, an id or a folder, and write them side by side.
 
-    Their codes have the probabilities of the tables that the range coder uses.
+    A codec may have a network for this, at one of its rate points, which is the default then.
+    Otherwise codes have the probabilities of the tables that the range coder uses, and the default
+    is that of its files.
     """
     from vqcodec import image, zoo
 
@@ -56,7 +58,6 @@ def sample(
 
     side = card.shape.get("side", 32) if card.points else 256
     width, height = size or (side, side)
-    name = rate or (card.points[-1] if card.points else "8bit")
-    pictures = [sample(model, name, height, width, seed + i) for i in range(number)]
+    pictures = [sample(model, rate, height, width, seed + i) for i in range(number)]
     sheet = image.contact_sheet([picture.pixels for picture in pictures])
     image.write(image.Picture(sheet), output, image.format_of(output), force=force)
