@@ -141,9 +141,7 @@ def measure_total_bits(made: Trained) -> Rows:
     scores = [measure(a, b, ["ssimulacra2"])["ssimulacra2"] for a, b in pairs]
     row = {
         "psnr": -10 * math.log10(made.error(decoded)),
-        "ssimulacra2": float(
-            np.mean([measure(a, b, ["ssimulacra2"])["ssimulacra2"] for a, b in pairs])
-        ),
+        "ssimulacra2": float(np.mean(scores)),
         "used": int(usage.used(counts)) / level.sizes[0],
         "perplexity": float(usage.perplexity(counts)),
     }
