@@ -248,9 +248,19 @@ def test_without_bits_back_the_rate_is_the_cross_entropy() -> None:
     price = quantizer.eval()(e_q, log_p).bits
     quantizer.bits_back = 1.0
     assert quantizer(e_q, log_p).bits == price  # in a file q is all on its codes
-    sharp = mixture(free_bits=2 * divergence.item() / 4).train()
-    sharp.bits_back = 0.0  # what is free is the information, not the spread
-    assert sharp(e_q, log_p).bits.item() == pytest.approx((cross_entropy + divergence).item())
+
+
+def test_below_the_floor_nothing_pushes_a_posterior_to_be_sharp() -> None:
+    """Else it is, on one code for all pictures, before the layer has learned anything."""
+    e_q, e_p = latents(2, 3, 2, 2).requires_grad_(True), latents(2, 3, 2, 2, seed=8)
+    quantizer = mixture().train()
+    quantizer.bits_back = 0.0
+    cross_entropy = quantizer(e_q, quantizer.log_responsibilities(e_p)).bits
+    assert torch.autograd.grad(cross_entropy, e_q)[0].any()
+    quantizer.free_bits = 1.1 * cross_entropy.item() / 4
+    floored = quantizer(e_q, quantizer.log_responsibilities(e_p)).bits
+    assert floored.item() == pytest.approx(4 * quantizer.free_bits)
+    assert not torch.autograd.grad(floored, e_q)[0].any()
 
 
 def test_free_bits_are_a_floor_without_a_gradient() -> None:

@@ -98,8 +98,8 @@ class Responsibility(Mixture):
     ``bits_back`` is the share of the posterior's entropy that the rate does not count: 1 makes the
     rate the KL divergence of the ELBO, which only bits-back coding reaches, and 0 the cross-entropy
     -E_q log2 p, which a file pays; a trainer may lower it too, and the posterior gets sharper.
-    ``free_bits`` is a number of bits per code below which the divergence is not pushed (the floor
-    of openai/iaf: of the batch's mean, for the layer as a whole). ``seed`` makes the first codebook
+    ``free_bits`` is a number of bits per code below which the rate is not pushed (the floor of
+    openai/iaf: of the batch's mean, for the layer as a whole). ``seed`` makes the first codebook
     and, where ``forward`` is given no generator, the noise.
 
     ValueError: fewer than 2 codewords, no channels, a temperature that is not positive.
@@ -157,7 +157,7 @@ class Responsibility(Mixture):
 
         In training ``z`` mixes the means by a relaxed sample of q, ``codes`` are the heaviest of
         each mixture, an exact sample, and ``bits`` is KL(q || p) in closed form (the rate term of
-        Eq. 5), with free bits, and what ``bits_back`` leaves of the entropy of q. In evaluation q
+        Eq. 5) and what ``bits_back`` leaves of the entropy of q, with free bits. In evaluation q
         is all on the codes of ``encode``, so ``z`` are their means and ``bits`` is their -log2 p,
         what a file pays. ``bits`` is a sum over the grid and a mean over the batch; ``loss`` is 0.
         """
@@ -178,8 +178,11 @@ class Responsibility(Mixture):
             log_q = logits.log_softmax(1)
             entropy = (log_q.exp() * -log_q).sum() * nats_to_bits
             divergence = kl(log_q, log_p).sum() * nats_to_bits
-            floored = divergence.clamp_min(self.free_bits * codes[0].numel())
-            bits = floored + (1 - self.bits_back) * entropy
+            # The floor holds for the whole rate. Of the divergence alone it would leave the entropy
+            # as all that there is to lower: q gets sharp on one code, with an embedding far from
+            # all codewords, and the layer is dead before anything has been learned from it.
+            rate = divergence + (1 - self.bits_back) * entropy
+            bits = rate.clamp_min(self.free_bits * codes[0].numel())
         return Quantized(z, codes, e.new_zeros(()), bits)
 
     def encode(self, e: Tensor) -> Tensor:
