@@ -601,7 +601,7 @@ def test_what_cannot_be_analysed_has_its_exit_code_and_one_line(
         ((folder, tmp_path / "none"), 3, "no such folder"),
         ((folder, tmp_path / "none.npz"), 3, "cannot be read"),
         ((folder, tmp_path / "bad.npz"), 3, "cannot be read"),
-        ((folder, tmp_path / "few"), 3, "too few pictures"),
+        ((folder, tmp_path / "few", "--held-out"), 3, "too few pictures"),
         ((folder, tmp_path / "labels.npz"), 3, "y is not one integer for each picture"),
         ((folder, data, "-n", 0), 2, "'-n'"),
     ):
