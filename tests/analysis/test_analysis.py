@@ -16,7 +16,17 @@ from PIL import Image
 from tiny_codec import made, photo
 
 from vqcodec.analysis import bayes, features, information, sections
-from vqcodec.analysis.subject import Settings, Squares, Subject, draw, encode, parts, subject, tiles
+from vqcodec.analysis.subject import (
+    LeftOut,
+    Settings,
+    Squares,
+    Subject,
+    draw,
+    encode,
+    parts,
+    subject,
+    tiles,
+)
 from vqcodec.autoencoders.dqae import DQAEConfig
 from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.autoencoders.hqa import HQAConfig
@@ -431,7 +441,7 @@ def test_the_bound_of_rrvq_is_told_in_bits_of_a_sub_pixel(seen: dict[str, Subjec
 
 def test_squared_errors_are_no_likelihood(seen: dict[str, Subject]) -> None:
     for name in ("hqa", "dqae"):
-        with pytest.raises(sections.LeftOut, match="no distribution"):
+        with pytest.raises(LeftOut, match="no distribution"):
             sections.likelihood(seen[name])
 
 

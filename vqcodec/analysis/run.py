@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vqcodec.analysis.sections import SECTIONS, LeftOut
-from vqcodec.analysis.subject import Settings, subject
+from vqcodec.analysis.sections import SECTIONS
+from vqcodec.analysis.subject import LeftOut, Settings, subject
 from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.codec import Codec
 from vqcodec.errors import OutputError, UsageError
