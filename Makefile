@@ -3,10 +3,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The index that pip finds on Linux has torch for CUDA, of more than 2 GB: TORCH=cpu adds one that
+# has it for CPUs alone, of 190 MB.
+TORCH ?=
+PIP := $(BIN)/pip install --quiet $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
+# What is installed: the package with what it needs, and what the tests need too
+BASE := $(VENV)/.base
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz results clean
+.PHONY: help demo test lint fuzz results package clean
 
 help:
 	@echo 'make demo   a photo to .vqc and back, beside a JPEG; results in demo/'
@@ -14,15 +20,23 @@ help:
 	@echo 'make lint   ruff and mypy only'
 	@echo 'make fuzz   two minutes of hostile input for all readers (tests/fuzz)'
 	@echo 'make results  docs/results.md, plots and the README table from benchmarks/*.json'
-	@echo 'make clean  remove .venv, demo/ and caches'
+	@echo 'make package  wheel and sdist in dist/, as an index takes them'
+	@echo 'make clean  remove .venv, demo/, dist/ and caches'
+	@echo 'TORCH=cpu   with any of them: torch without CUDA, where it is to be installed'
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
 
 # The virtual environment is made once, and refreshed when pyproject.toml changes.
-$(INSTALLED): pyproject.toml
-	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[dev]'
+$(BASE): pyproject.toml | $(VENV)/bin/pip
+	$(PIP) --editable .
 	touch $@
 
-demo: $(INSTALLED)
+$(INSTALLED): pyproject.toml | $(VENV)/bin/pip
+	$(PIP) --editable '.[dev]'
+	touch $@ $(BASE)
+
+demo: $(BASE)
 	$(BIN)/python benchmarks/demo.py
 
 lint: $(INSTALLED)
@@ -38,6 +52,12 @@ fuzz: $(INSTALLED)
 
 results: $(INSTALLED)
 	$(BIN)/python benchmarks/results.py
+
+# The sdist is built from the tree and the wheel from the sdist.
+package: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

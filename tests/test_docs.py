@@ -71,10 +71,8 @@ def test_the_numbers_are_of_the_shipped_weights() -> None:
 
 
 def test_the_changelog_and_the_package_tell_one_version() -> None:
-    project = re.search(r'^version = "(.*)"$', read_text("pyproject.toml"), re.MULTILINE)
-    assert project and project[1] == vqcodec.__version__
     released = re.findall(r"^## (\d+\.\d+\.\d+)", read_text("CHANGELOG.md"), re.MULTILINE)
-    assert vqcodec.__version__ in released
+    assert vqcodec.__version__ == released[0]
     assert released == sorted(released, key=lambda text: [*map(int, text.split("."))], reverse=True)
 
 

@@ -19,7 +19,7 @@ from vqcodec.api import (
 )
 from vqcodec.errors import VqcodecError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "VqcodecError",
     "decode",

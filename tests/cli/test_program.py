@@ -7,6 +7,8 @@ import sys
 import pytest
 from stand_in import process, run, write_foreign_codec
 
+import vqcodec
+
 pytestmark = pytest.mark.usefixtures("codec", "folder")
 
 
@@ -22,7 +24,7 @@ def test_help_shows_the_commands_completion_and_codes() -> None:
 
 def test_version() -> None:
     result = process("--version")
-    assert result.returncode == 0 and result.stdout.split() == [b"vqcodec", b"0.1.0"]
+    assert result.returncode == 0 and result.stdout.decode() == f"vqcodec {vqcodec.__version__}\n"
 
 
 def test_shell_completion_script() -> None:
