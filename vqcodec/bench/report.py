@@ -1,31 +1,37 @@
-"""The report of ``vqcodec bench`` as one HTML file that loads nothing from anywhere else."""
+"""Pages of ``vqcodec bench`` and ``compare``: HTML files that load nothing from anywhere else."""
 
 import json
 import math
 from importlib import resources
 from typing import Any
 
-_PLACE = "/*DATA*/"
-
 
 def html(report: dict[str, Any], pictures: list[dict[str, Any]]) -> str:
-    """The page, ASCII where the template is; the caller writes it as UTF-8.
+    """The page of bench.
 
     report: what ``--json`` writes. pictures: for every picture its size in pixels, its original
-    and, per rate, our picture and those of the references as data: URLs; may be empty. Numbers
-    that JSON lacks (the PSNR of two equal pictures is infinite) become null: the page leaves
-    them out of plots and shows a dash in tables.
+    and, per rate, our picture and those of the references as data: URLs; may be empty.
     """
-    template = resources.files("vqcodec.bench").joinpath("report.html").read_text("utf-8")
-    before, after = template.split(_PLACE)
-    data = json.dumps(
-        {"report": _finite(report), "pictures": _finite(pictures)},
-        allow_nan=False,
-        separators=(",", ":"),
-    )
+    return page("report.html", {"report": report, "pictures": pictures})
+
+
+def page(name: str, data: dict[str, Any]) -> str:
+    """A template beside this file with the style and the script that all share, and its data.
+
+    ASCII where the template is; the caller writes it as UTF-8. Numbers that JSON lacks (the PSNR of
+    two equal pictures is infinite) become null: the pages leave them out of plots and show a dash
+    in tables.
+    """
+    text = json.dumps(_finite(data), allow_nan=False, separators=(",", ":"))
+    template = _file(name).replace("/*STYLE*/\n", _file("page.css"))
+    before, after = template.replace("/*SHARED*/\n", _file("page.js")).split("/*DATA*/")
     # Names come from outside. Not only "</script>" matters: after "<!--<script" the browser would
     # not see the end of the script element either, so no "<" is left at all.
-    return before + data.replace("<", "\\u003c") + after
+    return before + text.replace("<", "\\u003c") + after
+
+
+def _file(name: str) -> str:
+    return resources.files("vqcodec.bench").joinpath(name).read_text("utf-8")
 
 
 def _finite(value: Any) -> Any:

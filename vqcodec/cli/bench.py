@@ -18,13 +18,6 @@ from vqcodec.files import atomic_write, make_folder
 from vqcodec.rate import TUNES
 
 
-def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    names = dict.fromkeys(name.strip() for name in (value or "").split(",") if name.strip())
-    if value is not None and not names:
-        raise click.BadParameter("names nothing", ctx, parameter)
-    return tuple(names)
-
-
 def _references() -> list[str]:
     from vqcodec.bench import references
 
@@ -58,24 +51,26 @@ Examples:
     "--vs",
     metavar="LIST",
     type=options.Names(_references),
-    callback=_names,
+    callback=options.names,
     help="References, such as jpeg,webp,avif,jxl,jpeg2000.  [default: all at hand]",
 )
 @click.option("--external", is_flag=True, help="Also cjxl, avifenc and mozjpeg found on PATH.")
-@click.option("--rates", metavar="LIST", callback=_names, help="Ours.  [default: 5bit,5.5bit...]")
+@click.option(
+    "--rates", metavar="LIST", callback=options.names, help="Ours.  [default: 5bit,5.5bit...]"
+)
 @click.option(
     "--tune",
     "tunes",
     metavar="LIST",
     type=options.Names(lambda: TUNES),
-    callback=_names,
+    callback=options.names,
     help="Ours, where a codec has the choice: visual, psnr or both.",
 )
 @click.option(
     "--metrics",
     metavar="LIST",
     type=options.Names(_metrics),
-    callback=_names,
+    callback=options.names,
     help="Such as psnr,ms_ssim, or all.  [default: psnr,psnr_y,ssimulacra2; of ours and AVIF also "
     "the panel of six others, with vqcodec's extra bench]",
 )

@@ -69,6 +69,14 @@ class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
         ]
 
 
+def names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """The callback of an option whose value is names with commas between."""
+    names = dict.fromkeys(name.strip() for name in (value or "").split(",") if name.strip())
+    if value is not None and not names:
+        raise click.BadParameter("names nothing", ctx, parameter)
+    return tuple(names)
+
+
 FILE = FileName()
 PATH = FileName(path_type=Path)
 CODEC = CodecName()

@@ -23,6 +23,7 @@ _COMMANDS = (
     "models",
     "train",
     "export",
+    "compare",
     "bench",
     "data",
     "sample",

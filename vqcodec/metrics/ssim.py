@@ -1,7 +1,7 @@
 """Structural similarity, differentiable: of colours and of luma, on one scale and on five.
 
-All functions take x_hat, x (B, 3, H, W), 0 to 255, and give (B,), 1 where they are equal; they are
-symmetric. 16-bit floats are measured in float32.
+All take x_hat, x (B, 3, H, W), 0 to 255, and all but ``luma_map`` give (B,), 1 where they are
+equal; they are symmetric. 16-bit floats are measured in float32.
 """
 
 import math
@@ -41,6 +41,14 @@ def ms_ssim_luma(x_hat: Tensor, x: Tensor) -> Tensor:
         return _five_scales(_luma(a), _luma(b)).mean(1)
 
 
+def luma_map(x_hat: Tensor, x: Tensor) -> Tensor:
+    """SSIM of luma around each pixel that has a whole window, (B, 1, H - 10, W - 10)."""
+    a, b = in_floats(x_hat, x, WINDOW)
+    with full_precision(a.device):
+        luminance, contrast = _local(_luma(a), _luma(b))
+        return luminance * contrast
+
+
 def _luma(x: Tensor) -> Tensor:
     red, green, blue = x.split(1, 1)
     luma: Tensor = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
@@ -62,9 +70,15 @@ def _five_scales(a: Tensor, b: Tensor) -> Tensor:
 
 def _similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """(B, C, H, W) -> the means of SSIM and of its contrast and structure, (B, C) each."""
+    luminance, contrast = _local(a, b)
+    return (luminance * contrast).mean((2, 3)), contrast.mean((2, 3))
+
+
+def _local(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Around each pixel luminance, and contrast with structure, (B, C, H - 10, W - 10) each."""
     mean_a, mean_b = window_means(a, _TAPS), window_means(b, _TAPS)
     power = window_means(a * a + b * b, _TAPS) - (mean_a * mean_a + mean_b * mean_b)
     common = window_means(a * b, _TAPS) - mean_a * mean_b
     contrast = (2 * common + _C2) / (power + _C2)
     luminance = (2 * mean_a * mean_b + _C1) / (mean_a * mean_a + mean_b * mean_b + _C1)
-    return (luminance * contrast).mean((2, 3)), contrast.mean((2, 3))
+    return luminance, contrast
