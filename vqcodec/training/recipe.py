@@ -41,9 +41,7 @@ class CardSettings(Settings):
     title: str = ""
     licence: str = ""
     data: str = ""  # where the pictures are from, and their licences
-    default_rate: str = (
-        ""  # that of files where none is named; without it the finest point, or 8bit
-    )
+    default_rate: str = ""  # of files where none is named; "": the finest point, or 8bit
 
     def check(self) -> None:
         if not 0 <= self.number <= MAX_CODEC:
