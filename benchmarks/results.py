@@ -287,7 +287,7 @@ def main() -> None:
     validation = json.loads((HERE / "validation.json").read_text(encoding="utf-8"))
     labels = {c["id"]: c["label"] for c in report["codecs"]}
     (DOCS / "results.md").write_text(results(report, checks, validation), encoding="utf-8")
-    (DOCS / "rate-distortion.png").write_bytes(plot(report, "psnr"))
+    (DOCS / "rate-distortion.png").write_bytes(plot(report))
     readme = HERE.parent / "README.md"
     text, n = re.subn(
         r"(?s)(<!-- results -->\n).*?(\n<!-- end of results -->)",

@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vqcodec.bench.aims import LOOKS
+from vqcodec.bench.aims import FIDELITY, LOOKS
 from vqcodec.bench.curves import INTERVALS
 from vqcodec.metrics import PANEL
 
@@ -88,41 +89,71 @@ def to_csv(report: dict[str, Any]) -> str:
     return text.getvalue()
 
 
-def plot(report: dict[str, Any], metric: str, theme: str = "light") -> bytes:
-    """The mean curves as PNG. Needs matplotlib."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def plot(report: dict[str, Any], metrics: Sequence[str] = ()) -> bytes:
+    """The mean curves as PNG, a panel for each metric; by default of looks, and of fidelity below.
 
-    ink = {"light": "#1f2328", "dark": "#e6edf3"}[theme]
-    figure = Figure(figsize=(7.2, 4.6), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    markers = iter("osD^vPX*<>hd8p")
-    for codec in report["codecs"]:
-        points = [p for p in report["curves"][codec["id"]] if p["metrics"][metric] is not None]
-        axes.plot(
-            [p["bpp"] for p in points],
-            [p["metrics"][metric] for p in points],
-            marker=next(markers),
-            markersize=4,
-            linewidth=2.2 if codec["own"] else 1.2,
-            label=codec["label"],
-            zorder=3 if codec["own"] else 2,
+    As far as our codecs go, and of SSIMULACRA2 from 0 on. Needs matplotlib.
+    """
+    from vqcodec.bench import style
+
+    known = [m["id"] for m in report["metrics"]]
+    usual = [name for name in (LOOKS, FIDELITY) if name in known] or known[:1]
+    chosen = list(metrics) or usual
+    figure = style.figure(height=0.5 + 3.6 * len(chosen))
+    for place, metric in enumerate(chosen, 1):
+        described = next(m for m in report["metrics"] if m["id"] == metric)
+        unit = f", {described['unit']}" if described["unit"] else ""
+        last = place == len(chosen)
+        axes = style.axes(
+            figure,
+            f"{described['label']}{unit}",
+            "bits per pixel, of finished files" if last else "",
+            (len(chosen), 1, place),
         )
-    described = next(m for m in report["metrics"] if m["id"] == metric)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("bits per pixel, of finished files", color=ink)
-    unit = f", {described['unit']}" if described["unit"] else ""
-    axes.set_ylabel(f"{described['label']}{unit}", color=ink)
+        curves = {
+            c["id"]: [
+                (p["bpp"], p["metrics"][metric])
+                for p in report["curves"][c["id"]]
+                if p["metrics"][metric] is not None
+            ]
+            for c in report["codecs"]
+        }
+        own = [point for c in report["codecs"] if c["own"] for point in curves[c["id"]]]
+        if not own:
+            continue
+        left, right = min(x for x, _ in own), max(x for x, _ in own)
+        inside = [y for points in curves.values() for x, y in points if left <= x <= right]
+        low, high = min(inside), max(inside)
+        low = max(low, 0.0) if metric == LOOKS else low
+        style.log_rates(axes)
+        axes.set_xlim(left, right)
+        axes.set_ylim(low - 0.03 * (high - low), high + 0.06 * (high - low))
+        ends = []
+        for i, codec in enumerate(report["codecs"]):
+            points = curves[codec["id"]]
+            if not points:
+                continue
+            colour = style.COLOURS[i % len(style.COLOURS)]
+            xs, ys = zip(*points, strict=True)
+            axes.plot(
+                xs,
+                ys,
+                color=colour,
+                marker=style.MARKS[i % len(style.MARKS)],
+                markersize=5,
+                markerfacecolor=colour if codec["own"] else style.PAGE,
+                linewidth=2.75 if codec["own"] else 1.5,
+                zorder=3 if codec["own"] else 2,
+            )
+            end = float(np.interp(min(right, xs[-1]), xs, ys))
+            ends.append((codec["label"], end, colour, bool(codec["own"])))
+        style.name_ends(axes, ends)
     n = len(report["images"])
-    axes.set_title(f"Mean of {n} picture{'s' * (n != 1)}, {report['date']}", color=ink, fontsize=10)
-    axes.tick_params(colors=ink)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", transparent=theme == "dark")
-    return stream.getvalue()
+    figure.suptitle(
+        f"Mean of {n} picture{'s' * (n != 1)}, {report['date']}",
+        x=0.01, ha="left", fontsize=style.SIZE - 1, color=style.SOFT,
+    )  # fmt: skip
+    return style.png(figure)
 
 
 def _machine(machine: dict[str, Any]) -> str:

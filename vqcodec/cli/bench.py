@@ -175,7 +175,7 @@ def bench(
     if html:
         _write(html, report.html(result, pictures), force)
     if plot:
-        _write(plot, output.plot(result, plan.metrics[0]), force)
+        _write(plot, output.plot(result), force)
     if not quiet:
         output.print_report(result, Console())
     return int(skipped[0]["exit_code"]) if skipped else 0
