@@ -157,7 +157,7 @@ def _load_ladder(card: Card, tensors: dict[str, torch.Tensor], device: torch.dev
     units, hyper, classes = (
         tensors.pop(name) for name in ("units", "hyper_tables", "class_tables")
     )
-    model = Ladder(LadderConfig.from_dict(card.shape))
+    model = Ladder(LadderConfig.from_dict(card.shape)).float()
     state = {name: stored_weights(value) for name, value in tensors.items()}
     state["std"] = units[0].float() / 256
     _fill(model, state, {"hyper_scale", "hyper_mean"})
@@ -171,7 +171,7 @@ def _load_grids(card: Card, tensors: dict[str, torch.Tensor], device: torch.devi
     if card.system not in autoencoders.SYSTEMS:
         raise CodecError(f"{card.id}: this version does not know the system {card.system!r}")
     kind, config = autoencoders.classes(card.system)
-    model = kind(config.from_dict(card.shape))
+    model = kind(config.from_dict(card.shape)).float()  # whatever the default is
     own = [name for name in tensors if not name.startswith(grid_codec.PRIOR)]
     _fill(model, {name: stored_weights(tensors.pop(name)) for name in own})
     priors = grid_codec.load_priors(model, {k: v.numpy() for k, v in tensors.items()})

@@ -167,7 +167,7 @@ def device_of(name: str) -> str:
 
 @lru_cache(maxsize=4)
 def _load(folder: Path, sha256: str, device: str) -> "Codec":
-    from vqcodec.codec import Codec
+    from vqcodec.guest import making_networks, survive_forks
 
     try:
         weights = (folder / "weights.safetensors").read_bytes()
@@ -175,7 +175,12 @@ def _load(folder: Path, sha256: str, device: str) -> "Codec":
         raise CodecError(f"{folder}/weights.safetensors: {reason(error)}") from error
     if hashlib.sha256(weights).hexdigest() != sha256:
         raise CodecError(f"{folder}/weights.safetensors is damaged: its hash is not the card's")
-    return Codec.from_weights(read_card(folder), weights, device)
+    with making_networks():
+        from vqcodec.codec import Codec
+
+        codec = Codec.from_weights(read_card(folder), weights, device)
+    survive_forks()
+    return codec
 
 
 def load(card: Card, device: str = "auto") -> "Codec":

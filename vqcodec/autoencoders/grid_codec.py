@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vqcodec.autoencoders.system import Region, System
 from vqcodec.errors import FormatError, RateError
+from vqcodec.guest import own_torch
 from vqcodec.priors.embedding import EmbeddingPrior, Remembering
 from vqcodec.priors.grid import GridPrior, LevelPrior, Sizes
 from vqcodec.progress import Progress, unseen
@@ -109,7 +110,7 @@ class GridCodec:
 
     # --- pixels and codes -------------------------------------------------------------------------
 
-    @torch.inference_mode()
+    @own_torch()
     def codes(self, squares: np.ndarray, index: int) -> list[np.ndarray]:
         """squares (count, side, side, 3) uint8 -> codes (count, columns, h, w) of each level."""
         rate, parts = self.model.rates[index], []
@@ -120,7 +121,7 @@ class GridCodec:
             parts.append(self.model.encode(to_input(x.permute(0, 3, 1, 2), self.model), rate))
         return [torch.cat(level).cpu().numpy() for level in zip(*parts, strict=True)]
 
-    @torch.inference_mode()
+    @own_torch()
     def squares(
         self,
         codes: Sequence[np.ndarray | None],

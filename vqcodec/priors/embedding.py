@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vqcodec.fixedpoint import ACTIVATION_BITS, CHUNK_CELLS
+from vqcodec.guest import own_torch
 from vqcodec.priors.grid import Known, Shape, Sizes, pack, unpack
 from vqcodec.priors.tables import Tables
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder
@@ -171,7 +172,7 @@ def nearest(rows: Tensor, centroids: np.ndarray) -> np.ndarray:
 # --- fitting --------------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
+@own_torch()
 def fit(
     network: Network,
     codes: Mapping[str, np.ndarray],

@@ -28,6 +28,7 @@ from vqcodec.autoencoders.ladder.rate import (
 from vqcodec.autoencoders.ladder.synthesis import FoldedSynthesis, fast_dtype
 from vqcodec.autoencoders.system import Region
 from vqcodec.errors import FormatError, RateError
+from vqcodec.guest import own_torch
 from vqcodec.priors.classes import CLASSES, LARGEST, ClassTables
 from vqcodec.progress import Progress, between, unseen
 from vqcodec.rangecoder import (
@@ -133,7 +134,7 @@ class LadderCodec:
         n, height, width, _ = pixels.shape
         h, w = -(-height // 16), -(-width // 16)
         channels = self.model.config.coded_channels(rate.bits)
-        latent = torch.empty(n, h, w, channels, device=self.device)
+        latent = torch.empty(n, h, w, channels, dtype=torch.float32, device=self.device)
         condition, steps = self._condition(rate), self.prior.steps.steps(rate)[:channels]
         steps = steps.to(self.device)
         # What a block at /8 or /16 adds to the receptive field, in cells
@@ -184,14 +185,17 @@ class LadderCodec:
                 left = max(x, 16 * column.inner.start)
                 right = min(x + columns, 16 * column.inner.stop)
                 origin = 16 * row.outer.start, 16 * column.outer.start
-                tile = synthesis(grid[row.outer, column.outer])[
-                    top - origin[0] : bottom - origin[0], left - origin[1] : right - origin[1]
-                ]
-                band[:, left - x : right - x] = tile.cpu().numpy()
+                part = (
+                    slice(top - origin[0], bottom - origin[0]),
+                    slice(left - origin[1], right - origin[1]),
+                )
+                tile = _pixels(synthesis, grid[row.outer, column.outer], part)
+                band[:, left - x : right - x] = tile
                 done += 1
                 progress(done / (len(down) * len(along)))
             yield band
 
+    @own_torch()
     def _synthesis(self, rate: RatePoint) -> FoldedSynthesis:
         """That of the last call where the rate point is the same: folding takes milliseconds."""
         if self._folded is None or self._folded[0] != rate:
@@ -238,7 +242,7 @@ class LadderCodec:
         cells = -(-height // 64) * -(-width // 64)
         return max(0, cells * self._cell_cost[rate.band] // 128 - 8)
 
-    @torch.inference_mode()
+    @own_torch()
     def latents(
         self, pixels: np.ndarray, rate: RatePoint, progress: Progress = unseen
     ) -> tuple[Tensor, Tensor]:
@@ -259,7 +263,7 @@ class LadderCodec:
             bands.append(z[:, :, 1:] if top else z)
         return y, torch.cat(bands, 2)
 
-    @torch.inference_mode()
+    @own_torch()
     def encode_latents(
         self,
         y: Tensor,
@@ -289,7 +293,7 @@ class LadderCodec:
             made.append(Coded(sections, [bits, *one.ideal_bits], latent))
         return made
 
-    @torch.inference_mode()
+    @own_torch()
     def decode(
         self,
         sections: Sequence[bytes | RangeDecoder],
@@ -315,7 +319,7 @@ class LadderCodec:
         z = torch.from_numpy(symbols).reshape(shape) - HYPER_SIZE // 2
         tables = ClassTables(self.class_tables, rate.size)
         channels = self.model.config.coded_channels(rate.bits)
-        latent = torch.empty(h * w, channels, device=self.device)
+        latent = torch.empty(h * w, channels, dtype=torch.float32, device=self.device)
         coders = [open_section(section) for section in sections[1:]]
         reader = _Reader(latent, tables, coders, count_bits=ideal is not None)
         self.prior.walk(z.to(self.device).float()[None], h, w, rate, reader, progress)
@@ -330,6 +334,12 @@ class _Written:
 
     coders: list[RangeEncoder]  # of its levels
     ideal_bits: list[float]
+
+
+@own_torch()
+def _pixels(synthesis: FoldedSynthesis, cells: Tensor, part: tuple[slice, slice]) -> np.ndarray:
+    """cells (h, w, c) in steps -> a part of their pixels (rows, columns, 3) uint8."""
+    return synthesis(cells)[part].cpu().numpy()
 
 
 class _Chooser:
