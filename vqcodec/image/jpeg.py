@@ -61,8 +61,25 @@ def is_whole(data: bytes, decode: Callable[[BytesIO], np.ndarray]) -> bool:
 
     Bits behind the last scan change nothing where it has all its blocks.
     """
+    if not _has_all_scans(walk(data).segments):
+        return False
     more = decode(BytesIO(data + _MORE + EOI))
     return np.array_equal(decode(BytesIO(data + EOI)), more)
+
+
+def _has_all_scans(segments: list[Segment]) -> bool:
+    """Whether the scans that are begun give each coefficient to its last bit."""
+    missing: set[tuple[int, int]] = set()  # (component, coefficient)
+    for marker, _, body in segments:
+        if marker in {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} and len(body) > 5:
+            components = body[6 : 6 + 3 * body[5] : 3]
+            missing = {(c, k) for c in components for k in range(64)}
+        elif marker == 0xDA and body and len(body) >= 4 + 2 * body[0]:
+            first, last, bits = body[1 + 2 * body[0] : 4 + 2 * body[0]]
+            if bits & 0x0F == 0:
+                scanned = body[1 : 1 + 2 * body[0] : 2]
+                missing -= {(c, k) for c in scanned for k in range(first, last + 1)}
+    return not missing
 
 
 def lost(data: bytes, xmp: bytes) -> list[str]:

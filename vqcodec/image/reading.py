@@ -67,8 +67,8 @@ def read(
         if long_side and im.format == "JPEG":
             factor = long_side / max(im.size)
             im.draft(None, (max(1, int(factor * im.width)), max(1, int(factor * im.height))))
+        n_read = stream.seek(0, 2)  # some of Pillow's plugins close it
         picture = _picture(found, name, turn=True)
-        n_read = stream.seek(0, 2)
         return replace(picture, lost=(*lost, *picture.lost), n_read=n_read)
 
 
