@@ -71,10 +71,11 @@ def compress(
     codec: Codec,
     picture: image.Picture,
     rate: str | None = None,
-    strip: bool = False,
+    strip: bool | str = False,
     progress: Told = lambda rate, share: None,
 ) -> Compressed:
-    """Encode a picture. ``strip`` drops EXIF, XMP and the like: see ``image.stripped``.
+    """Encode a picture. ``strip`` drops EXIF, XMP and the like, and "all" the ICC
+    profile too, by which the colours are converted first: see ``image.stripped``.
 
     What is hidden by alpha is made smooth, and no target counts it.
 
@@ -91,7 +92,10 @@ def compress(
 
 
 def compress_many(
-    codec: Codec, pictures: Sequence[image.Picture], rate: str | None = None, strip: bool = False
+    codec: Codec,
+    pictures: Sequence[image.Picture],
+    rate: str | None = None,
+    strip: bool | str = False,
 ) -> list[Compressed]:
     """``compress`` for each. Where the rate is ``Nbit``, those of one size go together.
 
@@ -306,12 +310,12 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
 
 
-def _prepared(picture: image.Picture, strip: bool) -> image.Picture:
+def _prepared(picture: image.Picture, strip: bool | str) -> image.Picture:
     """The picture as it is coded. Raises ImageError for one that no file can hold."""
     if max(picture.width, picture.height) > container.MAX_SIDE:
         raise ImageError(f"a side of the picture is longer than {container.MAX_SIDE} pixels")
     if strip:
-        picture = image.stripped(picture)
+        picture = image.stripped(picture, profile=strip == "all")
     if picture.alpha is None:
         return picture
     return replace(picture, pixels=image.smoothed(picture.pixels, picture.alpha))

@@ -74,6 +74,12 @@ Examples:
     help="Decode this part only: pixels from the left and the top, width, height.",
 )
 @click.option(
+    "--background",
+    type=options.Colour(),
+    metavar="COLOUR",
+    help="Put this behind the picture, which then has no alpha: white, #ff8000, 255,128,0.",
+)
+@click.option(
     "--format",
     "format_name",
     type=click.Choice(_FORMATS),
@@ -90,6 +96,7 @@ def decode(
     average: int | None,
     number: int | None,
     region: tuple[int, int, int, int] | None,
+    background: tuple[int, int, int] | None,
     format_name: str | None,
 ) -> int:
     """Make pictures of .vqc files.
@@ -136,7 +143,7 @@ def decode(
     drawn = seed if average is None else seed or 0
     work = Decoding(
         codec_id, given.device, given.threads_of(processes), given.max_pixels, format_name, levels,
-        columns, drawn, average or 1, region,
+        columns, drawn, average or 1, region, background,
         salvage=salvage, force=given.force, update=given.update,
     )  # fmt: skip
     return report.run(jobs, work, processes=processes, style=given.style)
@@ -156,6 +163,7 @@ class Decoding(report.Work):
     seed: int | None
     average: int
     region: tuple[int, int, int, int] | None
+    background: tuple[int, int, int] | None
     salvage: bool
     force: bool
     update: bool
@@ -199,10 +207,14 @@ class Decoding(report.Work):
             job.make_folder()
         if large and format in rowfile.FORMATS:
             rows = decompress_rows(*how)
+            if self.background:
+                rows = image.blended_rows(rows, self.background)
             notes = rowfile.write(rows, target, format, force=force)
             width, height = rows.width, rows.height
         else:
             picture = decompress(*how)
+            if self.background:
+                picture = image.blended(picture, self.background)
             notes = image.write(picture, target, format, force=force)
             width, height = picture.width, picture.height
         seconds = time.perf_counter() - begun

@@ -25,7 +25,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(cls=options.Stripping, epilog=_EXAMPLES)
 @options.files
 @click.option(
     "--rate",
@@ -40,7 +40,15 @@ Examples:
     type=click.Choice(TUNES),
     help="What matters: how it looks (visual) or PSNR. For codecs with that choice.",
 )
-@click.option("--strip", is_flag=True, help="Drop EXIF and ICC profile.")
+@click.option(
+    "--strip",
+    type=click.Choice(["metadata", "all"]),
+    metavar="[all]",
+    help="Drop EXIF, XMP and resolution; all: make the colours sRGB and drop the profile too.",
+)
+@click.option(
+    "--salvage", is_flag=True, help="Take what is there of a JPEG or PNG that ends early."
+)
 @click.option("--keep-suffix", is_flag=True, help="Name the file of a.png a.png.vqc, not a.vqc.")
 @click.option("--names", is_flag=True, help="Store the names of the files in an archive.")
 @click.option(
@@ -56,13 +64,16 @@ def encode(
     quality: float | None,
     codec_id: str | None,
     tune: str | None,
-    strip: bool,
+    strip: str | None,
+    salvage: bool,
     keep_suffix: bool,
     names: bool,
     engine: str,
     address: str | None,
 ) -> int:
-    """Make .vqc files of pictures (PNG, JPEG, WebP, TIFF, BMP, PPM).
+    """Make .vqc files of pictures (PNG, JPEG, WebP, TIFF, AVIF, GIF, ...).
+
+    HEIC and JPEG XL need packages: pip install 'vqcodec[formats]'.
 
     INPUT is a file, a folder or - (stdin). Several inputs, or a folder, go to the folder OUT;
     with -r its folders are repeated there. If OUT ends in .vqc and is no folder, they become one
@@ -86,7 +97,7 @@ def encode(
     if engine == "ray":
         if len(given.inputs) > 1 or given.output is None or names or keep_suffix:
             raise click.UsageError("--engine ray takes one folder or bucket, and one for -o OUT")
-        return _on_ray(given, given.output, rate, codec_id, strip, address)
+        return _on_ray(given, given.output, rate, codec_id, strip or False, address)
 
     inputs, output = names_of(given.inputs, given.output, _is_output)
     if output and not os.path.isdir(output) and output.lower().endswith(_NOT_VQC):
@@ -113,8 +124,9 @@ def encode(
         archive.check(len(jobs), rate or card.default_rate)
     processes = given.processes(jobs)
     work = Encoding(
-        codec_id, rate, given.device, given.threads_of(processes), given.max_pixels, strip=strip,
-        force=given.force, update=given.update, to_archive=bool(archived), names=names,
+        codec_id, rate, given.device, given.threads_of(processes), given.max_pixels,
+        strip=strip or False, salvage=salvage, names=names and bool(archived),
+        force=given.force, update=given.update, to_archive=bool(archived),
     )  # fmt: skip
     return report.run(
         jobs,
@@ -147,6 +159,7 @@ def _packing(jobs: Sequence[Job], force: bool) -> Callable[[list[report.Done]], 
         return report.Done(
             f"{text.sizes(n_read, len(data))}  {bpp:.3f} bpp",
             {"bytes": len(data), "bpp": bpp, "pictures": len(packed), "input_bytes": n_read},
+            warnings=text.growth(n_read, len(data)),
         )
 
     return pack
@@ -157,7 +170,7 @@ def _on_ray(
     output: str,
     rate: str | None,
     codec_id: str | None,
-    strip: bool,
+    strip: bool | str,
     address: str | None,
 ) -> int:
     """Encodes on a cluster. Files that are up to date are left out in any case."""

@@ -41,7 +41,8 @@ class Encoding(report.Work):
     device: str
     threads: int | None
     max_pixels: int
-    strip: bool
+    strip: bool | str
+    salvage: bool
     force: bool
     update: bool
     to_archive: bool
@@ -108,7 +109,7 @@ class Encoding(report.Work):
             raise ImageError(f"{job.input}: is a .vqc file already; decode makes a picture of it")
         job.check_output(self._may_overwrite(job))
         file, n_bytes = streams.open_picture(job.input)
-        return Source(image.read(file, job.input, self.max_pixels), n_bytes)
+        return Source(image.read(file, job.input, self.max_pixels, salvage=self.salvage), n_bytes)
 
     def _may_overwrite(self, job: Job) -> bool:
         return self.force or self.update or job.again
@@ -173,13 +174,23 @@ class Encoding(report.Work):
                 "ideal_bits": made.ideal_bits,
                 "psnr_db": psnr_db,
                 "ssimulacra2": quality,
+                "not_kept": source.picture.lost,
             },
             details=details,
-            warnings=source.picture.notes + made.notes + text.rounding(self.rate or "", made.rate),
+            warnings=self._warnings(source, made),
             content=content,
             n_read=source.n_bytes,
             n_written=n_bytes,
         )
+
+    def _warnings(self, source: Source, made: "Compressed") -> tuple[str, ...]:
+        picture = source.picture
+        lost: tuple[str, ...] = ()
+        if picture.lost and not self.strip:
+            lost = (f"not kept: {', '.join(picture.lost)}",)
+        larger = () if self.to_archive else text.growth(source.n_bytes, len(made.data))
+        rounded = text.rounding(self.rate or "", made.rate)
+        return picture.notes + lost + made.notes + rounded + larger
 
     def _load(self, watcher: report.Watcher) -> "Codec":
         from vqcodec import zoo

@@ -13,6 +13,7 @@ from vqcodec.errors import InputError, OutputError, UsageError, reason
 from vqcodec.files import PICTURES, make_folder
 
 SOME, SOME_BYTES = 16, 1 << 17  # jobs that a process gets at once, and the bytes of their inputs
+NAMED = 5  # of the files that are left out
 STDIO = "-"  # a file of this name is given as ./-
 _STDIN = {STDIO, "/dev/stdin", "/dev/fd/0"}
 _STDOUT = {STDIO, "/dev/stdout", "/dev/fd/1"}
@@ -112,7 +113,7 @@ def plan(
     if inputs[0] == STDIO:
         jobs = [Job(STDIO, output or STDIO)]
     elif into_folder or output is None:
-        found = _find(inputs, recursive, input_suffixes, leave_out)
+        found = _find(inputs, recursive, input_suffixes, leave_out, output_suffix == ".vqc")
         jobs = [_renamed(top, name, output, output_suffix, keep_suffix) for top, name in found]
     else:
         jobs = [Job(inputs[0], output)]
@@ -140,7 +141,7 @@ def plan_archive(
     if STDIO in inputs or not several or not named:
         return []
     assert output is not None
-    found = _find(inputs, recursive, PICTURES, leave_out)
+    found = _find(inputs, recursive, PICTURES, leave_out, by_content=True)
     return [Job(os.path.join(*path), output) for path in found]
 
 
@@ -211,8 +212,12 @@ def _find(
     recursive: bool,
     suffixes: Collection[str],
     leave_out: Callable[[str], None] = lambda why: None,
+    by_content: bool = False,
 ) -> Iterator[tuple[str, str]]:
-    """All files, once each, as a folder and a path below it that an output folder repeats."""
+    """All files, once each, as a folder and a path below it that an output folder repeats.
+
+    by_content: pictures are taken whatever their suffix, and what is left out is named.
+    """
     seen: set[str] = set()
 
     def is_new(path: str) -> bool:
@@ -225,7 +230,7 @@ def _find(
             if item == STDIO or is_new(item):
                 yield os.path.split(item)
             continue
-        names = sorted(_names_in(item, recursive, suffixes, leave_out))
+        names = sorted(_names_in(item, recursive, suffixes, leave_out, by_content))
         if not names:
             hint = "" if recursive else "; -r looks into its folders"
             raise InputError(f"{item}: no {' or '.join(suffixes)} file in this folder{hint}")
@@ -233,21 +238,45 @@ def _find(
 
 
 def _names_in(
-    folder: str, recursive: bool, suffixes: Collection[str], leave_out: Callable[[str], None]
+    folder: str,
+    recursive: bool,
+    suffixes: Collection[str],
+    leave_out: Callable[[str], None],
+    by_content: bool,
 ) -> Iterator[str]:
     """The files that are not hidden, nor what macOS adds to disks and archives."""
+    others: list[str] = []
     for path, folders, files in os.walk(folder, onerror=_cannot_list):
         hidden = {name for name in folders if name.startswith(".") or name == "__MACOSX"}
         folders[:] = sorted(set(folders) - hidden) if recursive else []
         for name in files:
             whole = os.path.join(path, name)
-            if name.startswith(".") or os.path.splitext(name)[1].lower() not in suffixes:
+            named = os.path.splitext(name)[1].lower() in suffixes
+            if name.startswith(".") or (not named and not by_content):
                 continue
             kind = _odd_kind(whole)
-            if kind:
-                leave_out(f"{whole}: left out: {kind}, not a file")
-            else:
+            is_picture, problem = (named, "") if named or kind else _seen_in(whole)
+            if is_picture and not (kind or problem):
                 yield os.path.relpath(whole, folder)
+            elif kind or problem:
+                leave_out(f"{whole}: left out: {problem or f'{kind}, not a file'}")
+            elif not name.lower().endswith(".vqc"):
+                others.append(os.path.relpath(whole, folder))
+    if others:
+        leave_out(f"{folder}: left out {_counted(sorted(others))}")
+
+
+def _seen_in(path: str) -> tuple[bool, str]:
+    from vqcodec.image.opening import found_in_folder
+
+    return found_in_folder(Path(path))
+
+
+def _counted(names: Sequence[str]) -> str:
+    """How many files, and the names of the first ones."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    noun = "file that is no picture" if len(names) == 1 else "files that are no pictures"
+    return f"{len(names)} {noun}: {', '.join(names[:NAMED])}{more}"
 
 
 def _odd_kind(path: str) -> str:

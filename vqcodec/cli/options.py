@@ -77,6 +77,44 @@ def names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     return tuple(names)
 
 
+class Colour(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2
+    """A colour as CSS has it, or three numbers: (red, green, blue), 0..255."""
+
+    name = "colour"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from PIL import ImageColor
+
+        plain = re.fullmatch(r"(\d+),(\d+),(\d+)", value, re.ASCII)
+        spelt = f"rgb({value})" if plain else f"#{value}"
+        for name in (value, spelt):
+            try:
+                found = ImageColor.getrgb(name)
+            except ValueError:
+                continue
+            if len(found) == 3 and max(found) <= 255:
+                return found
+        self.fail(f"{value!r} is no colour, such as white, #ff8000 or 255,128,0", param, ctx)
+
+
+class Stripping(click.Command):
+    """A command whose ``--strip`` may have the value ``all``, or none."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given, rest = [], list(args)
+        while rest:
+            arg = rest.pop(0)
+            if arg == "--":
+                given += [arg, *rest]
+                break
+            if arg == "--strip":
+                arg = "--strip=metadata"
+                if rest[:1] == ["all"]:
+                    arg = f"--strip={rest.pop(0)}"
+            given.append(arg)
+        return super().parse_args(ctx, given)
+
+
 FILE = FileName()
 PATH = FileName(path_type=Path)
 CODEC = CodecName()

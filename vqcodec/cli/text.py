@@ -40,6 +40,13 @@ def sizes(n_before: int, n_after: int) -> str:
     return f"{size(n_before)} -> {size(n_after)}, {said}"
 
 
+def growth(n_before: int, n_after: int) -> tuple[str, ...]:
+    """A warning where a file is larger than what it was made of."""
+    if not 0 < n_before < n_after:
+        return ()
+    return (f"the file is larger than its input: {size(n_before)} became {size(n_after)}",)
+
+
 def seconds(value: float) -> str:
     """``12.3 s``, ``45 ms``."""
     return f"{value:.1f} s" if value >= 1 else f"{max(1, round(value * 1000))} ms"

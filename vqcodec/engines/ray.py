@@ -36,7 +36,7 @@ class Encoding:
     target: Storage
     rate: str | None  # None: the codec's own
     codec_id: str | None
-    strip: bool
+    strip: bool | str
     max_pixels: int
     device: str
 

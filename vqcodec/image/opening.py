@@ -1,6 +1,7 @@
 """Files, bytes and pipes as images of Pillow that are not yet decoded."""
 
 import importlib
+import importlib.util
 import os
 import struct
 from collections.abc import Iterator
@@ -25,6 +26,13 @@ _FIRST_FRAME = {"MPO", "PSD"}
 _MOST_PAGES = 1000  # of a TIFF that are looked at
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+# How files of the formats begin that are taken by their content; others are by their suffix
+_BEGINNINGS = (
+    *(png.SIGNATURE, b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"8BPS", b"qoif", b"DDS "),
+    *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+)
+_FTYP = {b"ftypavif", b"ftypavis"}
+
 # Formats that a package reads, where it is installed: its module and its image class
 _PLUGINS = {
     "HEIC": ("pillow-heif", "pillow_heif", "HeifImageFile"),
@@ -220,24 +228,28 @@ def open_image(stream: IO[bytes], only: str | None = None) -> ImageFile.ImageFil
     raise UnidentifiedImageError
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file begins as a picture does that is read, or that would be with a package.
-
-    Formats without a beginning of their own (TGA, for one) are not found.
-    """
+def found_in_folder(path: Path) -> tuple[bool, str]:
+    """(whether a file is a picture by its beginning, why it cannot be read although it is one)."""
     try:
         with path.open("rb") as stream:
+            raw = tiff.raw_kind(stream)
+            if raw:
+                return True, f"a camera raw file ({raw}), which is not developed"
+            kind = foreign_kind(stream)
+            stream.seek(0)
             prefix = stream.read(16)
-            if foreign_kind(stream) or tiff.raw_kind(stream):
-                return True
-    except OSError:
-        return False
-    Image.init()
-    for kind in Image.ID:
-        accept = Image.OPEN[kind][1]
-        if kind not in _REFUSED and accept and accept(prefix) is True:
-            return True
-    return False
+    except OSError:  # whatever it is, the work will tell
+        return False, ""
+    if kind:
+        package, module, _ = _PLUGINS[kind]
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            return True, f"{kind}, which {package} reads: pip install 'vqcodec[formats]'"
+        return True, ""
+    return prefix.startswith(_BEGINNINGS) or prefix[4:12] in _FTYP or _is_webp(prefix), ""
+
+
+def _is_webp(prefix: bytes) -> bool:
+    return prefix[:4] == b"RIFF" and prefix[8:12] == b"WEBP"
 
 
 def line(error: BaseException) -> str:

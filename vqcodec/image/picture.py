@@ -23,7 +23,6 @@ class Picture:
     xmp: bytes | None = None  # a packet of XML; an orientation in it is 1
     resolution: tuple[float, float] | None = None  # pixels per inch, along rows and columns
     lost: tuple[str, ...] = ()  # what the source has besides and is not kept, a few words each
-    n_read: int | None = None  # bytes of the source, where it is a file
 
     @property
     def height(self) -> int:

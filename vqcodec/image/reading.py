@@ -67,9 +67,8 @@ def read(
         if long_side and im.format == "JPEG":
             factor = long_side / max(im.size)
             im.draft(None, (max(1, int(factor * im.width)), max(1, int(factor * im.height))))
-        n_read = stream.seek(0, 2)  # some of Pillow's plugins close it
         picture = _picture(found, name, turn=True)
-        return replace(picture, lost=(*lost, *picture.lost), n_read=n_read)
+        return replace(picture, lost=(*lost, *picture.lost))
 
 
 def read_rgb(path: Path) -> np.ndarray:
