@@ -160,6 +160,16 @@ def to_srgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
     return rgb[..., 1] if pixels.ndim == 2 else rgb
 
 
+def is_srgb(icc: bytes) -> bool:
+    """Whether a profile shows the same as sRGB does, within a step."""
+    steps = np.arange(0, 256, 51, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 6, 3)
+    try:
+        return bool(np.abs(to_srgb(cube, icc).astype(int) - cube).max() <= 1)
+    except (ImageCms.PyCMSError, OSError):
+        return False
+
+
 def rgb_by_profile(im: Image.Image, icc: bytes) -> Image.Image:
     """An image of another colour model, such as CMYK, as sRGB, by its profile's own rendering.
 

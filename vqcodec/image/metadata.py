@@ -29,6 +29,7 @@ _WIDTHS = {256, 0xA002}  # number of pixels, in the first directory and in that 
 _HEIGHTS = {257, 0xA003}
 _THUMBNAIL_AT, _THUMBNAIL_BYTES = 0x0201, 0x0202
 _CM = 2.54  # of an inch
+_RATIONAL = 5  # the kind of a field
 
 
 def fits(icc: bytes, grey: bool) -> bool:
@@ -154,6 +155,7 @@ def resolution_of_exif(exif: bytes) -> Resolution | None:
         x, y = (
             struct.unpack_from(order + "II", exif, first[tag].value_at)
             for tag in (_X_RESOLUTION, _Y_RESOLUTION)
+            if first[tag].kind == _RATIONAL
         )
         return sound_resolution(scale * x[0] / x[1], scale * y[0] / y[1])
     except (KeyError, ValueError, struct.error, ZeroDivisionError):

@@ -12,7 +12,7 @@ from PIL import Image, ImageFile
 from vqcodec.container import MAX_PIXELS
 from vqcodec.errors import ImageError, VqcodecError
 from vqcodec.image import extras, metadata, xmp
-from vqcodec.image.colour import to_srgb, understood
+from vqcodec.image.colour import is_srgb, to_srgb, understood
 from vqcodec.image.opening import Opened, check_size, line, opened, stream_of, to_whole_picture
 from vqcodec.image.picture import Picture, rgb
 from vqcodec.image.samples import planes, raw
@@ -104,8 +104,8 @@ def _picture(found: Opened, name: str, turn: bool) -> Picture:
     icc = found.icc or im.info.get("icc_profile") or None
     if icc is not None and space is not None:  # cICP stands above a profile
         icc = None
-    if im.mode == "CMYK":
-        icc = None
+    if im.mode == "CMYK" or (icc is not None and im.format == "JXL" and is_srgb(icc)):
+        icc = None  # JPEG XL states its colours in words, of which the decoder makes a profile
     pixels, alpha, space = planes(im, name, rawmode, max_value, space, notes)
     if space is not None:
         pixels, icc, told = understood(pixels, space)

@@ -155,7 +155,7 @@ class Kept:
                 notes.append("EXIF thumbnail left out, so that JPEG can hold the rest")
         if exif and not (holds and not (is_jpeg and len(exif) > _MOST_EXIF)):
             exif = None
-            out.append("EXIF")
+            out.append(f"EXIF of {len(self.exif or b'')} bytes" if holds else "EXIF")
         if exif and format == "TIFF":  # or its tags would replace the file's own
             exif, said = _exif_for_tiff(exif)
             notes += said

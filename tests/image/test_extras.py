@@ -1,0 +1,208 @@
+"""What a file has beside its pixels: XMP and resolution are kept, and the rest is named."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from image_files import GREY, PIXELS, back, exif_with, jpeg_with, parsed, png, stored
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from vqcodec import image
+from vqcodec.boxes import boxes_of, read_boxes
+from vqcodec.image import metadata, xmp
+from vqcodec.image.picture import Picture, Rows
+
+PACKET = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:tiff="http://ns.adobe.com/tiff/1.0/">'
+    b'<a tiff:Orientation="6" tiff:ImageWidth="7"/></x:xmpmeta>'
+)
+UPRIGHT = PACKET.replace(b'tion="6"', b'tion="1"').replace(b'dth="7"', b'dth="5"')
+IM = Image.fromarray(PIXELS)
+JPEG = stored(IM, "JPEG")
+XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+def with_xmp(format: str, packet: bytes) -> bytes:
+    if format == "PNG":
+        return png(PIXELS, 2, 8, iTXt=b"XML:com.adobe.xmp" + bytes(5) + packet)
+    if format == "TIFF":
+        tags = ImageFileDirectory_v2()
+        tags.tagtype[700] = 1
+        tags[700] = packet
+        return stored(IM, "TIFF", tiffinfo=tags)
+    return stored(IM, format, xmp=packet)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+def test_xmp_is_read_and_says_what_is_true_of_the_upright_pixels(format: str) -> None:
+    picture = image.read(with_xmp(format, PACKET), "x")
+    if format == "TIFF":  # of which Pillow takes the orientation out when it turns the picture
+        assert picture.xmp == UPRIGHT.replace(b'tiff:Orientation="1"', b"")
+    else:
+        assert picture.xmp == UPRIGHT
+    assert (picture.width, picture.lost) == (5, ())
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_xmp_and_resolution_come_back_from_what_is_written(format: str) -> None:
+    buffer = io.BytesIO()
+    picture = Picture(PIXELS, xmp=UPRIGHT, resolution=(300.0, 150.0))
+    assert image.write(picture, buffer, format) == ()
+    again = image.read(buffer.getvalue(), "x")
+    assert again.xmp == xmp.of_this_size(UPRIGHT, 7, 5)
+    found = again.resolution or metadata.resolution_of_exif(again.exif or b"")
+    assert found is not None and np.allclose(found, (300, 150), atol=0.02)
+
+
+def test_formats_that_hold_no_metadata_say_what_they_leave_out() -> None:
+    picture = Picture(PIXELS, exif=exif_with(None)[6:], xmp=UPRIGHT, resolution=(300.0, 300.0))
+    (note,) = image.write(picture, io.BytesIO(), "PPM")
+    assert note == "EXIF, XMP and resolution left out: PPM cannot hold that"
+    (note,) = image.write(picture, io.BytesIO(), "BMP")
+    assert note == "EXIF and XMP left out: BMP cannot hold that"
+
+
+@pytest.mark.parametrize(
+    ("data", "resolution"),
+    [
+        (stored(IM, "JPEG", dpi=(300, 150)), (300.0, 150.0)),
+        (JPEG.replace(b"JFIF\0\1\1\0\0\1\0\1", b"JFIF\0\1\1\2\0\x76\0\x76"), (299.72, 299.72)),
+        (png(PIXELS, 2, 8, pHYs=struct.pack(">IIB", 11811, 5905, 1)), (299.999, 149.987)),
+        (stored(IM, "TIFF", dpi=(300.5, 72)), (300.5, 72.0)),
+        (stored(IM, "TIFF", resolution_unit=3, x_resolution=100, y_resolution=50), (254.0, 127.0)),
+        (stored(IM, "BMP", dpi=(96, 96)), (96.012, 96.012)),
+        (JPEG, None),
+        (png(PIXELS, 2, 8, pHYs=struct.pack(">IIB", 0, 5905, 1)), None),
+    ],
+)
+def test_resolution_is_read(data: bytes, resolution: tuple[float, float] | None) -> None:
+    assert image.read(data, "x").resolution == resolution
+
+
+def test_resolution_turns_with_the_picture() -> None:
+    picture = back(IM, "JPEG", dpi=(300, 150), exif=exif_with(6))
+    assert picture.resolution == (150.0, 300.0)
+
+
+def test_boxes_hold_all_that_belongs_to_a_picture() -> None:
+    whole = Picture(
+        PIXELS, PIXELS[..., 0].copy(), b"icc", b"exif", True, xmp=b"xmp", resolution=(299.72, 0.5)
+    )
+    boxes = boxes_of(whole)
+    assert {box.type: len(box.payload) for box in boxes}["RES "] == 8
+    found = read_boxes(boxes, 7, 5)
+    assert (found.icc, found.exif, found.xmp, found.deep) == (b"icc", b"exif", b"xmp", True)
+    assert found.resolution == (299.72, 0.5)
+    assert boxes_of(Picture(PIXELS)) == ()
+
+
+def test_a_resolution_that_the_exif_states_has_no_box() -> None:
+    exif = Image.Exif()
+    exif.update({282: 300.0, 283: 300.0, 296: 2})
+    picture = back(IM, "JPEG", dpi=(300, 300), exif=exif)
+    assert [box.type for box in boxes_of(picture)] == ["EXIF"]
+    buffer = io.BytesIO()
+    image.write(Picture(PIXELS, exif=picture.exif), buffer, "PNG")
+    assert round(Image.open(buffer).info["dpi"][0]) == 300
+
+
+def test_a_region_has_no_thumbnail_of_the_whole() -> None:
+    thumbnail = stored(IM, "JPEG")
+    start = struct.pack("<HHHII", 1, 0x0112, 3, 1, 1) + struct.pack("<I", 8 + 18)
+    second = struct.pack("<HHHIIHHII", 2, 0x0201, 4, 1, 56, 0x0202, 4, 1, len(thumbnail)) + bytes(4)
+    exif = b"II*\0\x08\0\0\0" + start + second
+    exif += bytes(56 - len(exif)) + thumbnail
+    packet = b"<a><xmp:Thumbnails><b/></xmp:Thumbnails>tiff:ImageWidth='7'</a>"
+    boxes = boxes_of(Picture(PIXELS, exif=exif, xmp=packet))
+    assert thumbnail in (read_boxes(boxes, 7, 5).exif or b"")
+    part = read_boxes(boxes, 7, 5, (1, 1, 3, 2))
+    assert part.exif is not None and thumbnail[:2] not in part.exif
+    assert part.xmp == b"<a>tiff:ImageWidth='3'</a>"
+
+
+@pytest.mark.parametrize(
+    ("data", "lost"),
+    [
+        (stored(IM, "JPEG", comment=b"hello"), ("comment",)),
+        (
+            jpeg_with(JPEG, (0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\2xx")),
+            ("IPTC",),
+        ),
+        (jpeg_with(JPEG, (0xE1, b"http://ns.adobe.com/xmp/extension/\0x")), ("extended XMP",)),
+        (jpeg_with(JPEG, (0xEB, b"JP\0\0jumb c2pa")), ("content credentials",)),
+        (jpeg_with(JPEG, (0xE5, b"Maker\0...")), ("APP5 data (Maker)",)),
+        (jpeg_with(JPEG, after=bytes(4) + b"ftypmp42" + bytes(99)), ("motion video",)),
+        (jpeg_with(JPEG, after=b"something else"), ("14 bytes behind the picture",)),
+        (jpeg_with(JPEG, after=bytes(64)), ()),
+        (
+            jpeg_with(
+                JPEG, (0xE1, XMP_HEAD + b'<a hdrgm:Version="1.0"/>'), after=stored(IM, "JPEG")
+            ),
+            ("gain map",),
+        ),
+        (
+            png(PIXELS, 2, 8, tEXt=b"Copyright\0me", zTXt=b"Note\0\0" + zlib.compress(b"x")),
+            ("text (Copyright, Note)",),
+        ),
+        (png(PIXELS, 2, 8, tIME=bytes(7)), ("time of the last change",)),
+        (png(PIXELS, 2, 8, caBX=b"x"), ("content credentials",)),
+        (png(PIXELS, 2, 8, pHYs=struct.pack(">IIB", 2, 1, 0)), ("ratio of the pixels' sides",)),
+        (stored(IM.convert("P"), "GIF", comment=b"hello"), ("comment",)),
+        (stored(IM, "TIFF", tiffinfo={33723: b"iptc", 65000: "x"}), ("tag 65000", "IPTC")),
+    ],
+)
+def test_what_is_not_kept_is_named(data: bytes, lost: tuple[str, ...]) -> None:
+    assert image.read(data, "x").lost == lost
+
+
+def test_xmp_says_nothing_of_parts_that_are_not_kept() -> None:
+    packet = (
+        b'<a xmlns:hdrgm="h" xmlns:Container="c" hdrgm:Version="1.0" b="c">'
+        b"<Container:Directory><li/></Container:Directory><d/></a>"
+    )
+    kept = image.read(with_xmp("JPEG", packet), "x").xmp
+    assert kept == b'<a xmlns:hdrgm="h" xmlns:Container="c" b="c"><d/></a>'
+
+
+def test_rows_and_pictures_are_put_before_a_colour() -> None:
+    alpha = np.full((5, 7), 255, np.uint8)
+    alpha[:, 3:] = 0
+    alpha[0] = 128
+    picture = Picture(PIXELS, alpha)
+    made = image.blended(picture, (10, 20, 30))
+    assert made.alpha is None and (made.pixels[1:, 3:] == (10, 20, 30)).all()
+    assert np.array_equal(made.pixels[1:, :3], PIXELS[1:, :3])
+    wanted = (PIXELS[0] * 128.0 + np.array((10, 20, 30)) * 127) / 255
+    assert np.abs(made.pixels[0] - wanted).max() <= 0.5
+    rows = Rows(5, 7, False, iter([PIXELS[:2], PIXELS[2:]]), alpha)
+    assert np.array_equal(
+        np.concatenate([*image.blended_rows(rows, (10, 20, 30)).bands]), made.pixels
+    )
+    grey = image.blended(Picture(GREY, alpha), (9, 9, 9))
+    assert grey.grey and (grey.pixels[1:, 3:] == 9).all()
+    assert not image.blended(Picture(GREY, alpha), (9, 9, 8)).grey
+
+
+def test_what_alpha_hides_becomes_smooth_and_nothing_else_changes() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (65, 50, 3), dtype=np.uint8)
+    alpha = np.full((65, 50), 200, np.uint8)
+    alpha[10:40, 10:30] = 0
+    made = image.smoothed(pixels, alpha)
+    assert np.array_equal(made[alpha > 0], pixels[alpha > 0])
+    hidden = made[11:39, 11:29].astype(int)
+    assert np.abs(np.diff(hidden, axis=0)).mean() < 10 < np.abs(np.diff(pixels.astype(int))).mean()
+    assert (image.smoothed(pixels, np.zeros_like(alpha)) == 0).all()
+    flat = np.full((9, 9), 77, np.uint8)
+    assert (image.smoothed(flat, np.eye(9, dtype=np.uint8)) == 77).all()
+
+
+def test_exif_states_the_size_of_these_pixels() -> None:
+    exif = Image.Exif()
+    exif[0x8769] = {0xA002: 7, 0xA003: 5, 0x829A: (1, 100)}
+    exif[274] = 6
+    tags = parsed(back(IM, "JPEG", exif=exif).exif)
+    assert tags.get_ifd(0x8769) == {0xA002: 5, 0xA003: 7, 0x829A: (1, 100)}

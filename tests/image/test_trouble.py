@@ -1,0 +1,270 @@
+"""Metadata never decides about pixels, and what ends early is taken where that is asked for."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_files import PIXELS, RGB_ICC, exif_with, jpeg_with, png, stored
+from PIL import Image, TiffImagePlugin
+
+from vqcodec import image
+from vqcodec.errors import ImageError
+from vqcodec.image import isobmff, jpeg
+from vqcodec.image.picture import Picture
+
+IM = Image.fromarray(PIXELS)
+LARGE = np.random.default_rng(1).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+FORMATS = ["JPEG", "PNG", "TIFF", "WEBP"]
+
+
+def damaged(data: bytes, kind: bytes) -> bytes:
+    """A PNG with a chunk whose checksum is wrong."""
+    at = data.index(kind)
+    end = at + 4 + int.from_bytes(data[at - 4 : at], "big")
+    return data[:end] + bytes(b ^ 1 for b in data[end : end + 4]) + data[end + 4 :]
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"eXIf", b"iCCP", b"gAMA"])
+def test_a_damaged_chunk_beside_the_picture_is_dropped(kind: bytes) -> None:
+    chunks = {
+        "tEXt": b"a\0b",
+        "eXIf": exif_with(None)[6:],
+        "iCCP": b"x\0\0" + zlib.compress(RGB_ICC),
+        "gAMA": struct.pack(">I", 100000),
+    }
+    data = png(PIXELS, 2, 8, **{kind.decode(): chunks[kind.decode()]})
+    picture = image.read(damaged(data, kind), "x")
+    assert np.array_equal(picture.pixels, PIXELS)
+    assert picture.notes == (f"damaged {kind.decode()} chunk dropped",)
+
+
+def test_a_damaged_header_is_refused() -> None:
+    with pytest.raises(ImageError):
+        image.read(damaged(png(PIXELS, 2, 8), b"IHDR"), "x")
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"zTXt": b"big\0\0" + zlib.compress(bytes(3_000_000))},
+        {"tEXt": b"big\0" + b"x" * 1_500_000},
+        {"zTXt": b"big\0\0junk"},
+    ],
+)
+def test_texts_over_a_limit_or_broken_are_dropped(chunk: dict[str, bytes]) -> None:
+    picture = image.read(png(PIXELS, 2, 8, **chunk), "x")
+    assert np.array_equal(picture.pixels, PIXELS)
+    assert picture.notes == ("text big dropped: it is too long, or broken",)
+
+
+def test_a_profile_and_xmp_that_are_long_are_read() -> None:
+    """Pillow refuses more than a megabyte of each, which it wrote itself."""
+    packet = b"<a>" + b"x" * 2_000_000 + b"</a>"
+    icc = RGB_ICC + bytes(1_500_000)
+    icc = struct.pack(">I", len(icc)) + icc[4:]
+    buffer = io.BytesIO()
+    image.write(Picture(PIXELS, icc=icc, xmp=packet), buffer, "PNG")
+    again = image.read(buffer.getvalue(), "x")
+    assert (again.icc, again.xmp, again.notes) == (icc, packet, ())
+
+
+def test_of_a_long_exif_jpeg_holds_what_it_can() -> None:
+    thumbnail = stored(Image.fromarray(LARGE).resize((200, 200)), "JPEG", quality=100)
+    assert len(thumbnail) < 65000
+    for format in FORMATS:
+        buffer = io.BytesIO()
+        notes = image.write(Picture(PIXELS, exif=exif_with(None, "x" * 70000)[6:]), buffer, format)
+        again = image.read(buffer.getvalue(), "x")
+        assert again.pixels.shape == PIXELS.shape
+        if format == "JPEG":
+            assert "left out: JPEG cannot hold that" in notes[0] and again.exif is None
+        else:
+            assert notes == () and again.exif is not None and len(again.exif) > 70000
+
+
+def test_exif_whose_types_are_broken_costs_no_picture() -> None:
+    """A resolution as text, a date as a number, a directory that points nowhere."""
+    entries = [(271, 2, 4, b"Abc\0"), (282, 2, 4, b"x\0\0\0"), (306, 5, 1, b"\xff\xff\xff\x7f")]
+    entries += [(34665, 4, 1, b"\xff\xff\0\0"), (34853, 2, 9, b"\xf0\xff\xff\xff")]
+    table = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    exif = b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4)
+    for source in ("PNG", "JPEG", "WEBP"):
+        picture = image.read(stored(IM, source, exif=b"Exif\0\0" + exif), "x")
+        for format in FORMATS:
+            buffer = io.BytesIO()
+            image.write(picture, buffer, format)
+            assert image.read(buffer.getvalue(), "x").pixels.shape == PIXELS.shape
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=120), st.sampled_from(FORMATS))
+def test_any_exif_and_xmp_cost_no_picture(junk: bytes, format: str) -> None:
+    buffer = io.BytesIO()
+    exif = b"II*\0\x08\0\0\0" + junk
+    image.write(Picture(PIXELS, exif=exif, xmp=junk or None, icc=junk or None), buffer, format)
+    picture = image.read(buffer.getvalue(), "x")
+    assert picture.pixels.shape == PIXELS.shape
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}])
+def test_a_jpeg_without_its_end_mark_is_read_and_one_that_is_cut_needs_consent(
+    options: dict[str, object],
+) -> None:
+    data = stored(Image.fromarray(LARGE), "JPEG", **options)
+    whole = image.read(data, "x")
+    bare = image.read(data[:-2], "x")
+    assert np.array_equal(bare.pixels, whole.pixels)
+    assert bare.notes == ("the file ends before its end mark; the picture is all there",)
+    for share in (0.9, 0.6):
+        cut = data[: int(len(data) * share)]
+        with pytest.raises(ImageError, match=r"ends early.*--salvage"):
+            image.read(cut, "x")
+        saved = image.read(cut, "x", salvage=True)
+        assert saved.pixels.shape == LARGE.shape and "ends early" in saved.notes[0]
+    if not options:
+        assert np.array_equal(saved.pixels[:8], whole.pixels[:8])
+
+
+def test_a_progressive_jpeg_without_its_last_scans_is_not_whole() -> None:
+    data = stored(Image.fromarray(LARGE), "JPEG", progressive=True)
+    last = [s.at for s in jpeg.walk(data).segments if s.marker == 0xDA][-1]
+    with pytest.raises(ImageError, match="--salvage"):
+        image.read(data[:last], "x")
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_png_without_its_end_is_read_and_one_that_is_cut_needs_consent(interlaced: bool) -> None:
+    data = stored(Image.fromarray(LARGE), "PNG") if not interlaced else adam7(LARGE)
+    assert np.array_equal(image.read(data[:-12], "x").pixels, LARGE)
+    cut = data[: len(data) // 2]
+    with pytest.raises(ImageError, match="--salvage"):
+        image.read(cut, "x")
+    saved = image.read(cut, "x", salvage=True)
+    assert saved.pixels.shape == LARGE.shape and "missing: black" in saved.notes[0]
+    if interlaced:
+        assert np.array_equal(saved.pixels[::8, ::8], LARGE[::8, ::8])
+    else:
+        assert np.array_equal(saved.pixels[:25], LARGE[:25]) and not saved.pixels[40:].any()
+
+
+def adam7(pixels: np.ndarray) -> bytes:
+    """An interlaced PNG."""
+    steps = [(0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4)]
+    steps += [(0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2)]
+    raw = b"".join(b"\0" + row.tobytes() for x, dx, y, dy in steps for row in pixels[y::dy, x::dx])
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8, 2, 0, 0, 1)
+    parts = {b"IHDR": head, b"IDAT": zlib.compress(raw), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts.items()
+    )
+
+
+def test_a_jpeg_with_broken_segments_is_read() -> None:
+    for segment in (
+        (0xE1, b"Exif\0\0II*\0\xff"),
+        (0xE2, b"MPF\0junk"),
+        (0xED, b"Photoshop 3.0\0x"),
+    ):
+        picture = image.read(jpeg_with(stored(IM, "JPEG"), segment), "x")
+        assert picture.pixels.shape == PIXELS.shape
+
+
+# Camera raw files, and formats that packages read
+
+
+def raw_tiff(**tags: object) -> bytes:
+    """A TIFF of a preview, whose first directory says what is given."""
+    given = TiffImagePlugin.ImageFileDirectory_v2()
+    for name, value in tags.items():
+        given[int(name[1:])] = value
+    return stored(IM, "TIFF", tiffinfo=given)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (raw_tiff(t50706=b"\1\4\0\0"), "DNG"),
+        (raw_tiff(t254=1, t330=8, t271="NIKON"), "NIKON"),
+        (raw_tiff(t254=1, t330=8), "TIFF"),
+        (b"IIRO\x08\0\0\0" + bytes(99), "Olympus ORF"),
+        (b"IIU\0" + bytes(99), "Panasonic RW2"),
+        (b"FUJIFILMCCD-RAW 0201" + bytes(99), "Fujifilm RAF"),
+        (b"II*\0\x10\0\0\0CR\2\0" + bytes(99), "Canon CR2"),
+        (bytes(4) + b"ftypcrx " + bytes(99), "Canon CR3"),
+    ],
+)
+def test_camera_raw_files_are_refused_by_name(data: bytes, kind: str) -> None:
+    with pytest.raises(ImageError, match=rf"camera raw file \({kind}\)"):
+        image.read(data, "x")
+
+
+def test_a_reduced_page_makes_no_tiff_a_multi_page_one() -> None:
+    small = IM.resize((3, 2))
+    for first, second in ((IM, small), (small, IM)):
+        data = stored(first, "TIFF", save_all=True, append_images=[second], tiffinfo={254: 0})
+        pages = Image.open(io.BytesIO(data))
+        patched = bytearray(data)
+        for page, im in enumerate((first, second)):
+            pages.seek(page)
+            at = pages.tag_v2._offset  # type: ignore[attr-defined]
+            entry = data.index(struct.pack("<HHI", 254, 4, 1), at)
+            struct.pack_into("<I", patched, entry + 8, 1 if im is small else 0)
+        assert np.array_equal(image.read(bytes(patched), "x").pixels, PIXELS)
+    with pytest.raises(ImageError, match="multi-page TIFF with 2 pages"):
+        image.read(stored(IM, "TIFF", save_all=True, append_images=[IM]), "x")
+
+
+def test_heic_is_read_where_its_package_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    im = Image.fromarray(LARGE).resize((64, 48))
+    heif.from_pillow(im).save(buffer, quality=-1, exif=exif_with(6), chroma=444)
+    picture = image.read(buffer.getvalue(), "x")
+    assert sorted(picture.pixels.shape) == [3, 48, 64] and picture.exif is not None
+    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"is HEIC, .* pillow-heif .*vqcodec\[formats\]"):
+        image.read(buffer.getvalue(), "x")
+
+
+def test_jpeg_xl_is_read_where_its_package_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pillow_jxl")
+    data = stored(Image.fromarray(LARGE), "JXL", lossless=True)
+    assert isobmff.jxl_size(data) == (48, 64)
+    picture = image.read(data, "x")
+    assert np.array_equal(picture.pixels, LARGE) and picture.icc is None
+    with pytest.raises(ImageError, match="48 x 64 pixels; 1 to 100"):
+        image.read(data, "x", max_pixels=100)
+    monkeypatch.setitem(__import__("sys").modules, "pillow_jxl.JpegXLImagePlugin", None)
+    with pytest.raises(ImageError, match=r"is JPEG XL, .* pillow-jxl-plugin"):
+        image.read(data, "x")
+
+
+# Numbers that are no bytes
+
+
+def test_floats_are_scaled_by_what_the_file_says() -> None:
+    values = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    unit = image.read(stored(Image.fromarray(values), "TIFF"), "x")
+    assert np.array_equal(unit.pixels, np.rint(255 * values)) and "from 0 to 1" in unit.notes[0]
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[340] = tags.tagtype[341] = 11
+    tags[340], tags[341] = -100.0, 300.0
+    stated = image.read(stored(Image.fromarray(values * 400 - 100), "TIFF", tiffinfo=tags), "x")
+    assert np.abs(stated.pixels.astype(int) - unit.pixels).max() <= 1
+    with pytest.raises(ImageError, match="from 0 to 400, whose black and white are unknown"):
+        image.read(stored(Image.fromarray(values * 400), "TIFF"), "x")
+
+
+def test_16_bits_are_scaled_by_what_the_file_says() -> None:
+    values = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
+    dark = image.read(stored(Image.fromarray(values), "TIFF"), "x")
+    assert dark.pixels.max() == 16 or any("nearly black" in note for note in dark.notes)
+    stated = image.read(stored(Image.fromarray(values), "TIFF", tiffinfo={281: 4095}), "x")
+    assert stated.pixels.max() == 254 and not any("black" in note for note in stated.notes)
+    darker = image.read(stored(Image.fromarray(values // 2), "PNG"), "x")
+    assert any("nearly black" in note for note in darker.notes)
