@@ -33,6 +33,7 @@ def test_json_is_one_object_per_file() -> None:
         "ideal_bits": [40.5, 99.0],
         "psnr_db": None,
         "ssimulacra2": None,
+        "not_kept": [],
         "input_bytes": Path("a.png").stat().st_size,
     }
     assert good["sections"][0] == 6 and sum(good["sections"]) < n_bytes

@@ -5,7 +5,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from vqcodec import image
 from vqcodec.image import Picture
@@ -122,3 +122,11 @@ def jpeg_with(data: bytes, *segments: tuple[int, bytes], after: bytes = b"") -> 
         bytes([255, marker]) + struct.pack(">H", len(body) + 2) + body for marker, body in segments
     )
     return data[:2] + added + data[2:] + after
+
+
+def raw_tiff(**tags: object) -> bytes:
+    """A TIFF of a preview, whose first directory says what is given."""
+    given = TiffImagePlugin.ImageFileDirectory_v2()
+    for name, value in tags.items():
+        given[int(name[1:])] = value
+    return stored(Image.fromarray(PIXELS), "TIFF", tiffinfo=given)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_files import PIXELS, RGB_ICC, exif_with, jpeg_with, png, stored
+from image_files import PIXELS, RGB_ICC, exif_with, jpeg_with, png, raw_tiff, stored
 from PIL import Image, TiffImagePlugin
 
 from vqcodec import image
@@ -175,14 +175,6 @@ def test_a_jpeg_with_broken_segments_is_read() -> None:
 
 
 # Camera raw files, and formats that packages read
-
-
-def raw_tiff(**tags: object) -> bytes:
-    """A TIFF of a preview, whose first directory says what is given."""
-    given = TiffImagePlugin.ImageFileDirectory_v2()
-    for name, value in tags.items():
-        given[int(name[1:])] = value
-    return stored(IM, "TIFF", tiffinfo=given)
 
 
 @pytest.mark.parametrize(
