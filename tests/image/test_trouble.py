@@ -219,7 +219,7 @@ def test_heic_is_read_where_its_package_is(monkeypatch: pytest.MonkeyPatch) -> N
     picture = image.read(buffer.getvalue(), "x")
     assert sorted(picture.pixels.shape) == [3, 48, 64] and picture.exif is not None
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
-    with pytest.raises(ImageError, match=r"is HEIC, .* pillow-heif .*vqcodec\[formats\]"):
+    with pytest.raises(ImageError, match="is HEIC, which the package pillow-heif reads"):
         image.read(buffer.getvalue(), "x")
 
 

@@ -73,7 +73,7 @@ def encode(
 ) -> int:
     """Make .vqc files of pictures (PNG, JPEG, WebP, TIFF, AVIF, GIF, ...).
 
-    HEIC and JPEG XL need packages: pip install 'vqcodec[formats]'.
+    HEIC and JPEG XL need packages: pip install pillow-heif pillow-jxl-plugin.
 
     INPUT is a file, a folder or - (stdin). Several inputs, or a folder, go to the folder OUT;
     with -r its folders are repeated there. If OUT ends in .vqc and is no folder, they become one

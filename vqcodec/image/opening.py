@@ -243,7 +243,7 @@ def found_in_folder(path: Path) -> tuple[bool, str]:
     if kind:
         package, module, _ = _PLUGINS[kind]
         if importlib.util.find_spec(module.partition(".")[0]) is None:
-            return True, f"{kind}, which {package} reads: pip install 'vqcodec[formats]'"
+            return True, f"{kind}, which {package} reads: pip install {package}"
         return True, ""
     return prefix.startswith(_BEGINNINGS) or prefix[4:12] in _FTYP or _is_webp(prefix), ""
 
