@@ -15,6 +15,7 @@ from vqcodec.api import (
     encode,
     encode_many,
     encode_picture,
+    info,
     load_codec,
 )
 from vqcodec.errors import VqcodecError
@@ -28,6 +29,7 @@ __all__ = [
     "encode",
     "encode_many",
     "encode_picture",
+    "info",
     "load_codec",
 ]
 

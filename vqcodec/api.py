@@ -7,14 +7,23 @@ import os
 from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO
 
 from vqcodec.container import MAX_PIXELS
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    import numpy as np
+    from PIL.Image import Image
+
     from vqcodec.autoencoders.system import Region
     from vqcodec.codec import Codec
+    from vqcodec.contents import FileInfo
     from vqcodec.image import Picture
+
+    Source: TypeAlias = str | os.PathLike[str] | bytes | Image | np.ndarray
+    File: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
 
 
 def load_codec(name: str | None = None, device: str = "auto") -> "Codec":
@@ -28,7 +37,7 @@ def load_codec(name: str | None = None, device: str = "auto") -> "Codec":
 
 
 def encode(
-    source: Any,
+    source: "Source",
     rate: str | float | None = None,
     *,
     codec: str | None = None,
@@ -48,20 +57,22 @@ def encode(
     return encode_picture(_picture(source, max_pixels), rate, codec, device, tune)
 
 
-def _picture(source: Any, max_pixels: int) -> "Picture":
+def _picture(source: "Source", max_pixels: int) -> "Picture":
+    import numpy as np
+
     from vqcodec import image
 
     if isinstance(source, str | os.PathLike):
         return image.read(Path(source), str(source), max_pixels)
     if isinstance(source, bytes):
         return image.read(source, "picture", max_pixels)
-    if hasattr(source, "__array_interface__") and not hasattr(source, "getbands"):
+    if isinstance(source, np.ndarray):
         return image.from_array(source)
     return image.from_pillow(source, max_pixels)
 
 
 def decode(
-    data: Any,
+    data: "File",
     *,
     index: int | None = None,
     levels: int | None = None,
@@ -69,7 +80,7 @@ def decode(
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
     region: "Region | None" = None,
-) -> Any:
+) -> "Image":
     """A .vqc file as a Pillow image.
 
     data: the bytes, a path, or a binary file that can be sought. index: of the picture, from 0,
@@ -83,7 +94,7 @@ def decode(
     return image.to_pillow(decode_picture(content, levels, device, codec, max_pixels, region))
 
 
-def _content(source: Any, index: int | None) -> bytes:
+def _content(source: "File", index: int | None) -> bytes:
     """A file of one picture."""
     from vqcodec import container
     from vqcodec.errors import InputError, reason
@@ -99,8 +110,19 @@ def _content(source: Any, index: int | None) -> bytes:
     return source if isinstance(source, bytes) else bytes(source.read())
 
 
+def info(data: "File", *, codec: str | None = None) -> "FileInfo":
+    """What a .vqc file, of one picture or an archive, holds; its pixels are not decoded.
+
+    data: as for ``decode``. codec: an id or a folder, where the file's is not installed. Raises
+    FormatError, InputError; CodecError where ``codec`` is not the file's.
+    """
+    from vqcodec import contents
+
+    return contents.look(_content(data, None), codec)
+
+
 def encode_many(
-    sources: Sequence[Any],
+    sources: "Sequence[Source]",
     rate: str | float | None = None,
     *,
     codec: str | None = None,
@@ -131,7 +153,7 @@ def decode_many(
     codec: str | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
-) -> list[Any]:
+) -> "list[Image]":
     """The bytes of an archive as Pillow images, each of at most ``max_pixels``."""
     from vqcodec import container
 

@@ -1,7 +1,7 @@
 """A loaded codec: a card, and the system with its weights on a device."""
 
-from collections.abc import Callable, Iterator, Sequence, Set
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence, Set
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import safetensors
@@ -26,7 +26,14 @@ from vqcodec.rate import Rate
 BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 23}  # of pictures that are encoded together
 
 
-class Coded(Protocol):
+P = TypeVar("P")  # a rate point, as a system has it
+L = TypeVar("L")
+L_co = TypeVar("L_co", covariant=True)
+# What a decoder finds in the sections: latents (h * w, c) of a ladder, or codes of each level
+Latent: TypeAlias = torch.Tensor | list[np.ndarray]
+
+
+class Coded(Protocol[L_co]):
     """What a coder made of a picture."""
 
     @property
@@ -38,11 +45,11 @@ class Coded(Protocol):
         """Of each section."""
 
     @property
-    def latent(self) -> Any:
+    def latent(self) -> L_co:
         """What a decoder finds in the sections."""
 
 
-class Coder(Protocol):
+class Coder(Protocol[P, L]):
     """What a system on a device does: a ``LadderCodec`` or a ``GridCodec``.
 
     Rate points are stored as integers, the least bits first; ``span`` has the first and the last of
@@ -58,33 +65,33 @@ class Coder(Protocol):
     @property
     def model(self) -> torch.nn.Module: ...
 
-    def point(self, index: int) -> Any: ...
+    def point(self, index: int) -> P: ...
     def span(self, tune: str | None = None) -> tuple[int, int]: ...
-    def levels(self, point: Any) -> int: ...
-    def least_bytes(self, height: int, width: int, point: Any) -> int: ...
+    def levels(self, point: P) -> int: ...
+    def least_bytes(self, height: int, width: int, point: P) -> int: ...
     def encode(
         self,
         pixels: np.ndarray,
-        point: Any,
+        point: P,
         progress: Progress = unseen,
         rdo: float | None = None,  # in place of its own
-    ) -> Coded: ...
-    def encode_many(self, pictures: Sequence[np.ndarray], point: Any) -> Sequence[Coded]: ...
+    ) -> Coded[L]: ...
+    def encode_many(self, pictures: Sequence[np.ndarray], point: P) -> Sequence[Coded[L]]: ...
     def decode(
         self,
         sections: Sequence[bytes | RangeDecoder],
         height: int,
         width: int,
-        point: Any,
+        point: P,
         ideal: list[float] | None = None,
         progress: Progress = unseen,
-    ) -> Any: ...
+    ) -> L: ...
     def bands(
         self,
-        latent: Any,
+        latent: L,
         height: int,
         width: int,
-        point: Any,
+        point: P,
         region: Region | None = None,
         progress: Progress = unseen,
     ) -> Iterator[np.ndarray]: ...
@@ -93,7 +100,7 @@ class Coder(Protocol):
 class Codec:
     """A trained system with its card, on a device."""
 
-    def __init__(self, card: Card, system: Coder) -> None:
+    def __init__(self, card: Card, system: Coder[Any, Any]) -> None:
         self.card, self.system = card, system
 
     @classmethod
@@ -103,8 +110,7 @@ class Codec:
             tensors = safetensors.torch.load(weights)
             if not all(torch.isfinite(value).all() for value in tensors.values()):
                 raise ValueError("a weight is not a number")
-            load: Callable[..., Coder] = _load_ladder if card.system == "ladder" else _load_grids
-            system = load(card, tensors, torch.device(device))
+            system = _system(card, tensors, torch.device(device))
         except (
             safetensors.SafetensorError,
             KeyError,
@@ -139,7 +145,7 @@ class Codec:
 
     def bands(
         self,
-        latent: Any,
+        latent: Latent,
         header: Header,
         region: Region | None = None,
         progress: Progress = unseen,
@@ -151,6 +157,12 @@ class Codec:
         point = self.system.point(header.rate)
         bands = self.system.bands(latent, header.height, header.width, point, region, progress)
         return map(grey, bands) if header.grey else bands
+
+
+def _system(card: Card, tensors: dict[str, torch.Tensor], device: torch.device) -> Coder[Any, Any]:
+    if card.system == "ladder":
+        return _load_ladder(card, tensors, device)
+    return _load_grids(card, tensors, device)
 
 
 def _load_ladder(card: Card, tensors: dict[str, torch.Tensor], device: torch.device) -> LadderCodec:

@@ -17,7 +17,7 @@ import numpy as np
 
 from vqcodec import container, image
 from vqcodec.boxes import KEPT_BY_STRIP, boxes_of, said_of
-from vqcodec.codec import Codec, Coded
+from vqcodec.codec import Codec, Coded, Latent
 from vqcodec.container import Box, Container, Header
 from vqcodec.errors import ImageError, RateError
 from vqcodec.metrics.psnr import psnr_db
@@ -268,7 +268,7 @@ def encode_at(
     boxes: tuple[Box, ...] = (),
     progress: Progress = unseen,
     rdo: float | None = None,
-) -> tuple[bytes, Coded]:
+) -> tuple[bytes, Coded[Latent]]:
     """A picture at a stored rate point: the finished file, and what the coder made of it.
 
     rdo: what a bit is worth in the choice of codes, in place of the system's own.
@@ -278,7 +278,7 @@ def encode_at(
 
 
 def _file(
-    codec: Codec, picture: image.Picture, index: int, boxes: tuple[Box, ...], coded: Coded
+    codec: Codec, picture: image.Picture, index: int, boxes: tuple[Box, ...], coded: Coded[Latent]
 ) -> bytes:
     header = _header(codec, picture, index)
     return container.write(Container(header, tuple(coded.sections), boxes))
@@ -290,7 +290,7 @@ def _header(codec: Codec, picture: image.Picture, index: int) -> Header:
 
 
 def _compressed(
-    codec: Codec, picture: image.Picture, index: int, data: bytes, coded: Coded
+    codec: Codec, picture: image.Picture, index: int, data: bytes, coded: Coded[Latent]
 ) -> Compressed:
     notes: tuple[str, ...] = ()
     if codec.system.grey_only and not picture.grey:

@@ -4,11 +4,14 @@ Every ``import vqcodec`` comes through here, so nothing but Pillow's core is imp
 picture is opened or saved.
 """
 
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from PIL import Image, ImageFile
 
 from vqcodec.errors import FormatError, NotVqcError, VqcodecError
+
+if TYPE_CHECKING:
+    from PIL import _imaging
 
 
 class VqcImageFile(ImageFile.ImageFile):
@@ -44,7 +47,7 @@ class VqcImageFile(ImageFile.ImageFile):
         if resolution:
             self.info["dpi"] = resolution
 
-    def load(self) -> Any:
+    def load(self) -> "_imaging.PixelAccess | None":
         if self._data:
             from vqcodec import api, image
 

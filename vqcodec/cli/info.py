@@ -8,11 +8,10 @@ import click
 from vqcodec.cli import options, streams, text
 from vqcodec.cli.failure import explain, print_error
 from vqcodec.cli.jobs import files_in
-from vqcodec.errors import CodecError, FormatError, one_line
+from vqcodec.errors import FormatError, one_line
 
 if TYPE_CHECKING:
-    from vqcodec.card import Card
-    from vqcodec.container import Container, Header
+    from vqcodec.contents import PictureInfo
 
 
 _EXAMPLES = """\b
@@ -63,87 +62,42 @@ def info(
 
 def _look(name: str, ideal: bool, codec_id: str | None) -> dict[str, Any]:
     """The JSON object for a file."""
-    from vqcodec import container
+    from vqcodec import contents
 
-    data = streams.read_vqc(name)
-    if container.is_archive(data):
-        return {"input": name, **_archive(data, ideal, codec_id)}
-    content = container.read(data)
-    card, about = _codec(content.header, ideal, codec_id)
-    return {"input": name, **about, **_picture(content, len(data), card, ideal)}
-
-
-def _archive(data: bytes, ideal: bool, codec_id: str | None) -> dict[str, Any]:
-    from vqcodec import archive, container
-
-    opened = container.read_archive(data)
-    card, about = _codec(opened.header, ideal, codec_id)
-    pictures: list[dict[str, Any]] = []
-    for index, name in enumerate(archive.stems(opened)):
-        n_bytes = opened.cost(index)
-        try:
-            picture = _picture(opened[index], n_bytes, card, ideal)
-        except FormatError as error:
-            picture = {"bytes": n_bytes, "error": str(error)}
-        pictures.append({"name": name, **picture})
-    n_pixels = sum(one["width"] * one["height"] for one in pictures if "error" not in one)
-    return {
-        **about,
-        "pictures": pictures,
-        "overhead": len(data) - sum(one["bytes"] for one in pictures),
-        "bytes": len(data),
-        "bpp": text.bpp(len(data), n_pixels, 1) if n_pixels else None,
+    found = contents.look(streams.read_vqc(name), codec_id, ideal)
+    about = {
+        "input": name,
+        "codec": found.codec,
+        "codec_number": found.codec_number,
+        "codec_problem": found.problem,
+        "weights_hash": found.weights_hash,
+    }
+    if not found.is_archive:
+        return about | _picture(found.pictures[0])
+    return about | {
+        "pictures": [{"name": one.name, **_picture(one)} for one in found.pictures],
+        "overhead": found.overhead,
+        "bytes": found.n_bytes,
+        "bpp": found.bpp,
     }
 
 
-def _codec(
-    header: "Header", ideal: bool, codec_id: str | None
-) -> "tuple[Card | None, dict[str, Any]]":
-    """The codec, where it is installed, and what is said of it."""
-    from vqcodec import zoo
-
-    card: Card | None = None
-    problem: str | None = None
-    try:
-        card = zoo.for_header(header, codec_id)
-    except CodecError as error:
-        if ideal or codec_id is not None:
-            raise
-        problem = str(error)
-    return card, {
-        "codec": card.id if card else None,
-        "codec_number": header.codec,
-        "codec_problem": problem,
-        "weights_hash": header.weights_hash.hex(),
+def _picture(found: "PictureInfo") -> dict[str, Any]:
+    if found.error:
+        return {"bytes": found.n_bytes, "error": found.error}
+    record = {
+        "width": found.width,
+        "height": found.height,
+        "grey": found.grey,
+        "rate": found.rate,
+        "tune": found.tune,
+        "sections": found.section_bytes,
+        "boxes": [{"type": kind, "bytes": n_bytes} for kind, n_bytes in found.boxes],
+        "overhead": found.overhead,
+        "bytes": found.n_bytes,
+        "bpp": found.bpp,
     }
-
-
-def _picture(
-    content: "Container", n_bytes: int, card: "Card | None", ideal: bool
-) -> dict[str, Any]:
-    """What is said of a picture that has ``n_bytes`` in its file."""
-    from vqcodec import container, zoo
-
-    header = content.header
-    record: dict[str, Any] = {
-        "width": header.width,
-        "height": header.height,
-        "grey": header.grey,
-        "rate": card.rate_name(header.rate) if card else str(header.rate),
-        "tune": card.tune_name(header.rate) if card else None,
-        "sections": [len(section) for section in content.sections],
-        "boxes": [{"type": box.type, "bytes": len(box.payload)} for box in content.boxes],
-        "overhead": n_bytes - sum(map(len, content.sections)),
-        "bytes": n_bytes,
-        "bpp": text.bpp(n_bytes, header.width, header.height),
-    }
-    if ideal and card:
-        from vqcodec import decompress
-
-        record["ideal_bits"] = decompress.ideal_bits(
-            zoo.load(card, "cpu"), container.write(content)
-        )
-    return record
+    return record | ({} if found.ideal_bits is None else {"ideal_bits": found.ideal_bits})
 
 
 def _as_text(record: dict[str, Any]) -> str:
