@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from vqcodec import zoo
+from vqcodec.autoencoders import sampler
 from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.autoencoders.pqvae import PQVAE
-from vqcodec.priors import sampler
 from vqcodec.priors.embedding import Remembering
 from vqcodec.rangecoder import RangeEncoder
 from vqcodec.training import data, sources

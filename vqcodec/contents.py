@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from vqcodec import archive, container, zoo
+from vqcodec import archive, container
 from vqcodec.card import Card
 from vqcodec.container import Archive, Container
 from vqcodec.errors import CodecError, FormatError
@@ -65,6 +65,8 @@ def look(data: bytes, codec: str | None = None, ideal: bool = False) -> FileInfo
     ideal: decode the codes and sum -log2 of their probabilities. Raises FormatError, and CodecError
     where ``codec`` is not the file's, or ``ideal`` needs a codec that is not installed.
     """
+    from vqcodec import zoo
+
     is_archive = container.is_archive(data)
     found = container.read_archive(data) if is_archive else container.read(data)
     header = found.header
@@ -106,7 +108,7 @@ def _picture(
 ) -> PictureInfo:
     header, bits = content.header, None
     if ideal and card:
-        from vqcodec import decompress  # which brings torch
+        from vqcodec import decompress, zoo  # the first brings torch
 
         bits = decompress.ideal_bits(zoo.load(card, "cpu"), container.write(content))
     return PictureInfo(

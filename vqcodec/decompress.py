@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from vqcodec import container, image
+from vqcodec.autoencoders import sampler
 from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
 from vqcodec.autoencoders.system import Region
 from vqcodec.boxes import read_boxes
 from vqcodec.codec import Codec, grey
 from vqcodec.container import MAX_PIXELS, Container
 from vqcodec.errors import CodecError, FormatError, RateError, SizeError, UsageError
-from vqcodec.priors import sampler
 from vqcodec.progress import Progress, between, unseen
 from vqcodec.rangecoder import Draws
 from vqcodec.rate import parse_rate
@@ -149,8 +149,8 @@ def _drawn(
 def sample(codec: Codec, rate: str | None, height: int, width: int, seed: int) -> image.Picture:
     """A picture drawn from the prior, level by level, each given those before.
 
-    Where the codec has a network for this (``priors.sampler``), at one of its rate points, that
-    draws each square at this point, and without a rate. Without one a rate is the card's default.
+    Where the codec has a network for this (``autoencoders.sampler``), at one of its rate points,
+    that draws each square at this point, and without a rate. Without one a rate is the card's default.
     Raises RateError for a rate that is not a rate point, CodecError for a broken network.
     """
     found = _sampler(codec)

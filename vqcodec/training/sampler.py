@@ -1,11 +1,11 @@
-"""Training a ``priors.sampler.Sampler`` on the codes of a codec."""
+"""Training a ``autoencoders.sampler.Sampler`` on the codes of a codec."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from vqcodec.priors.sampler import Sampler
+from vqcodec.autoencoders.sampler import Sampler
 
 BATCH = 64
 DECAY = 0.01  # of the weights

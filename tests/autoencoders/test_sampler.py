@@ -10,9 +10,11 @@ from PIL import Image
 from tiny_codec import made, photo
 from torch import Tensor
 
+from vqcodec.autoencoders import sampler
 from vqcodec.autoencoders.dqae import DQAEConfig
 from vqcodec.autoencoders.hqa import HQAConfig
 from vqcodec.autoencoders.pqvae import PQVAEConfig
+from vqcodec.autoencoders.sampler import Sampler
 from vqcodec.autoencoders.system import Level
 from vqcodec.cli.program import program
 from vqcodec.codec import Codec
@@ -20,8 +22,6 @@ from vqcodec.compress import compress
 from vqcodec.decompress import Choices, decompress, sample
 from vqcodec.errors import CodecError
 from vqcodec.image import Picture
-from vqcodec.priors import sampler
-from vqcodec.priors.sampler import Sampler
 from vqcodec.training.sampler import fit
 
 LEVELS = [Level("top", (1, 2), (3, 5)), Level("fine", (2, 2), (4,))]
