@@ -150,8 +150,8 @@ def sample(codec: Codec, rate: str | None, height: int, width: int, seed: int) -
     """A picture drawn from the prior, level by level, each given those before.
 
     Where the codec has a network for this (``autoencoders.sampler``), at one of its rate points,
-    that draws each square at this point, and without a rate. Without one a rate is the card's default.
-    Raises RateError for a rate that is not a rate point, CodecError for a broken network.
+    that draws each square at this point, and without a rate. Without one a rate is the card's
+    default. Raises RateError for a rate that is not a rate point, CodecError for a broken network.
     """
     found = _sampler(codec)
     if found and rate in (None, found[0]):
