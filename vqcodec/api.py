@@ -5,14 +5,16 @@ numpy and torch are imported with the first picture that is encoded or decoded, 
 
 import os
 from collections.abc import Sequence
+from io import TextIOBase
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from vqcodec.container import MAX_PIXELS
+from vqcodec.errors import InputError, UsageError, reason
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from typing import TypeAlias, TypeGuard
 
     import numpy as np
     from PIL.Image import Image
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
     from vqcodec.contents import FileInfo
     from vqcodec.image import Picture
 
-    Source: TypeAlias = str | os.PathLike[str] | bytes | Image | np.ndarray
-    File: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
+    Bytes: TypeAlias = bytes | bytearray | memoryview
+    Source: TypeAlias = str | os.PathLike[str] | Bytes | BinaryIO | Image | np.ndarray
+    File: TypeAlias = str | os.PathLike[str] | Bytes | BinaryIO
 
 
 def load_codec(name: str | None = None, device: str = "auto") -> "Codec":
@@ -47,7 +50,8 @@ def encode(
 ) -> bytes:
     """A picture as the bytes of a .vqc file.
 
-    source: a path, the bytes of an image file, a Pillow image, or a uint8 array (h, w[, 3]).
+    source: a path, the bytes of an image file or a binary file of it, a Pillow image, or an array
+    (h, w) or (h, w, 1 to 4) of uint8 or uint16: grey or RGB, each with or without alpha.
     rate: '80q', '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB', or a number, which is a quality as
     in '80q'; without one what the environment variable VQCODEC_RATE says, or the codec's own.
     tune: 'visual' or 'psnr', where the codec has that choice; by default how it looks. A file or
@@ -59,16 +63,34 @@ def encode(
 
 def _picture(source: "Source", max_pixels: int) -> "Picture":
     import numpy as np
+    from PIL.Image import Image
 
     from vqcodec import image
 
     if isinstance(source, str | os.PathLike):
         return image.read(Path(source), str(source), max_pixels)
-    if isinstance(source, bytes):
-        return image.read(source, "picture", max_pixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return image.read(bytes(source), "picture", max_pixels)
     if isinstance(source, np.ndarray):
         return image.from_array(source)
-    return image.from_pillow(source, max_pixels)
+    if isinstance(source, Image):
+        return image.from_pillow(source, max_pixels)
+    if _is_binary(source):
+        return image.read(source, "picture", max_pixels)
+    raise UsageError(
+        "a picture is a path, the bytes of an image file or a binary file of it, a Pillow image or "
+        f"an array, not {_kind(source)}"
+    )
+
+
+def _is_binary(source: object) -> "TypeGuard[BinaryIO]":
+    """Whether it is a file that is open for bytes, as far as can be told without reading it."""
+    return hasattr(source, "read") and not isinstance(source, TextIOBase)
+
+
+def _kind(source: object) -> str:
+    kind = type(source)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 def decode(
@@ -83,7 +105,8 @@ def decode(
 ) -> "Image":
     """A .vqc file as a Pillow image.
 
-    data: the bytes, a path, or a binary file that can be sought. index: of the picture, from 0,
+    data: the bytes (bytearray and memoryview are, too), a path, or a binary file; with an index it
+    is one that can be sought. index: of the picture, from 0,
     where it is an archive: the others are not read. levels: read the first only, a preview.
     region: x, y, width and height in pixels, of what is to be seen. A file of more than
     ``max_pixels`` is refused before memory is taken for it. Raises a VqcodecError, and IndexError.
@@ -97,14 +120,17 @@ def decode(
 def _content(source: "File", index: int | None) -> bytes:
     """A file of one picture."""
     from vqcodec import container
-    from vqcodec.errors import InputError, reason
 
     if isinstance(source, str | os.PathLike):
         try:
             with open(source, "rb") as file:
                 return _content(file, index)
         except OSError as error:
-            raise InputError(f"{source}: {reason(error)}") from error
+            raise InputError(f"{os.fspath(source)}: {reason(error)}") from error
+    if isinstance(source, bytes | bytearray | memoryview):
+        source = bytes(source)
+    elif not _is_binary(source):
+        raise UsageError(f"a .vqc file is its bytes, a path or a binary file, not {_kind(source)}")
     if index is not None:
         return container.write(container.read_archive(source)[index])
     return source if isinstance(source, bytes) else bytes(source.read())
@@ -147,17 +173,17 @@ def encode_many(
 
 
 def decode_many(
-    data: bytes,
+    data: "File",
     *,
     levels: int | None = None,
     codec: str | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
 ) -> "list[Image]":
-    """The bytes of an archive as Pillow images, each of at most ``max_pixels``."""
+    """An archive as Pillow images, each of at most ``max_pixels``."""
     from vqcodec import container
 
-    files = [container.write(picture) for picture in container.read_archive(data)]
+    files = [container.write(picture) for picture in container.read_archive(_content(data, None))]
     return [
         decode(file, levels=levels, codec=codec, device=device, max_pixels=max_pixels)
         for file in files
@@ -182,7 +208,6 @@ def encode_picture(
 def _rate(rate: object) -> str | None:
     """The rate as a text. Raises UsageError for what is neither that nor a quality."""
     from vqcodec import zoo
-    from vqcodec.errors import UsageError
 
     if rate is None:
         return zoo.default_rate()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from vqcodec.errors import ImageError
+from vqcodec.errors import UsageError
+from vqcodec.image.samples import to_8bit
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +61,30 @@ def rgb(picture: Picture) -> np.ndarray:
 
 
 def from_array(pixels: np.ndarray) -> Picture:
-    """(h, w) or (h, w, 3) uint8 -> Picture. Raises ImageError for anything else."""
-    if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)) or 0 in pixels.shape:
-        raise ImageError(
-            f"an array of {pixels.dtype} {pixels.shape} is not a picture: uint8 (h, w[, 3])"
+    """(h, w) or (h, w, 1 to 4) uint8 or uint16, grey or RGB, the last of 2 or 4 alpha -> Picture.
+
+    Raises UsageError for anything else.
+    """
+    pixels = np.asarray(pixels)
+    shapes = (), (1,), (2,), (3,), (4,)
+    known = pixels.dtype in (np.uint8, np.uint16) and pixels.shape[2:] in shapes
+    if not known or pixels.ndim < 2 or 0 in pixels.shape:
+        raise UsageError(
+            f"an array of {pixels.dtype} {pixels.shape} is not a picture: "
+            "uint8 or uint16 of (h, w) or (h, w, 1 to 4)"
         )
-    return Picture(np.ascontiguousarray(pixels))
+    notes: tuple[str, ...] = ()
+    deep = pixels.dtype == np.uint16
+    if deep:
+        pixels = to_8bit(pixels, 65535)
+        notes = ("16 bits per sample are coded as 8",)
+    alpha = None
+    if pixels.shape[2:] in ((2,), (4,)):
+        pixels, last = pixels[..., :-1], pixels[..., -1]
+        alpha = None if (last == 255).all() else np.ascontiguousarray(last)
+    if pixels.shape[2:] == (1,):
+        pixels = pixels[..., 0]
+    return Picture(np.ascontiguousarray(pixels), alpha, deep=deep, notes=notes)
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
