@@ -12,7 +12,7 @@ from fuzz import harness
 from vqcodec import container
 from vqcodec.container import Box, Container, Header
 
-INPUTS = {"container": 2000, "decode": 40, "image": 1000, "model": 300, "rangecoder": 1000}
+INPUTS = {"container": 2000, "decode": 40, "image": 600, "metadata": 80, "rangecoder": 1000}
 
 
 @pytest.mark.parametrize("name", harness.TARGETS)

@@ -80,7 +80,7 @@ def read_boxes(
     alpha = None
     if ALPHA in payloads:
         alpha = image.decode_alpha(payloads[ALPHA], width, height)
-    exif, xmp = payloads.get(EXIF), payloads.get(XMP)
+    exif, xmp = image.upright(payloads.get(EXIF), payloads.get(XMP))
     if region is not None and region != (0, 0, width, height):
         x, y, w, h = region
         if alpha is not None:

@@ -23,7 +23,7 @@ class VqcImageFile(ImageFile.ImageFile):
     def _open(self) -> None:
         from vqcodec import container
         from vqcodec.boxes import ALPHA, EXIF, ICC, RESOLUTION, XMP, resolution_of
-        from vqcodec.image.metadata import EXIF_PREFIX
+        from vqcodec.image import EXIF_PREFIX, upright
 
         assert self.fp is not None
         self._data = self.fp.read()
@@ -39,10 +39,11 @@ class VqcImageFile(ImageFile.ImageFile):
         self._mode = ("L" if header.grey else "RGB") + ("A" if ALPHA in boxes else "")
         if boxes.get(ICC):
             self.info["icc_profile"] = boxes[ICC]
-        if boxes.get(EXIF):
-            self.info["exif"] = EXIF_PREFIX + boxes[EXIF]
-        if boxes.get(XMP):
-            self.info["xmp"] = boxes[XMP]
+        exif, xmp = upright(boxes.get(EXIF), boxes.get(XMP))
+        if exif:
+            self.info["exif"] = EXIF_PREFIX + exif
+        if xmp:
+            self.info["xmp"] = xmp
         resolution = resolution_of(boxes.get(RESOLUTION, b""))
         if resolution:
             self.info["dpi"] = resolution

@@ -7,6 +7,7 @@ from io import BytesIO
 import numpy as np
 
 from vqcodec import image
+from vqcodec.boxes import boxes_of, read_boxes
 from vqcodec.errors import FormatError, ImageError
 
 MAX_PIXELS = 1 << 16
@@ -18,6 +19,7 @@ warnings.simplefilter("ignore")  # of Pillow
 def check(data: bytes) -> None:
     """data: a file of any format."""
     _check_alpha(data)
+    _check_salvage(data)
     try:
         picture = image.read(data, "x", MAX_PIXELS)
     except ImageError as error:
@@ -32,6 +34,20 @@ def check(data: bytes) -> None:
     again = image.read(buffer.getvalue(), "y", MAX_PIXELS)
     assert np.array_equal(again.pixels, picture.pixels)
     assert np.array_equal(again.alpha, picture.alpha)
+    assert (again.icc, again.xmp) == (picture.icc, picture.xmp) or len(picture.xmp or b"") > 99
+    found = read_boxes(boxes_of(picture), picture.width, picture.height)
+    assert (found.icc, found.exif, found.xmp) == (picture.icc, picture.exif, picture.xmp)
+    assert all("\n" not in said for said in (*picture.notes, *picture.lost))
+
+
+def _check_salvage(data: bytes) -> None:
+    """Of a file that ends early there is a picture of the size that it states, or none."""
+    try:
+        picture = image.read(data[: len(data) * 2 // 3], "x", MAX_PIXELS, salvage=True)
+    except ImageError as error:
+        assert "\n" not in str(error)
+        return
+    assert picture.width * picture.height <= MAX_PIXELS
 
 
 def _check_alpha(data: bytes) -> None:

@@ -3,6 +3,7 @@
 Small inputs of every kind, to start from. Files that are there are left alone, past findings too.
 """
 
+import zlib
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import tiny_codec
-from fuzz import fuzz_model, fuzz_tiny
+from fuzz import fuzz_metadata, fuzz_model, fuzz_tiny
+from image_files import cmyk_profile, jpeg_with, png, stored
 from PIL import Image
 
 from vqcodec import container, image
 from vqcodec.compress import compress
 from vqcodec.container import Box, Container, Header
+from vqcodec.image import colour
 from vqcodec.priors.grid import pack, unpack
 from vqcodec.rangecoder import RangeEncoder
 
@@ -44,6 +47,51 @@ def containers() -> None:
     keep("container", "archive-alike", container.write_archive([pictures["tail"]] * 3))
 
 
+def metadata() -> None:
+    """A byte that says what the rest is, see ``fuzz_metadata``."""
+    exif = Image.Exif()
+    exif.update({271: "Camera", 274: 6, 282: 300.0, 283: 300.0, 34665: {33434: (1, 100)}})
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
+    p3 = colour.profile("Display P3", (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06))
+    im = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
+    seeds = {
+        "ICC ": {"p3": p3, "grey": p3.replace(b"RGB XYZ", b"GRAYXYZ")},
+        "EXIF": {"small": exif.tobytes()[6:]},
+        "XMP ": {"small": packet},
+        "RES ": {"300": (300_000).to_bytes(4, "little") * 2},
+        "ALPH": {"noise": image.encode_alpha(np.arange(20, dtype=np.uint8).reshape(4, 5))},
+        "CMYK": {"corners": cmyk_profile()},
+        "file": {
+            "jpeg": stored(im, "JPEG", exif=exif, xmp=packet, comment=b"hello", dpi=(300, 300)),
+            "png": stored(im, "PNG", exif=exif, icc_profile=p3),
+            "avif": stored(im, "AVIF", exif=exif),
+            "jp2": stored(im, "JPEG2000"),
+            "ultra": jpeg_with(stored(im, "JPEG"), (0xE2, b"MPF\0II*\0\x08\0\0\0\0\0"), after=b"x"),
+        },
+    }
+    for index, kind in enumerate(fuzz_metadata.KINDS):
+        for name, data in seeds[kind].items():
+            keep("metadata", f"{kind.strip().lower()}-{name}", bytes([index]) + data)
+
+
+def coloured() -> None:
+    """PNG files whose colours are stated in each way, and with texts."""
+    packet = b"XML:com.adobe.xmp" + bytes(5) + b"<a/>"
+    pixels = np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3)
+    chunks: dict[str, dict[str, bytes]] = {
+        "gama": {"gAMA": (100000).to_bytes(4, "big"), "cHRM": bytes(range(32))},
+        "cicp-pq": {"cICP": bytes([9, 16, 0, 1])},
+        "cicp-p3": {"cICP": bytes([12, 13, 0, 0]), "pHYs": bytes(3) + b"x" + bytes(3) + b"y\1"},
+        "texts": {
+            "tEXt": b"a\0b",
+            "zTXt": b"c\0\0" + zlib.compress(b"d"),
+            "iTXt": packet,
+        },
+    }
+    for name, given in chunks.items():
+        keep("image", f"{name}.png", png(pixels, 2, 8, **given))
+
+
 def payloads() -> None:
     rng = np.random.default_rng(0)
     for size, count in ((2, 40), (4, 100), (200, 300)):
@@ -64,6 +112,7 @@ def images() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = "a test"
+    beside = {"xmp": b"<a tiff:Orientation='6'/>", "comment": b"x", "dpi": (72, 72)}
     forms: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
         "rgb.png": (rgb, "PNG", {"exif": exif}),
         "rgba.png": (rgba, "PNG", {"icc_profile": bytes(16) + b"RGB " + bytes(16) + b"acsp"}),
@@ -71,6 +120,7 @@ def images() -> None:
         "bits.png": (rgb.convert("1"), "PNG", {}),
         "deep.png": (rgb.convert("L").convert("I;16"), "PNG", {}),
         "rgb.jpg": (rgb, "JPEG", {"exif": exif}),
+        "xmp.jpg": (rgb, "JPEG", beside),
         "progressive.jpg": (rgb, "JPEG", {"progressive": True}),
         "cmyk.jpg": (rgb.convert("CMYK"), "JPEG", {}),
         "lossy.webp": (rgb, "WEBP", {}),
@@ -130,5 +180,7 @@ if __name__ == "__main__":
     containers()
     payloads()
     images()
+    metadata()
+    coloured()
     decoded()
     weights()

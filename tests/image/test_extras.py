@@ -99,6 +99,13 @@ def test_boxes_hold_all_that_belongs_to_a_picture() -> None:
     assert boxes_of(Picture(PIXELS)) == ()
 
 
+def test_an_orientation_in_a_box_of_a_stranger_turns_nothing() -> None:
+    boxes = boxes_of(Picture(PIXELS, exif=exif_with(6)[6:], xmp=PACKET))
+    found = read_boxes(boxes, 7, 5)
+    assert 0x0112 not in parsed(found.exif) and parsed(found.exif)[0x010F] == "Camera"
+    assert xmp.orientation(found.xmp or b"") == 1
+
+
 def test_a_resolution_that_the_exif_states_has_no_box() -> None:
     exif = Image.Exif()
     exif.update({282: 300.0, 283: 300.0, 296: 2})

@@ -7,7 +7,7 @@ from vqcodec.image.alpha import blended, blended_rows, decode_alpha, encode_alph
 from vqcodec.image.metadata import EXIF_PREFIX
 from vqcodec.image.picture import Picture, Rows, contact_sheet, from_array, resize, rgb
 from vqcodec.image.probe import Header, header
-from vqcodec.image.reading import described, from_pillow, part_of, read, read_rgb, stripped
+from vqcodec.image.reading import described, from_pillow, part_of, read, read_rgb, stripped, upright
 from vqcodec.image.writing import format_of, to_pillow, write
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "smoothed",
     "stripped",
     "to_pillow",
+    "upright",
     "write",
 ]

@@ -12,6 +12,7 @@ XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _BARE = {0x01, 0xD8, *range(0xD0, 0xD8)}  # markers without a length
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _VIDEO = re.compile(rb"ftyp(mp4|isom|iso\d|qt  |avc1|MSNV|M4V|hevc|3gp)")
 # Bits that go on where a scan is cut, to see whether anything still asks for them.
 _MORE = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()
@@ -45,6 +46,17 @@ def walk(data: bytes) -> Walk:
     return Walk(segments, None)
 
 
+def size_of_cut(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a file whose pixels begin, and that has no end; None for another."""
+    segments, end = walk(data)
+    if end is not None or not any(segment.marker == 0xDA for segment in segments):
+        return None
+    for marker, _, body in segments:
+        if marker in _FRAMES and len(body) >= 5:
+            return int.from_bytes(body[3:5], "big"), int.from_bytes(body[1:3], "big")
+    return None
+
+
 def without_metadata(data: bytes) -> bytes:
     """The same picture without the segments that no decoder needs."""
     kept, at = [], 0
@@ -71,7 +83,7 @@ def _has_all_scans(segments: list[Segment]) -> bool:
     """Whether the scans that are begun give each coefficient to its last bit."""
     missing: set[tuple[int, int]] = set()  # (component, coefficient)
     for marker, _, body in segments:
-        if marker in {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} and len(body) > 5:
+        if marker in _FRAMES and len(body) > 5:
             components = body[6 : 6 + 3 * body[5] : 3]
             missing = {(c, k) for c in components for k in range(64)}
         elif marker == 0xDA and body and len(body) >= 4 + 2 * body[0]:

@@ -95,9 +95,9 @@ def _opened(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -> Ope
     if kind:
         return Opened(_by_plugin(stream, name, kind), stream)
     if prefix.startswith(png.SIGNATURE):
-        return _opened_png(stream, salvage)
+        return _opened_png(stream, name, max_pixels, salvage)
     if prefix.startswith(b"\xff\xd8\xff"):
-        return _opened_jpeg(stream, name, salvage)
+        return _opened_jpeg(stream, name, max_pixels, salvage)
     raw = tiff.raw_kind(stream)
     if raw:
         raise ImageError(
@@ -134,11 +134,14 @@ def _by_plugin(stream: IO[bytes], name: str, kind: str) -> ImageFile.ImageFile:
     return made
 
 
-def _opened_png(stream: IO[bytes], salvage: bool) -> Opened:
+def _opened_png(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -> Opened:
     mended = png.mended(stream)
     source, notes = mended.stream, mended.notes
-    completed = None if _has_end(mended) and not salvage else png.completed(source)
-    if completed is not None and (completed[1] == 1 or salvage):
+    completed = None
+    if salvage or not _has_end(mended):
+        check_size(*(png.size(mended.chunks) or (1, 1)), name, max_pixels)
+        completed = png.completed(source, salvage)
+    if completed is not None:
         source, share = completed
         if share < 1:
             notes.append(f"{100 * (1 - share):.0f} % of the picture is missing: black")
@@ -152,11 +155,13 @@ def _has_end(mended: png.Mended) -> bool:
     return bool(mended.chunks) and mended.chunks[-1].kind == b"IEND"
 
 
-def _opened_jpeg(stream: IO[bytes], name: str, salvage: bool) -> Opened:
+def _opened_jpeg(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -> Opened:
     stream.seek(0)
     data = stream.read()
     notes = []
-    if jpeg.walk(data).end is None and any(s.marker == 0xDA for s in jpeg.walk(data).segments):
+    size = jpeg.size_of_cut(data)
+    if size:
+        check_size(*size, name, max_pixels)
         data = data.rstrip(b"\xff")
         if jpeg.is_whole(data, _decoded):
             notes.append("the file ends before its end mark; the picture is all there")

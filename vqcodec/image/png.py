@@ -147,15 +147,24 @@ def lost(found: list[Chunk]) -> list[str]:
     return list(words)
 
 
-def completed(stream: IO[bytes]) -> tuple[BytesIO, float] | None:
+def size(found: list[Chunk]) -> tuple[int, int] | None:
+    """(width, height) that the header states."""
+    if not found or found[0].kind != b"IHDR" or len(found[0].content) != 13:
+        return None
+    width, height = struct.unpack_from(">II", found[0].content)
+    return width, height
+
+
+def completed(stream: IO[bytes], partly: bool) -> tuple[BytesIO, float] | None:
     """A whole file of what is there of the picture, black below, and the share that is there.
 
-    None where not even the header is there.
+    It takes as much memory as the header says that the picture has. None where not even the
+    header is there, and unless ``partly``, where a part is missing.
     """
     stream.seek(0)
     data = stream.read()
     found = list(chunks(BytesIO(data)))
-    if not found or found[0].kind != b"IHDR" or len(found[0].content) != 13:
+    if size(found) is None:
         return None
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", found[0].content)
     samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour)
@@ -176,6 +185,8 @@ def completed(stream: IO[bytes]) -> tuple[BytesIO, float] | None:
         except zlib.error:
             break
     share = min(1.0, len(rows) / whole)
+    if share < 1 and not partly:
+        return None
     body = bytes(rows[:whole]).ljust(whole, b"\0")
     parts = [_chunk(c.kind, c.content) for c in found if c.kind not in {b"IDAT", b"IEND"}]
     parts += [_chunk(b"IDAT", zlib.compress(body, 1)), _chunk(b"IEND", b"")]

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -235,6 +236,14 @@ def described(
         resolution=metadata.sound_resolution(*pair),
         notes=(*picture.notes, *found.notes),
     )
+
+
+def upright(exif: bytes | None, packet: bytes | None) -> tuple[bytes | None, bytes | None]:
+    """EXIF and XMP without an orientation, which would turn a picture that is upright."""
+    if exif is not None:
+        with suppress(ValueError, struct.error):  # of what is broken nothing is turned
+            exif = metadata.without_orientation(exif)
+    return exif, None if packet is None else xmp.upright(packet)
 
 
 def part_of(
