@@ -185,7 +185,7 @@ def test_the_steps_fit_into_the_minutes(folder: Path, monkeypatch: pytest.Monkey
         assert made.seconds_after == pytest.approx(after * count)
         assert made.seconds_after <= max(0.2 * seconds, 8 * after)
         assert 0.85 * (seconds - made.seconds_after) < config.steps < seconds - made.seconds_after
-    with pytest.raises(UsageError, match="--minutes 1 is too short: a step takes 1 s here"):
+    with pytest.raises(UsageError, match="1 minutes are too few: a step takes 1 s here"):
         plan(start, 60.0, monkeypatch, 7.0)
 
 

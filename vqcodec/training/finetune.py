@@ -99,6 +99,8 @@ def fitted(
     Raises UsageError where hardly any fit, and for a codec that is trained in stages.
     """
     begun = time.monotonic()
+    if device == "cpu":  # of which few compute in bfloat16: on the others it is slow
+        recipe = replace(recipe, config=replace(recipe.config, amp="off"))
     with tempfile.TemporaryDirectory() as folder:
         run = Run(recipe.config, recipe.task, crops, Path(folder), device)
         if len(run.stages) > 1:
@@ -120,7 +122,7 @@ def fitted(
     steps = int(MARGIN * left / step_seconds)
     if steps < 10:
         raise UsageError(
-            f"--minutes {seconds / 60:.3g} is too short: a step takes {step_seconds:.2g} s here, "
+            f"{seconds / 60:.3g} minutes are too few: a step takes {step_seconds:.2g} s here, "
             f"and what comes after the training {after:.0f} s"
         )
     warmup = min(100, steps // 10)

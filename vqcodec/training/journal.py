@@ -14,10 +14,13 @@ from vqcodec.errors import UsageError
 from vqcodec.files import atomic_write
 
 LOG = "log.jsonl"
+_SETTINGS = {"config", "model"}  # written once: to TensorBoard as text
 
 
 class Journal:
-    """Lines of JSON with 'step' and 'seconds', one for an event; numbers in them are curves.
+    """Lines of JSON with 'step' and 'seconds', one for an event.
+
+    Numbers in them are curves, but for those of settings.
 
     ``after`` is the step from which the run goes on: what a killed run wrote later is dropped.
     With ``tensorboard``, curves, histograms and pictures are written to its subfolder too.
@@ -46,7 +49,10 @@ class Journal:
         line = {"step": step, "seconds": round(seconds), **values}
         self._file.write(json.dumps(line) + "\n")
         if self.board:
-            for name, value in _flat(values):
+            for name in _SETTINGS & values.keys():
+                self.board.add_text(name, _as_table(values[name]), step)
+            curves = {name: value for name, value in values.items() if name not in _SETTINGS}
+            for name, value in _flat(curves):
                 self.board.add_scalar(name, value, step)
 
     def show(self, step: int, pictures: Mapping[str, Tensor], codes: Mapping[str, Tensor]) -> None:
@@ -72,6 +78,11 @@ def _lines(path: Path) -> Iterator[str]:
             json.loads(line)["step"]
             if line.endswith("\n"):
                 yield line
+
+
+def _as_table(values: Mapping[str, Any]) -> str:
+    """In Markdown."""
+    return "\n".join(["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in values.items())])
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

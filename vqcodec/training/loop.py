@@ -344,13 +344,14 @@ def train(
                     lr = run.optimizer.param_groups[0]["lr"]
                     state = meter.state(run.step, run.steps, run.stage + 1, len(run.stages), lr)
                     show(state)
-                    if journal and run.step % LOG_EVERY == 0:
+                    if journal and (run.step % LOG_EVERY == 0 or run.step < LOG_EVERY):
                         means = {k: round(v, 4) for k, v in meter.means(len(meter.rows)).items()}
                         speed = round(state.images_per_second, 1)
                         wait = round(state.wait_share, 3)
+                        stages = {"stage": run.stage} if len(run.stages) > 1 else {}
                         journal.write(
-                            run.step, run.seconds, stage=run.stage, lr=lr,
-                            images_per_second=speed, wait_share=wait, **means,
+                            run.step, run.seconds, lr=lr, images_per_second=speed,
+                            wait_share=wait, **means, **stages,
                         )  # fmt: skip
                 now = time.monotonic()
                 run.seconds, clock = run.seconds + now - clock, now
