@@ -1,7 +1,7 @@
 """Metrics of structure by the package ``piq``: a panel of judges beside those that codecs learn by.
 
 All functions take x_hat, x (B, 3, H, W), 0 to 255, and give (B,); 1 where they are equal, and less
-the more they differ. ``pip install 'vqcodec[bench]'``.
+the more they differ. ``pip install piq``.
 """
 
 import sys
