@@ -13,31 +13,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from vqcodec import zoo
+from vqcodec.bench.aims import FIDELITY, LOOKS
 from vqcodec.bench.bdrate import bd_rate
 from vqcodec.bench.output import equal_groups, equal_rows, interval, mean_interval, percent, plot
+from vqcodec.metrics import PANEL
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 WHERE = ("Kodak", "these")
 INTERVALS = ((27.0, 34.0), (28.6, 36.0))  # dB, besides all that two curves share
-RATES = (0.15, 0.25, 0.5, 0.75, 1.0)  # bpp of the README's table
-README_CODECS = ("jpeg", "jpeg2000", "webp", "jxl", "avif")
+README_CODECS = ("jpeg", "webp", "jxl", "jpeg2000", "avif", "avif-psnr")
 
 
 def curve(report: dict[str, Any], codec: str) -> tuple[list[float], list[float]]:
     points = report["curves"][codec]
     return [p["bpp"] for p in points], [p["metrics"]["psnr"] for p in points]
-
-
-def psnr_at(report: dict[str, Any], codec: str, bpp: float) -> str:
-    """Interpolated in log rate; a dash outside of the curve."""
-    rates, values = curve(report, codec)
-    if not rates[0] <= bpp <= rates[-1]:
-        return "–"
-    return f"{np.interp(np.log(bpp), np.log(rates), values):.2f}"
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -56,15 +46,57 @@ def bd(report: dict[str, Any], codec: str, reference: str, low: float, high: flo
 
 
 def readme_table(report: dict[str, Any], labels: dict[str, str]) -> str:
-    best = zoo.DEFAULT
-    rows = [[f"**{best}**", *(psnr_at(report, best, r) for r in RATES), ""]]
+    """BD-rates of the default codec, or of its tune for each aim, where it has the choice."""
+    own = [c["id"] for c in report["codecs"] if c["own"]]
+    looks = next((c for c in own if not c.endswith(":psnr")), own[0])
+    fidelity = next((c for c in own if c.endswith(":psnr")), looks)
+    rows = []
     for name in (n for n in README_CODECS if n in report["curves"]):
-        rows.append(
-            [labels[name], *(psnr_at(report, name, r) for r in RATES)]
-            + [bd(report, best, name, *INTERVALS[0])]
-        )
-    head = ["PSNR in dB at", *(f"{r:g} bpp" for r in RATES), f"BD-rate of `{best}`"]
+        cells = [used(report, looks, name, LOOKS), panel_mean(report, looks, name)]
+        rows.append([labels[name], *cells, used(report, fidelity, name, FIDELITY)])
+    (low, high), (dark, bright) = report["intervals"][LOOKS], report["intervals"][FIDELITY]
+    head = [
+        f"Bytes of `{own[0].split(':')[0]}` at equal quality, against",
+        f"looks: SSIMULACRA2 {low:g} to {high:g}",
+        "looks: the panel",
+        f"fidelity: PSNR {dark:g} to {bright:g} dB",
+    ]
     return markdown(head, rows)
+
+
+def used(report: dict[str, Any], codec: str, reference: str, metric: str) -> str:
+    """The BD-rate within the metric's interval."""
+    for row in report["bd_rate"]:
+        if (row["codec"], row["reference"], row["metric"]) == (codec, reference, metric):
+            return percent(row["used"] | {"why": "no overlap"})
+    return "–"
+
+
+def panel_mean(report: dict[str, Any], codec: str, reference: str) -> str:
+    for row in report["panel"]:
+        if (row["codec"], row["reference"]) == (codec, reference):
+            return percent(row | {"why": "no overlap"})
+    return "–"
+
+
+def panel_table(report: dict[str, Any], codec: str, labels: dict[str, str]) -> str:
+    names = {m["id"]: m["label"] for m in report["metrics"]}
+    rows = [row for row in report["panel"] if row["codec"] == codec]
+    if not rows:
+        return "The panel was not measured."
+    judges = list(rows[0]["each"])
+    cells = [
+        [labels[row["reference"]], panel_mean(report, codec, row["reference"])]
+        + ["no overlap" if row["each"][j] is None else f"{row['each'][j]:+.1f} %" for j in judges]
+        for row in rows
+    ]
+    table = markdown(["against", "mean", *(names[j] for j in judges)], cells)
+    left_out = ", ".join(names[name] for name in rows[0]["left_out"])
+    return table + (
+        f"\n\nNot of the panel, because the codec was trained on them: {left_out}."
+        if left_out
+        else ""
+    )
 
 
 def bd_table(report: dict[str, Any], codec: str, labels: dict[str, str]) -> str:
@@ -109,8 +141,21 @@ def validation_section(report: dict[str, Any], validation: dict[str, Any], codec
     )
 
 
+def looks_table(report: dict[str, Any], codec: str, labels: dict[str, str]) -> str:
+    rows = [
+        [labels[row["reference"]], used(report, codec, row["reference"], LOOKS)]
+        + [f"{percent(row['mean_curve'])} ({interval(row['mean_curve'])})"]
+        + [mean_interval(row["per_image"])]
+        for row in report["bd_rate"]
+        if (row["codec"], row["metric"]) == (codec, LOOKS)
+    ]
+    low, high = report["intervals"][LOOKS]
+    head = ["against", f"{low:g} to {high:g}", "all that both reach", "per picture: mean (95 %)"]
+    return markdown(head, rows)
+
+
 def metric_table(report: dict[str, Any], codec: str, labels: dict[str, str]) -> str:
-    metrics = [m for m in report["metrics"] if m["id"] != "psnr"]
+    metrics = [m for m in report["metrics"] if m["id"] not in ("psnr", *PANEL)]
     found = {(r["reference"], r["metric"]): r for r in report["bd_rate"] if r["codec"] == codec}
     references = dict.fromkeys(r for r, _ in found)
     rows = [
@@ -121,12 +166,13 @@ def metric_table(report: dict[str, Any], codec: str, labels: dict[str, str]) -> 
 
 
 def points_table(report: dict[str, Any], codec: str) -> str:
-    rows = [
-        [f"`{p['setting']}`", f"{p['bpp']:.4f}"]
-        + ["" if v is None else f"{v:.5g}" for v in p["metrics"].values()]
-        for p in report["curves"][codec]
-    ]
-    return markdown(["rate", "bpp", *(m["label"] for m in report["metrics"])], rows)
+    shown = [m for m in report["metrics"] if m["id"] not in PANEL]
+    rows = []
+    for point in report["curves"][codec]:
+        values = [point["metrics"][m["id"]] for m in shown]
+        cells = ["" if value is None else f"{value:.5g}" for value in values]
+        rows.append([f"`{point['setting']}`", f"{point['bpp']:.4f}", *cells])
+    return markdown(["rate", "bpp", *(m["label"] for m in shown)], rows)
 
 
 def equal_tables(report: dict[str, Any], codec: str, labels: dict[str, str]) -> str:
@@ -136,15 +182,18 @@ def equal_tables(report: dict[str, Any], codec: str, labels: dict[str, str]) -> 
             continue
         side, others = group[0]["thumbnail"], list(group[0]["references"])
         rows = []
-        for setting, n_bytes, count, means in equal_rows(group, "psnr"):
+        metric = LOOKS if LOOKS in group[0]["metrics"] else FIDELITY
+        unit = " dB" if metric == FIDELITY else ""
+        for setting, n_bytes, count, means in equal_rows(group, metric):
             cells = []
             for mean, never, factor in means:
-                cell = "" if mean is None else f"{mean:+.2f} dB"
+                cell = "" if mean is None else f"{mean:+.2f}{unit}"
                 if never:
                     cell += f" (of {never} of {count} the smallest file is {factor:.1f} times ours)"
                 cells.append(cell.strip())
             rows.append([f"`{setting}`", f"{n_bytes:.0f}", *cells])
         what = f"Thumbnails of {side} x {side}" if side else "Whole pictures"
+        what += ", SSIMULACRA2" if metric == LOOKS else ", PSNR"
         parts.append(
             f"{what}:\n\n" + markdown(["rate", "bytes", *(labels[n] for n in others)], rows)
         )
@@ -161,6 +210,16 @@ def speed_table(report: dict[str, Any], labels: dict[str, str]) -> str:
         for r in report["speed"]
     ]
     return markdown(["codec", "setting", "encode MP/s", "decode MP/s", "ms", "ms"], rows)
+
+
+def speed_section(report: dict[str, Any], labels: dict[str, str]) -> list[str]:
+    return [
+        "One process, medians on one picture, from pixels in memory to bytes in memory and back, "
+        "on an idle machine. `network`: analysis or synthesis; `prior`: the exact networks; "
+        "`entropy`: the range coder; `io`, on top: files. "
+        f"Peak memory {report['memory']['peak_rss_mib']} MiB.",
+        speed_table(report, labels),
+    ]
 
 
 def checks_table(checks: dict[str, Any]) -> str:
@@ -245,16 +304,22 @@ def results(report: dict[str, Any], checks: dict[str, Any], validation: dict[str
         f"Measured {report['date']} with vqcodec {report['vqcodec']} on {where}. "
         f"{len(report['images'])} Kodak pictures, never used in training. All bytes are those of "
         "finished files; PSNR is over RGB of 8-bit pixels; a curve is the mean bpp and the mean "
-        "PSNR of each setting.",
+        "quality of each setting.",
+        "\n".join(f"- {line['text']}" for line in report["headline"]),
         f"    {report['command']}\n"
         "    python benchmarks/check.py KODAK --results benchmarks/bench.json "
         "--out benchmarks/checks.json",
-        "![PSNR against bits per pixel](rate-distortion.png)",
+        "![SSIMULACRA2 and PSNR against bits per pixel](rate-distortion.png)",
         settings,
     ]
     for codec in own:
         parts += [
-            f"## BD-rate of {codec}",
+            f"## BD-rate of {labels[codec]}",
+            "Looks, by SSIMULACRA2: over what people use, all that both reach, of each picture.",
+            looks_table(report, codec, labels),
+            "Looks: the panel, by all that both reach (similarities in dB).",
+            panel_table(report, codec, labels),
+            "Fidelity: PSNR.",
             "PCHIP of log rate over PSNR, never extrapolated; in brackets the interval that both "
             "curves reach. Negative: fewer bytes at equal PSNR.",
             bd_table(report, codec, labels),
@@ -263,16 +328,14 @@ def results(report: dict[str, Any], checks: dict[str, Any], validation: dict[str
             points_table(report, codec),
         ]
     parts += [
-        f"## Equal size, {best}",
-        "PSNR above the best file of the reference that is not larger; where its smallest file is "
-        "larger still, how often and by how much.",
+        f"## Equal size, {labels[best]}",
+        "How much more than the best file of the reference that is not larger; where its smallest "
+        "file is larger still, how often and by how much.",
         equal_tables(report, best, labels),
-        "## Speed",
-        "One process, medians on one picture, from pixels in memory to bytes in memory and back. "
-        "`network`: analysis or synthesis; `prior`: the exact networks; `entropy`: the range "
-        "coder; `io`, on top: files. "
-        f"Peak memory {report['memory']['peak_rss_mib']} MiB.",
-        speed_table(report, labels),
+    ]
+    if report["speed"]:
+        parts += ["## Speed", *speed_section(report, labels)]
+    parts += [
         validation_section(report, validation, best),
         "## What else was checked",
         checks_table(checks),
