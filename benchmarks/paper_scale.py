@@ -22,6 +22,7 @@ from vqcodec.training.recipe import Recipe, read_recipe
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "papers"
 SQUARES = 2  # of a step
+BEGINNING = 8  # that a stage begins with; of two that are equal embeddings have no spread
 # Weights in the paper, as far as it says, or as counted in the networks of its text or code.
 PAPER = {
     "dqae-cifar": "22 M stated; 35.6 M by its code",
@@ -57,7 +58,7 @@ def attempt(recipe: Recipe, steps: int = 2) -> Tried:
         recipe.config, batch=SQUARES, steps=steps, stage_steps=(steps,) * stages, decay_steps=1,
         amp="off", workers=0, crop=side,
     )  # fmt: skip
-    beginning, systems.BEGINNING = systems.BEGINNING, SQUARES
+    beginning, systems.BEGINNING = systems.BEGINNING, BEGINNING
     try:
         with tempfile.TemporaryDirectory() as folder:
             run = Run(config, replace(recipe, config=config).task, Crops(pictures), Path(folder))
