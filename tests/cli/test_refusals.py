@@ -1,0 +1,93 @@
+"""What needs no codec loads no torch, which takes seconds; and names that stand for stdout."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
+from PIL import Image
+
+from vqcodec.cli.program import program
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "photo-2" / "grey-17x9.vqc"
+
+SCRIPT = """
+import json, sys
+from click.testing import CliRunner
+from vqcodec.cli.program import program
+
+for args in json.load(sys.stdin):
+    result = CliRunner().invoke(program, args)
+    loaded = sorted({"torch", "constriction"} & set(sys.modules))
+    print(json.dumps([args, result.exit_code, result.stderr, loaded]))
+"""
+
+REFUSED = [
+    (["encode", "a.png"], 8, "a.vqc: exists"),
+    (["encode", "a.png", "no/b.vqc"], 8, "no such folder: no"),
+    (["encode", "a.png", "-o", "a.png/b/"], 8, "cannot be made: not a folder"),
+    (["encode", "a.png", "--rate", "80%", "--force"], 7, "did you mean 80q?"),
+    (["encode", "a.png", "-q", "80"], 2, "--quality 80"),
+    (["encode", "a.vqc", "b.vqc"], 4, "already"),
+    (["encode", "a.png", "--rate", "RATE", "--update", "--json"], 0, ""),
+    (["decode", "a.vqc"], 8, "a.png: exists"),
+    (["decode", "a.vqc", "b.png", "--region", "0,0,900,900"], 2, "not within the picture of 17x9"),
+    (["decode", "a.vqc", "no/b.png"], 8, "no such folder: no"),
+    (["decode", "a.png", "b.png"], 5, "a.png: a PNG picture, not a .vqc file"),
+    (["decode", "newer.vqc", "old.png", "--update"], 0, ""),
+    (["verify", "a.png"], 5, "not a .vqc file"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "old.png"):
+        Image.new("RGB", (17, 9)).save(name)
+    for name in ("a.vqc", "newer.vqc"):
+        shutil.copy(GOLDEN, name)
+    os.utime("a.png", (0, 0))
+    os.utime("newer.vqc", (0, 0))
+    return tmp_path
+
+
+def test_refusals_do_not_load_torch(folder: Path) -> None:
+    info = CliRunner().invoke(program, ["info", "a.vqc", "--json"])
+    rate = json.loads(info.stdout)["rate"]
+    calls = [[rate if word == "RATE" else word for word in args] for args, _, _ in REFUSED]
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT], input=json.dumps(calls).encode(), capture_output=True
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    for (args, code, word), (_, found, said, loaded) in zip(REFUSED, told, strict=True):
+        assert (found, loaded) == (code, []) and word in said, (args, found, said, loaded)
+
+
+def test_dev_stdout_carries_only_the_file(folder: Path) -> None:
+    for name in ("/dev/stdout", "-"):
+        result = CliRunner().invoke(program, ["decode", "a.vqc", name, "--format", "pgm"])
+        assert result.exit_code == 0 and result.stdout_bytes[:2] == b"P5"
+        assert len(result.stdout_bytes) == len(b"P5\n17 9\n255\n") + 17 * 9
+        assert "a.vqc -> -" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "begun", "expected"),
+    [
+        (["encode", "--codec"], "photo", {"photo-1", "photo-2"}),
+        (["analyse"], "hqa-d", {"hqa-digits"}),
+        (["bench", "--metrics"], "psnr,ssimul", {"psnr,ssimulacra2"}),
+        (["bench", "--vs"], "jpeg,web", {"jpeg,webp"}),
+        (["train", "--system"], "lad", {"ladder"}),
+    ],
+)
+def test_the_shell_completes_names(args: list[str], begun: str, expected: set[str]) -> None:
+    shell = ShellComplete(program, {}, "vqcodec", "_VQCODEC_COMPLETE")
+    found = {item.value for item in shell.get_completions(args, begun)}
+    assert expected <= found and all(name.startswith(begun) for name in found)
