@@ -226,7 +226,7 @@ def fit_tables(
                 rate = RatePoint(int(rng.integers(low, high + 1)))
 
                 def count(level: int, codes: np.ndarray, chosen: np.ndarray) -> None:
-                    centred = codes + classes.LARGEST // 2 - rate.size // 2  # noqa: B023
+                    centred = codes + classes.LARGEST // 2 - codec.prior.steps.codewords(rate) // 2  # noqa: B023
                     flat = chosen.astype(np.int64) * classes.LARGEST + centred
                     class_counts.reshape(-1)[:] += np.bincount(flat, minlength=class_counts.size)  # noqa: B023
 

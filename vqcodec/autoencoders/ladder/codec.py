@@ -277,7 +277,7 @@ class LadderCodec:
 
         ``watch`` is told the level, the symbols (n,) and the classes (n,) of each group."""
         n, h, w, _ = y.shape
-        tables = ClassTables(self.class_tables, rate.size)
+        tables = ClassTables(self.class_tables, self.prior.steps.codewords(rate))
         rdo = self.rdo if rdo is None else rdo
         chooser = _Chooser(y.flatten(0, 2), n, tables, self.levels(rate) - 1, rdo, watch)
         self.prior.walk(z, h, w, rate, chooser, progress)
@@ -317,7 +317,7 @@ class LadderCodec:
             row[:] = coder.decode(len(row), table)
             bits += ideal_bits(row, table) if ideal is not None else 0.0
         z = torch.from_numpy(symbols).reshape(shape) - HYPER_SIZE // 2
-        tables = ClassTables(self.class_tables, rate.size)
+        tables = ClassTables(self.class_tables, self.prior.steps.codewords(rate))
         channels = self.model.config.coded_channels(rate.bits)
         latent = torch.empty(h * w, channels, dtype=torch.float32, device=self.device)
         coders = [open_section(section) for section in sections[1:]]

@@ -15,6 +15,7 @@ from vqcodec.settings import Settings
 
 RANGE = 10240.0  # units of the latent that a codebook covers
 BITS_CENTRE = 7.5  # t(n) = (n - 7.5) / 2
+BITS_MOST = 10.0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqcodec.autoencoders.ladder.config import RANGE, LadderConfig, conditions, step
+from vqcodec.autoencoders.ladder.config import (
+    BITS_CENTRE,
+    BITS_MOST,
+    RANGE,
+    LadderConfig,
+    conditions,
+    step,
+)
 from vqcodec.autoencoders.ladder.transform import Analysis, Synthesis
 from vqcodec.fixedpoint import log2_magnitude
 from vqcodec.priors.network import CellNet, Film
@@ -34,7 +41,8 @@ MIN_WEIGHT, MAX_WEIGHT = -0.5, 4.0  # log2 of a channel's step over the rate poi
 class StepWeights(nn.Module):
     """log2 of each channel's step over the rate point's, affine in the conditions, zero at first.
 
-    What quantization matrices are to other codecs.
+    What quantization matrices are to other codecs. Steps at ``Nbit`` are not finer than those of
+    10bit, so that 1024 codewords still cover the range.
     """
 
     def __init__(self, config: LadderConfig) -> None:
@@ -44,7 +52,8 @@ class StepWeights(nn.Module):
     def forward(self, condition: Tensor) -> Tensor:
         """condition (B, k) -> (B, C)."""
         value = torch.addmm(self.weight[:, 0], condition, self.weight[:, 1:].t())
-        return clamp(value, MIN_WEIGHT, MAX_WEIGHT)
+        bits = 2 * condition[:, :1] + BITS_CENTRE  # the first condition is t
+        return torch.maximum(clamp(value, MIN_WEIGHT, MAX_WEIGHT), bits - BITS_MOST)
 
 
 class HyperAnalysis(nn.Module):

@@ -57,7 +57,7 @@ class RatePoint:
     @property
     def size(self) -> int:
         """Codewords of a codebook: 2**N, rounded."""
-        return (self.power + (1 << 31)) >> 32
+        return codewords(self.number)
 
     @property
     def band(self) -> int:
@@ -69,6 +69,11 @@ class RatePoint:
 def power_of_two(number: int) -> int:
     """floor(2**(number / 256) * 2**32), exactly."""
     return fixedpoint.exp2_fixed(number, 8)
+
+
+def codewords(number: int) -> int:
+    """2**(number / 256), rounded."""
+    return (power_of_two(number) + (1 << 31)) >> 32
 
 
 class ChannelSteps:
@@ -88,7 +93,14 @@ class ChannelSteps:
         log2 = (self.weights * torch.tensor(row, dtype=torch.float64)).sum(1)
         log2 = log2.clamp_(MIN_WEIGHT, MAX_WEIGHT)
         steps = torch.floor(log2 * (RATE_UNIT // WEIGHT_STEP) + 0.5)
-        return [WEIGHT_STEP * int(k) for k in steps]
+        finest = -((RATE_HIGH - rate.number) // WEIGHT_STEP)  # that of the highest rate
+        return [WEIGHT_STEP * max(int(k), finest) for k in steps]
+
+    def codewords(self, rate: RatePoint) -> int:
+        """Of a codebook: as many as cover the range where the step is the finest."""
+        if self.weights is None:
+            return rate.size
+        return codewords(min(rate.number - int(RATE_UNIT * MIN_WEIGHT), RATE_HIGH))
 
     def powers(self, rate: RatePoint) -> list[int]:
         """floor(2**32 * RANGE / step) of each channel, exactly."""
