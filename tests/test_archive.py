@@ -337,7 +337,7 @@ def test_a_damaged_picture_costs_only_itself() -> None:
 def test_info_lists_the_pictures_and_counts_every_byte() -> None:
     data = encode("--names")
     record = json.loads(run("info", "set.vqc", "--json", "--ideal").stdout)
-    assert (record["codec"], record["bytes"]) == ("photo-2", len(data))
+    assert (record["codec"], record["bytes"]) == (zoo.DEFAULT, len(data))
     pictures = record["pictures"]
     assert [picture["name"] for picture in pictures] == ["a", "b", "c"]
     assert [picture["grey"] for picture in pictures] == [False, False, True]
@@ -347,7 +347,7 @@ def test_info_lists_the_pictures_and_counts_every_byte() -> None:
     assert sum(picture["bytes"] for picture in pictures) + record["overhead"] == len(data)
 
     lines = run("info", "set.vqc").stdout.splitlines()
-    assert "photo-2" in lines[1] and lines[2].split() == ["pictures", "3"]
+    assert zoo.DEFAULT in lines[1] and lines[2].split() == ["pictures", "3"]
     assert "24 x 16, colour, 5bit" in lines[3] and "17 x 9, grey, 5bit" in lines[5]
     rows = [line.split() for line in lines if " B" in line]
     sizes = [int(row[row.index("B") - 1]) for row in rows]

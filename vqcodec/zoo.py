@@ -19,7 +19,7 @@ from vqcodec.rate import TUNES, parse_rate
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
 
-DEFAULT = "photo-2"
+DEFAULT = "photo-3"
 CHECKPOINT = "last.pt"  # of a training run
 _HERE = Path(__file__).parent
 # In a wheel models and recipes lie inside the package, in a source tree beside it.
