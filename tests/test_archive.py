@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import vqcodec
-from vqcodec import archive, container, image
+from vqcodec import archive, container, image, zoo
 from vqcodec.cli.program import program
 from vqcodec.container import Box, Container, Header
 from vqcodec.errors import (

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import vqcodec
-from vqcodec import container, image
+from vqcodec import container, image, zoo
 from vqcodec.autoencoders.ladder import codec as ladder_codec
 from vqcodec.codec import Codec
 from vqcodec.compress import Compressed, compress, encode_at
@@ -489,7 +489,7 @@ def test_the_program_from_photo_to_file_to_picture(tmp_path: Path) -> None:
     program("encode", "a.png", "--rate", "9bit", *one)
     data = (tmp_path / "a.vqc").read_bytes()
     record = json.loads(program("info", "a.vqc", "--json"))
-    assert (record["codec"], record["rate"], record["bytes"]) == ("photo-2", "9bit", len(data))
+    assert (record["codec"], record["rate"], record["bytes"]) == (zoo.DEFAULT, "9bit", len(data))
     assert sum(record["sections"]) + record["overhead"] == len(data)
     program("decode", "a.vqc", "-o", "b.png", *one)
     program("decode", "a.vqc", "-o", "c.png", "--levels", "2", *one)
@@ -497,4 +497,4 @@ def test_the_program_from_photo_to_file_to_picture(tmp_path: Path) -> None:
         with Image.open(tmp_path / name) as im:
             difference = np.array(im).astype(int) - decoded(data, levels)
         assert np.abs(difference).max() <= 1
-    assert "photo-2" in program("models")
+    assert zoo.DEFAULT in program("models")

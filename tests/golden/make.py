@@ -93,9 +93,14 @@ def main() -> None:
         hashes[name] = codes_hash(codec, data)
         vqcodec.decode(data, device="cpu").save(folder / f"{name}.png", optimize=True)
 
-    for name, (picture, rate) in pictures(codec.card.points).items():
+    wanted = {name: (codec, *how) for name, how in pictures(codec.card.points).items()}
+    for tune in codec.card.tunes[1:]:  # the default is that of the others
+        for rate in ("6bit", "9bit"):
+            picture, _ = pictures([])["photo-5bit"]
+            wanted[f"{tune}-{rate}"] = codec.tuned(tune), picture, rate
+    for name, (tuned, picture, rate) in wanted.items():
         if name not in hashes:
-            data = compress(codec, picture, rate).data
+            data = compress(tuned, picture, rate).data
             (folder / f"{name}.vqc").write_bytes(data)
             keep(name, data)
     if "archive@1" not in hashes:
