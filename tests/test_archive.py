@@ -362,7 +362,7 @@ def test_info_lists_the_pictures_and_counts_every_byte() -> None:
         (["encode", *SOURCES, "-o", "new.vqc", "--rate", "1kB"], 7, "size of one file"),
         (["encode", *SOURCES, "-o", "new.vqc", "--rate", "good"], 7, "good"),
         (["encode", "-", "a.png", "-o", "new.vqc"], 2, "stdin"),
-        (["encode", "set.vqc", "a.png", "-o", "set.vqc", "--force"], 8, "is an input"),
+        (["encode", "set.vqc", "a.png", "-o", "set.vqc", "--force"], 8, "would be overwritten"),
         (["decode", "set.vqc", "-o", "new.png"], 2, "set.vqc: an archive goes to a folder"),
         (["decode", "set.vqc", "-o", "-"], 2, "set.vqc: an archive goes to a folder"),
         (["decode", "set.vqc", "-o", "a.png", "--index", "1"], 8, "a.png: exists"),
