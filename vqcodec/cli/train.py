@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """\b
 Examples:
   vqcodec train PHOTOS --out /tmp/smoke --smoke
-  vqcodec train PHOTOS --from photo-2 --minutes 60 --name mine
+  vqcodec train PHOTOS --from photo-3 --minutes 60 --name mine
   vqcodec train PHOTOS --recipe photo-2 --out my-codec
 """
 
