@@ -125,7 +125,7 @@ def validation_section(report: dict[str, Any], validation: dict[str, Any], codec
         row = [labels[name]]
         for ends in INTERVALS:
             for measured in (report, validation):
-                here = name in measured["curves"]
+                here = {name, codec} <= measured["curves"].keys()
                 row.append(bd(measured, codec, name, *ends) if here else "–")
         rows.append(row)
     head = [f"{where}, {low:g} to {high:g} dB" for low, high in INTERVALS for where in WHERE]
@@ -205,7 +205,7 @@ def speed_table(report: dict[str, Any], labels: dict[str, str]) -> str:
         return "" if parts is None else ", ".join(f"{k} {v:.0f}" for k, v in parts.items())
 
     rows = [
-        [labels[r["codec"]], r["setting"], f"{r['encode_mps']:.2f}", f"{r['decode_mps']:.2f}"]
+        [labels.get(r["codec"], r["codec"]), r["setting"], f"{r['encode_mps']:.2f}", f"{r['decode_mps']:.2f}"]
         + [split(r["encode_ms"]), split(r["decode_ms"])]
         for r in report["speed"]
     ]
@@ -336,7 +336,7 @@ def results(report: dict[str, Any], checks: dict[str, Any], validation: dict[str
     if report["speed"]:
         parts += ["## Speed", *speed_section(report, labels)]
     parts += [
-        validation_section(report, validation, best),
+        validation_section(report, validation, "photo-2"),
         "## What else was checked",
         checks_table(checks),
     ]
