@@ -205,7 +205,12 @@ def speed_table(report: dict[str, Any], labels: dict[str, str]) -> str:
         return "" if parts is None else ", ".join(f"{k} {v:.0f}" for k, v in parts.items())
 
     rows = [
-        [labels.get(r["codec"], r["codec"]), r["setting"], f"{r['encode_mps']:.2f}", f"{r['decode_mps']:.2f}"]
+        [
+            labels.get(r["codec"], r["codec"]),
+            r["setting"],
+            f"{r['encode_mps']:.2f}",
+            f"{r['decode_mps']:.2f}",
+        ]
         + [split(r["encode_ms"]), split(r["decode_ms"])]
         for r in report["speed"]
     ]
