@@ -66,8 +66,9 @@ def _subclasses(kind: type[errors.VqcodecError]) -> list[type[errors.VqcodecErro
 
 
 def test_the_numbers_are_of_the_shipped_weights() -> None:
-    settings = {c["id"]: c["settings"] for c in read("bench.json")["codecs"]}
-    assert f"weights {zoo.find().sha256[:8]}" in settings[zoo.DEFAULT]
+    own = [c for c in read("bench.json")["codecs"] if c["own"]]
+    assert [c["id"] for c in own] == [f"{zoo.DEFAULT}:{tune}" for tune in zoo.find().tunes]
+    assert all(f"weights {zoo.find().sha256[:8]}" in c["settings"] for c in own)
 
 
 def test_the_changelog_and_the_package_tell_one_version() -> None:
