@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from vqcodec import zoo
 from vqcodec.bench import aims, measure, output, speed, summary, tries
 from vqcodec.bench.bdrate import bd_rate
 from vqcodec.bench.curves import compared, mean_curve, to_scale
@@ -309,7 +310,7 @@ def test_the_command_writes_every_view(folder: Path, tmp_path: Path) -> None:
     assert code == 4  # of the picture that could not be read
     assert stderr == f"vqcodec: error: {folder / 'broken.png'}: not an image that can be read\n"
     words = " ".join(stdout.split())
-    assert "BD-rate of photo-2" in words and "thumbnails of 64x64" in words
+    assert f"BD-rate of {zoo.DEFAULT}" in words and "thumbnails of 64x64" in words
     report = json.loads(files["json"].read_text())
     assert [image["name"] for image in report["images"]] == ["a.png", "b.png"]
     (skipped,) = report["skipped"]
@@ -399,7 +400,7 @@ def test_a_rate_that_is_not_possible_is_said_in_one_line(folder: Path) -> None:
     code, stdout, stderr = bench(folder / "a.png", *args, "--rates", "4bit,6bit,99dB")
     assert code == 0 and "6bit" in stdout
     which = "4bit (possible on 0 of 1), 99dB (possible on 0 of 1)"
-    assert stderr == f"vqcodec: warning: photo-2: not in the mean curve: {which}\n"
+    assert stderr == f"vqcodec: warning: {zoo.DEFAULT}: not in the mean curve: {which}\n"
     assert bench(folder / "a.png", *args, "--rates", "4bit,6bit", "-q") == (0, "", "")
     code, stdout, stderr = bench(folder / "a.png", *args, "--rates", "4bit")
     assert (code, stdout) == (7, "") and "4bit (possible on 0 of 1)" in stderr

@@ -17,7 +17,7 @@ from vqcodec.metrics.psnr import psnr_db
 
 PHOTO = np.array(Image.open(Path(__file__).parents[1] / "data" / "photo.png").convert("RGB"))
 PART = PHOTO[60:156, 100:260]  # (96, 160, 3)
-ORDER = ["jpeg", "jpeg-444", "jpeg-progressive", "webp", "avif", "jpeg2000", "jxl"]
+ORDER = ["jpeg", "jpeg-444", "jpeg-progressive", "webp", "avif", "avif-psnr", "jpeg2000", "jxl"]
 FOUND = available()
 
 MAGIC = {
@@ -26,6 +26,7 @@ MAGIC = {
     "jpeg-progressive": b"\xff\xd8\xff",
     "webp": b"RIFF",
     "avif": b"\0\0\0\x20ftypavif",
+    "avif-psnr": b"\0\0\0\x20ftypavif",
     "jpeg2000": b"\0\0\0\x0cjP  \r\n\x87\n",  # .jp2, not a bare codestream
     "jxl": b"\xff\x0a",
 }
@@ -35,6 +36,7 @@ MIME = {
     "jpeg-progressive": "image/jpeg",
     "webp": "image/webp",
     "avif": "image/avif",
+    "avif-psnr": "image/avif",
     "jpeg2000": None,
     "jxl": None,
 }

@@ -19,6 +19,7 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         broken=lambda: [],
         find=stand_in.find,
         default_rate=lambda: None,
+        recipes=lambda: {"fake-1": Path("recipes/fake-1.toml")},
         for_header=stand_in.for_header,
         load=lambda card, device: card,
     )

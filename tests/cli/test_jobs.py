@@ -191,12 +191,13 @@ def test_a_large_picture_is_written_as_its_rows_are_decoded(
     monkeypatch.setattr(ladder_codec, "TILE", 5)
     assert run("decode", vqc, "-o", small).exit_code == 0
     monkeypatch.setattr(report, "LARGE", 1)
-    shares: list[float] = []
-    monkeypatch.setattr(report._Bar, "share", lambda self, share: shares.append(share))
+    shares: list[float | None] = []
+    monkeypatch.setattr(report._Bar, "show", lambda self, what, share=None: shares.append(share))
     result = run("decode", vqc, "-o", large)
     assert result.exit_code == 0, result.stderr
     assert np.array_equal(np.array(Image.open(small)), np.array(Image.open(large)))
-    assert shares[-1] == 1 and len(shares) > 10
+    known = [share for share in shares if share is not None]
+    assert known[-1] == 1 and len(known) > 10
     to_stdout = run("decode", vqc, "-o", "-", "--format", format)
     assert to_stdout.stdout_bytes == large.read_bytes()
     assert run("decode", vqc, "-o", large).exit_code == 8
@@ -206,7 +207,8 @@ def test_encoding_a_large_picture_shows_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "LARGE", 1)
-    shares: list[float] = []
-    monkeypatch.setattr(report._Bar, "share", lambda self, share: shares.append(share))
+    shares: list[float | None] = []
+    monkeypatch.setattr(report._Bar, "show", lambda self, what, share=None: shares.append(share))
     assert run("encode", PHOTO, "-o", tmp_path / "x.vqc", "--rate", "5bit").exit_code == 0
-    assert shares[0] == 0 and shares[-1] == 1
+    known = [share for share in shares if share is not None]
+    assert known[0] == 0 and known[-1] == 1

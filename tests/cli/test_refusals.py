@@ -14,7 +14,7 @@ from PIL import Image
 
 from vqcodec.cli.program import program
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "photo-2" / "grey-17x9.vqc"
+GOLDEN = Path(__file__).parents[1] / "golden" / "photo-3" / "grey-17x9.vqc"
 
 SCRIPT = """
 import json, sys
