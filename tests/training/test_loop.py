@@ -231,7 +231,8 @@ def test_the_log_has_means_what_was_measured_and_the_settings(tmp_path: Path) ->
     log = lines(tmp_path)
     assert log[0]["config"]["steps"] == 100 and log[0]["model"] == TINY.to_dict()
     assert [x["step"] for x in log if "held_out" in x] == [40, 80, 100]
-    (means,) = (x for x in log if "loss" in x)
+    *first, means = (x for x in log if "loss" in x)
+    assert [x["step"] for x in first] == list(range(10, 100, 10))
     assert means["step"] == 100 and {"bpp", "mse", "perplexity", "norm", "lr"} <= means.keys()
     assert [s.step for s in states] == list(range(10, 101, 10))
     assert states[-1].seconds_left == 0 < states[0].seconds_left

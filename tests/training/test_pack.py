@@ -149,7 +149,7 @@ def test_filters_drop_what_they_say_and_count_it(tmp_path: Path) -> None:
     }
     named = result.stderr.splitlines()
     assert len(named) == 2 and all(line.endswith("; skipped") for line in named)
-    assert "broken.jpg: broken image" in named[0] and "text.png: not an image" in named[1]
+    assert "broken.jpg: the file ends early" in named[0] and "text.png: not an image" in named[1]
     held_out = members(tmp_path / "out")["val-00000.tar"]
     names = {json.loads(c)["name"] for name, c in held_out.items() if name.endswith("json")}
     assert names == {f"{i}.jpg" for i in range(20) if sources.is_held_out(b"%d.jpg" % i)}

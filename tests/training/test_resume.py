@@ -24,7 +24,7 @@ SETTINGS = (
 
 def command(out: str) -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "vqcodec", "train", "data.npz", "--system", "vqvae"]
-    words += ["--out", out, "--device", "cpu", "--threads", "1"]
+    words += ["--out", out, "--name", "resumed", "--device", "cpu", "--threads", "1"]
     words += [word for setting in SETTINGS for word in ("--set", setting)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
