@@ -166,7 +166,7 @@ def test_odd_sizes_come_back_in_size(size: tuple[int, int], rate: str) -> None:
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageError):
+    with pytest.raises(UsageError):
         vqcodec.encode(np.zeros((2, 2, 5), np.uint8), device="cpu")
     with pytest.raises(ImageError):
         vqcodec.encode(b"a text", device="cpu")

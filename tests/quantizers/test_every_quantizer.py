@@ -189,7 +189,7 @@ def test_a_training_that_is_stopped_twice_is_bit_identical(
     assert revivals == expected
     own = system == "rrvq" and quantizer == "responsibility"
     if not own and quantizer not in ("sfdiveq", "responsibility"):
-        assert 4 <= expected[-1] < total
+        assert 2 <= expected[-1] < total  # after the first stop
     for one, other in (
         (whole.model.state_dict(), current.model.state_dict()),
         (dict(whole.model.named_buffers()), dict(current.model.named_buffers())),
