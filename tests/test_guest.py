@@ -106,7 +106,7 @@ def test_no_setting_leaks_out_between_the_bands_of_a_picture() -> None:
     from vqcodec.decompress import decompress_rows
 
     model = vqcodec.load_codec("photo-2", "cpu")
-    data = vqcodec.encode(pixels(), "6bit", device="cpu")
+    data = vqcodec.encode(pixels(), "6bit", codec="photo-2", device="cpu")
     with torch.autocast("cpu"):
         for _ in decompress_rows(model, data).bands:
             assert torch.is_autocast_enabled("cpu") and not torch.is_inference_mode_enabled()

@@ -146,6 +146,11 @@ def test_the_first_class_is_always_the_zero_codeword() -> None:
 # --- networks -------------------------------------------------------------------------------------
 
 
+def cubic(t: float) -> tuple[float, float, float]:
+    """The conditions of a rate point."""
+    return t, t * t, t * t * t
+
+
 def random_net(inputs: int, hidden: int, outputs: int, seed: int) -> CellNet:
     """With weights that are on the grid of the exact form, none of them trivial."""
     generator = torch.Generator().manual_seed(seed)
@@ -162,8 +167,8 @@ def test_the_exact_form_follows_the_float_form(t: float) -> None:
     generator = torch.Generator().manual_seed(1)
     grid = torch.randint(-3000, 3000, (7, 9, 5), generator=generator).float()
     inputs = grid.double().permute(2, 0, 1)[None] / 2**10
-    expected = net.double()(inputs, torch.tensor([t]).double())
-    units = FixedCellNet(net, CPU)(grid, torch.arange(63), t)
+    expected = net.double()(inputs, torch.tensor([cubic(t)]).double())
+    units = FixedCellNet(net, CPU)(grid, torch.arange(63), cubic(t))
     exact = units / 2**10
     assert exact.abs().max() > 0.5  # something is computed
     assert (exact - expected[0].permute(1, 2, 0).reshape(63, 6)).abs().max() < 0.01
@@ -176,19 +181,19 @@ def test_the_exact_form_has_one_result_for_any_layout_chunk_and_choice_of_cells(
     net = random_net(5, 8, 6, seed=2)
     grid = torch.randn(7, 9, 5, generator=torch.Generator().manual_seed(3)).double()
     grid = fixedpoint.round_activations(grid * 2**10).float()
-    expected = FixedCellNet(net, CPU)(grid, torch.arange(63), 0.5)
+    expected = FixedCellNet(net, CPU)(grid, torch.arange(63), cubic(0.5))
     other = FixedCellNet(net.to(memory_format=torch.channels_last), CPU)
     monkeypatch.setattr(fixedpoint, "CHUNK_CELLS", 5)
     strided = grid.permute(2, 0, 1).contiguous().permute(1, 2, 0)
     cells = torch.randperm(63, generator=torch.Generator().manual_seed(4))
-    assert torch.equal(other(strided, cells, 0.5), expected[cells])
+    assert torch.equal(other(strided, cells, cubic(0.5)), expected[cells])
 
 
 def test_fixed_film_is_the_rounded_cubic() -> None:
     net = random_net(3, 4, 2, seed=5)
     for index in (1280, 1281, 1869, 2048, 2560):
         t = (index / 256 - 7.5) / 2
-        scale, shift = FixedFilm(net.film, CPU).at(t)
+        scale, shift = FixedFilm(net.film, CPU).at(cubic(t))
         powers = torch.tensor([t, t * t, t * t * t], dtype=torch.float64)
         exact = (net.film.linear.weight.double() * powers).sum(1)
         assert (torch.cat((scale - 1, shift)) - exact).abs().max() <= 2**-13
@@ -198,6 +203,6 @@ def test_fixed_film_is_the_rounded_cubic() -> None:
 def test_film_is_the_identity_before_training() -> None:
     net = CellNet(3, 4, 2)
     x = torch.randn(1, 4, 3, 3)
-    assert torch.equal(net.film(x, torch.tensor([0.7])), x)
-    scale, shift = FixedFilm(net.film, CPU).at(0.75)
+    assert torch.equal(net.film(x, torch.tensor([cubic(0.7)])), x)
+    scale, shift = FixedFilm(net.film, CPU).at(cubic(0.75))
     assert (scale == 1).all() and (shift == 0).all()
