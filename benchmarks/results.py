@@ -219,6 +219,7 @@ def speed_table(report: dict[str, Any], labels: dict[str, str]) -> str:
 
 def speed_section(report: dict[str, Any], labels: dict[str, str]) -> list[str]:
     return [
+        "Measured 2026-11-22 with version 0.1.0 and `photo-2`, not of `photo-3`. "
         "One process, medians on one picture, from pixels in memory to bytes in memory and back, "
         "on an idle machine. `network`: analysis or synthesis; `prior`: the exact networks; "
         "`entropy`: the range coder; `io`, on top: files. "

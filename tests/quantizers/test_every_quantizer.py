@@ -189,7 +189,8 @@ def test_a_training_that_is_stopped_twice_is_bit_identical(
     assert revivals == expected
     own = system == "rrvq" and quantizer == "responsibility"
     if not own and quantizer not in ("sfdiveq", "responsibility"):
-        assert 2 <= expected[-1] < total  # after the first stop
+        # RRVQ moves codewords for the last time before the second stop.
+        assert (2 if system == "rrvq" else 4) <= expected[-1] < total
     for one, other in (
         (whole.model.state_dict(), current.model.state_dict()),
         (dict(whole.model.named_buffers()), dict(current.model.named_buffers())),
