@@ -37,7 +37,7 @@ def test_a_killed_command_leaves_the_old_file_or_the_new_one(
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["killed"] == kills

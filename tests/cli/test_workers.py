@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,3 +78,18 @@ def test_small_files_are_handed_out_together_and_large_ones_alone(tmp_path: Path
     lists = list(together(jobs))
     assert [job for some in lists for job in some] == jobs
     assert [len(some) for some in lists] == [2, 5, 16, 5]
+
+
+@pytest.mark.slow
+def test_processes_end_when_their_parent_is_killed() -> None:
+    """As they hold its output, whoever reads that would otherwise wait for ever."""
+    program = (
+        "import os, signal\n"
+        "from vqcodec.cli.workers import _pool\n"
+        "if __name__ == '__main__':\n"
+        "    pool = _pool(2)\n"
+        "    print(*{pool.submit(os.getpid).result() for _ in range(8)}, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=120)
+    assert killed.returncode == -signal.SIGKILL and killed.stdout.split()
