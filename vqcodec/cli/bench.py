@@ -72,7 +72,7 @@ Examples:
     type=options.Names(_metrics),
     callback=options.names,
     help="Such as psnr,ms_ssim, or all.  [default: psnr,psnr_y,ssimulacra2; of ours and AVIF also "
-    "the panel of six others, with vqcodec's extra bench]",
+    "the panel of seven others, with vqcodec's extra bench]",
 )
 @click.option("--html", metavar="FILE", type=options.PATH, help="A page to look at.")
 @click.option("--json", "json_", metavar="FILE", type=options.PATH, help="All that was measured.")

@@ -39,6 +39,11 @@ def haarpsi(x_hat: Tensor, x: Tensor) -> Tensor:
     return _score("haarpsi", "haarpsi", x_hat, x, side=16)
 
 
+def mdsi(x_hat: Tensor, x: Tensor) -> Tensor:
+    """1 minus the mean deviation similarity index, with colour: Nafchi et al. 2016."""
+    return 1 - _score("mdsi", "mdsi", x_hat, x)
+
+
 def _score(module: str, function: str, x_hat: Tensor, x: Tensor, side: int = 8) -> Tensor:
     a, b = (planes.clamp(0, 255) for planes in in_floats(x_hat, x, side))  # piq refuses others
     with full_precision(a.device):
