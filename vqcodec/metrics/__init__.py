@@ -135,7 +135,7 @@ METRICS: tuple[Metric, ...] = (
     _judge("vsi", "VSI", "Zhang, Shen and Li 2014", 8),
     _judge("gmsd", "1 - GMSD", "Xue et al. 2014, of luma; turned so that larger is better", 8),
     _judge("haarpsi", "HaarPSI", "Reisenhofer et al. 2018", 16),
-    _judge("mdsi", "1 - MDSI", "Nafchi et al. 2016, with colour; turned so that larger is better", 8),
+    _judge("mdsi", "1 - MDSI", "Nafchi et al. 2016; turned so that larger is better", 8),
 )
 
 # Judges of looks. A metric that a codec is trained on says little of it; the mean of several
