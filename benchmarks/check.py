@@ -35,18 +35,25 @@ from vqcodec.metrics.psnr import psnr_db
 
 
 def curves(report: dict) -> list[list[dict]]:
-    """The default codec's points of each picture."""
-    return [picture["points"][zoo.DEFAULT] for picture in report["images"]]
+    """The points of each picture with our codecs: the default one, tuned for each aim."""
+    names = [codec["id"] for codec in report["codecs"] if codec["own"]]
+    return [picture["points"][name] for picture in report["images"] for name in names]
 
 
-def monotone(report: dict) -> dict[str, int]:
-    """Pairs of neighbouring rate points, over all pictures, and those that break the order."""
+def monotone(report: dict) -> dict[str, dict[str, int]]:
+    """By metric, the pairs of neighbouring rate points of all pictures and aims, and those that
+    break the order: a larger file that is not better."""
     pairs = [pair for points in curves(report) for pair in pairwise(points)]
-    broken = sum(
-        not (b["bytes"] > a["bytes"] and b["metrics"]["psnr"] > a["metrics"]["psnr"])
-        for a, b in pairs
-    )
-    return {"pairs": len(pairs), "broken": broken}
+    return {
+        metric: {
+            "pairs": len(pairs),
+            "broken": sum(
+                not (b["bytes"] > a["bytes"] and b["metrics"][metric] > a["metrics"][metric])
+                for a, b in pairs
+            ),
+        }
+        for metric in ("psnr", "ssimulacra2")
+    }
 
 
 def overhead(report: dict) -> dict[str, float]:
