@@ -19,6 +19,7 @@ from vqcodec.autoencoders.ladder import model as ladder
 from vqcodec.autoencoders.ladder import prior as ladder_prior
 from vqcodec.autoencoders.ladder import transform
 from vqcodec.autoencoders.ladder.codec import Coded, LadderCodec
+from vqcodec.autoencoders.ladder.codes import choose
 from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.autoencoders.ladder.model import HYPER_SIZE, Ladder
 from vqcodec.autoencoders.ladder.rate import (
@@ -181,7 +182,7 @@ def test_the_encoder_chooses_by_its_tables(seed: int, size: int) -> None:
     chosen = torch.randint(0, 64, (300, 2), generator=generator).to(torch.uint8)
     made = classes.ClassTables(integer_rows(classes.logistic_weights()), size)
     bits = torch.from_numpy(np.minimum(made.bits, 1e6)).float()
-    codes = ladder_codec._choose(residual, chosen, bits, made.zero, 0.08)
+    codes = choose(residual, chosen, bits, made.zero, 0.08)
     assert (codes[chosen == 0] == 0).all()
     near = residual.round().clamp(-made.zero, size - 1 - made.zero)
 

@@ -8,8 +8,7 @@ latent through the networks of the prior in bands of rows. All that is kept of a
 its latent, and the codes of one group.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqcodec.autoencoders.ladder.codes import Chooser, Reader, Watch
 from vqcodec.autoencoders.ladder.model import HYPER_SIZE, Ladder
-from vqcodec.autoencoders.ladder.prior import BAND, Group, LadderPrior
+from vqcodec.autoencoders.ladder.prior import BAND, LadderPrior
 from vqcodec.autoencoders.ladder.rate import (
     BANDS,
     RATE_HIGH,
@@ -53,9 +53,6 @@ class Coded(NamedTuple):
     sections: list[bytes]  # coarse first
     ideal_bits: list[float]  # of each section
     latent: Tensor  # (h * w, c) float32 in steps: what the decoder will make of them
-
-
-Watch = Callable[[int, np.ndarray, np.ndarray], None]
 
 
 class LadderCodec:
@@ -275,11 +272,12 @@ class LadderCodec:
     ) -> list[Coded]:
         """y (B, h, w, c) in steps, z (B, hyper, h', w') integers -> B images. Overwrites y.
 
-        ``watch`` is told the level, the symbols (n,) and the classes (n,) of each group."""
+        ``watch`` is told of each level of each image.
+        """
         n, h, w, _ = y.shape
         tables = ClassTables(self.class_tables, self.prior.steps.codewords(rate))
         rdo = self.rdo if rdo is None else rdo
-        chooser = _Chooser(y.flatten(0, 2), n, tables, self.levels(rate) - 1, rdo, watch)
+        chooser = Chooser(y.flatten(0, 2), n, tables, self.levels(rate) - 1, rdo, watch)
         self.prior.walk(z, h, w, rate, chooser, progress)
         least = self.least_bytes(16 * h, 16 * w, rate)
         made = []
@@ -321,119 +319,17 @@ class LadderCodec:
         channels = self.model.config.coded_channels(rate.bits)
         latent = torch.empty(h * w, channels, dtype=torch.float32, device=self.device)
         coders = [open_section(section) for section in sections[1:]]
-        reader = _Reader(latent, tables, coders, count_bits=ideal is not None)
+        reader = Reader(latent, tables, coders, count_bits=ideal is not None)
         self.prior.walk(z.to(self.device).float()[None], h, w, rate, reader, progress)
         if ideal is not None:
             ideal += [bits, *reader.ideal_bits]
         return latent
 
 
-@dataclass
-class _Written:
-    """What was coded of one image."""
-
-    coders: list[RangeEncoder]  # of its levels
-    ideal_bits: list[float]
-
-
 @own_torch()
 def _pixels(synthesis: FoldedSynthesis, cells: Tensor, part: tuple[slice, slice]) -> np.ndarray:
     """cells (h, w, c) in steps -> a part of their pixels (rows, columns, 3) uint8."""
     return synthesis(cells)[part].cpu().numpy()
-
-
-class _Chooser:
-    """The encoder's source of codes. Of groups not yet seen the latent is what is to be coded."""
-
-    def __init__(
-        self,
-        latent: Tensor,
-        n_images: int,
-        tables: ClassTables,
-        n_levels: int,
-        rdo: float,
-        watch: Watch,
-    ) -> None:
-        self.latent = latent
-        self.coded = [
-            _Written([RangeEncoder() for _ in range(n_levels)], [0.0] * n_levels)
-            for _ in range(n_images)
-        ]
-        self._tables, self._rdo, self._watch = tables, rdo, watch
-        self._cost = torch.from_numpy(np.minimum(tables.bits, 1e6)).float().to(latent.device)
-        self._seen: list[tuple[np.ndarray, np.ndarray]] = []  # codes and classes, (B, n) each
-
-    def see(self, group: Group) -> None:
-        residual = self.latent[group.cells, group.part] - group.mean
-        codes = _choose(residual, group.classes, self._cost, self._tables.zero, self._rdo)
-        self.latent[group.cells, group.part] = codes + group.mean
-        values = (codes + self._tables.zero).to(torch.int16)
-        self._seen.append((self._of_each(values), self._of_each(group.classes)))
-
-    def _of_each(self, values: Tensor) -> np.ndarray:
-        return values.view(len(self.coded), -1).cpu().numpy()
-
-    def finish(self, level: int) -> None:
-        values, classes = (np.concatenate(part, 1) for part in zip(*self._seen, strict=True))
-        self._seen.clear()
-        for one, codes, chosen in zip(self.coded, values, classes, strict=True):
-            one.ideal_bits[level - 1] += self._tables.encode(one.coders[level - 1], codes, chosen)
-            self._watch(level, codes, chosen)
-
-
-class _Reader:
-    """The decoder's source of codes. Levels without a coder are their means."""
-
-    def __init__(
-        self, latent: Tensor, tables: ClassTables, coders: list[RangeDecoder], count_bits: bool
-    ) -> None:
-        self.latent = latent
-        self.ideal_bits = [0.0] * len(coders)
-        self._tables, self._coders, self._count_bits = tables, coders, count_bits
-        self._seen: list[Group] = []
-
-    def see(self, group: Group) -> None:
-        self._seen.append(group)
-
-    def finish(self, level: int) -> None:
-        values: np.ndarray | None = None
-        if level <= len(self._coders):
-            classes = torch.cat([group.classes.flatten() for group in self._seen]).cpu().numpy()
-            values = self._tables.decode(self._coders[level - 1], classes)
-            if self._count_bits:
-                self.ideal_bits[level - 1] += self._tables.ideal_bits(values, classes)
-        for group in self._seen:
-            decoded = group.mean
-            if values is not None:
-                band, values = np.split(values, [decoded.numel()])
-                codes = torch.from_numpy(band).to(decoded.device).view(decoded.shape)
-                decoded = codes.float().sub_(self._tables.zero).add_(decoded)
-            self.latent[group.cells, group.part] = decoded
-        self._seen.clear()
-
-
-def _choose(residual: Tensor, classes: Tensor, cost: Tensor, zero: int, rdo: float) -> Tensor:
-    """Codes (n, c) float32 around 0, minimizing squared error in steps + rdo * bits.
-
-    Candidates are the nearest codeword and its neighbour towards zero, where most of the gain is.
-    residual (n, c) in steps; cost (64, size) bits.
-    """
-    size = cost.shape[1]
-    codes = residual.round().clamp_(-zero, size - 1 - zero)
-    codes.masked_fill_(classes == 0, 0.0)
-    flat, places = codes.view(-1), codes.view(-1).nonzero()[:, 0]
-    near = flat[places]
-    lower = near - near.sign()
-    value = residual.reshape(-1)[places]
-    row = classes.reshape(-1)[places].long() * size + zero
-
-    def loss(code: Tensor) -> Tensor:
-        bits = cost.view(-1)[row + code.long()]
-        return (value - code).square_().add_(bits, alpha=rdo)
-
-    gain = loss(near) - loss(lower)
-    flat[places] = torch.where(gain > 0, lower, near)
-    return codes
 
 
 class _Span(NamedTuple):
