@@ -90,6 +90,7 @@ class LadderCodec:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prior = LadderPrior(model, units, device)
         self.hyper_tables, self.class_tables = hyper_tables, class_tables
+        self._wraps = model.config.weighted
         self._folded: tuple[RatePoint, FoldedSynthesis] | None = None
         # What a hyper cell costs at least, in each band, in 1/16 bit
         cheapest = TABLE_BITS - np.log2(hyper_tables.max(-1).astype(np.float64))
@@ -277,7 +278,8 @@ class LadderCodec:
         n, h, w, _ = y.shape
         tables = ClassTables(self.class_tables, self.prior.steps.codewords(rate))
         rdo = self.rdo if rdo is None else rdo
-        chooser = Chooser(y.flatten(0, 2), n, tables, self.levels(rate) - 1, rdo, watch)
+        levels = self.levels(rate) - 1
+        chooser = Chooser(y.flatten(0, 2), n, tables, levels, rdo, watch, self._wraps)
         self.prior.walk(z, h, w, rate, chooser, progress)
         least = self.least_bytes(16 * h, 16 * w, rate)
         made = []
@@ -319,7 +321,7 @@ class LadderCodec:
         channels = self.model.config.coded_channels(rate.bits)
         latent = torch.empty(h * w, channels, dtype=torch.float32, device=self.device)
         coders = [open_section(section) for section in sections[1:]]
-        reader = Reader(latent, tables, coders, count_bits=ideal is not None)
+        reader = Reader(latent, tables, coders, ideal is not None, self._wraps)
         self.prior.walk(z.to(self.device).float()[None], h, w, rate, reader, progress)
         if ideal is not None:
             ideal += [bits, *reader.ideal_bits]

@@ -38,20 +38,30 @@ class Chooser:
         n_levels: int,
         rdo: float,
         watch: Watch,
+        wraps: bool,
     ) -> None:
+        """wraps: see ``wrapped``."""
         self.latent = latent
         self.coded = [
             Written([RangeEncoder() for _ in range(n_levels)], [0.0] * n_levels)
             for _ in range(n_images)
         ]
-        self._tables, self._rdo, self._watch = tables, rdo, watch
+        self._tables, self._rdo, self._watch, self._wraps = tables, rdo, watch, wraps
         self._cost = torch.from_numpy(np.minimum(tables.bits, 1e6)).float().to(latent.device)
         self._seen: list[tuple[np.ndarray, np.ndarray]] = []  # codes and classes, (B, n) each
 
     def see(self, group: Group) -> None:
-        residual = self.latent[group.cells, group.part] - group.mean
-        codes = choose(residual, group.classes, self._cost, self._tables.zero, self._rdo)
-        self.latent[group.cells, group.part] = codes + group.mean
+        latent, zero = self.latent[group.cells, group.part], self._tables.zero
+        if self._wraps:  # so far inside that the neighbour of the nearest codeword is, too
+            latent = latent.clamp(2 - zero, self._tables.size - zero - 3)
+        residual = latent - group.mean
+        if self._wraps:
+            residual = wrapped(residual, self._tables)
+        codes = choose(residual, group.classes, self._cost, zero, self._rdo)
+        decoded = codes + group.mean
+        self.latent[group.cells, group.part] = (
+            wrapped(decoded, self._tables) if self._wraps else decoded
+        )
         values = (codes + self._tables.zero).to(torch.int16)
         self._seen.append((self._of_each(values), self._of_each(group.classes)))
 
@@ -70,9 +80,15 @@ class Reader:
     """The decoder's source of codes. Levels without a coder are their means."""
 
     def __init__(
-        self, latent: Tensor, tables: ClassTables, coders: list[RangeDecoder], count_bits: bool
+        self,
+        latent: Tensor,
+        tables: ClassTables,
+        coders: list[RangeDecoder],
+        count_bits: bool,
+        wraps: bool,
     ) -> None:
-        self.latent = latent
+        """wraps: see ``wrapped``."""
+        self.latent, self._wraps = latent, wraps
         self.ideal_bits = [0.0] * len(coders)
         self._tables, self._coders, self._count_bits = tables, coders, count_bits
         self._seen: list[Group] = []
@@ -93,8 +109,21 @@ class Reader:
                 band, values = np.split(values, [decoded.numel()])
                 codes = torch.from_numpy(band).to(decoded.device).view(decoded.shape)
                 decoded = codes.float().sub_(self._tables.zero).add_(decoded)
+                if self._wraps:
+                    decoded = wrapped(decoded, self._tables)
             self.latent[group.cells, group.part] = decoded
         self._seen.clear()
+
+
+def wrapped(latent: Tensor, tables: ClassTables) -> Tensor:
+    """Moved by multiples of K, the number of codewords, into the range that these cover.
+
+    Codes are differences from a mean. Where that is far off, a bright sky whose mean says dark, the
+    difference needs more than K codewords; as a number modulo K it does not.
+
+    Exact for multiples of 2**-10 up to 2**12: the quotient is then never rounded to an integer.
+    """
+    return latent - ((latent + tables.zero) / tables.size).floor_().mul_(tables.size)
 
 
 def choose(residual: Tensor, classes: Tensor, cost: Tensor, zero: int, rdo: float) -> Tensor:
