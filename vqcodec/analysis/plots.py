@@ -65,7 +65,9 @@ def heat_maps(maps: Mapping[str, np.ndarray], unit: str) -> bytes:
     figure = style.figure(4.2 * columns, 3.6 * rows)
     for number, (name, values) in enumerate(maps.items()):
         axes = figure.add_subplot(rows, columns, number + 1)
-        shown = axes.imshow(values, interpolation="nearest", vmin=min(0.0, float(values.min())))
+        shown = axes.imshow(
+            values, interpolation="nearest", vmin=min(0.0, float(np.nanmin(values)))
+        )
         axes.set_title(name, loc="left", fontsize=style.SIZE, color=style.INK)
         axes.tick_params(labelsize=style.SIZE - 2, colors=style.SOFT, length=0)
         for axis in (axes.xaxis, axes.yaxis):
@@ -76,8 +78,34 @@ def heat_maps(maps: Mapping[str, np.ndarray], unit: str) -> bytes:
         bar.outline.set_visible(False)
         if values.shape[0] <= 12:
             for (i, j), value in np.ndenumerate(values):
-                ink = "k" if value > 0.6 * values.max() else "w"
+                if np.isnan(value):
+                    continue
+                ink = "k" if value > 0.6 * np.nanmax(values) else "w"
                 axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=7)
+    return style.png(figure)
+
+
+def beside(pictures: Mapping[str, np.ndarray], maps: Mapping[str, np.ndarray]) -> bytes:
+    """Pictures (h, w, 3) uint8 of one size; under them as many maps of cells, with their scales."""
+    height, width = next(iter(pictures.values())).shape[:2]
+    columns = len(pictures)
+    inches = style.WIDTH * 1.25
+    figure = style.figure(inches, 2 * (inches / columns * 0.85 * height / width + 0.45))
+    for number, (name, values) in enumerate([*pictures.items(), *maps.items()]):
+        axes = figure.add_subplot(2, columns, number + 1)
+        axes.set_title(name, loc="left", fontsize=style.SIZE, color=style.INK)
+        axes.set_axis_off()
+        if number < columns:
+            axes.imshow(values)
+            continue
+        # A few cells of the largest values would leave the others dark
+        shown = axes.imshow(
+            values, interpolation="nearest", vmin=0, vmax=max(np.quantile(values, 0.99), 1e-9),
+            extent=(0, width, height, 0),
+        )  # fmt: skip
+        bar = figure.colorbar(shown, extend="max", shrink=0.9)
+        bar.ax.tick_params(labelsize=style.SIZE - 2, colors=style.SOFT, length=0)
+        bar.outline.set_visible(False)
     return style.png(figure)
 
 

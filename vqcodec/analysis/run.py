@@ -1,20 +1,23 @@
 """``vqcodec analyse``: all parts of an analysis that apply, and their files."""
 
+import inspect
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vqcodec.analysis.sections import SECTIONS
-from vqcodec.analysis.subject import LeftOut, Settings, subject
+from vqcodec.analysis import ladder, sections
+from vqcodec.analysis.page import Part, page
+from vqcodec.analysis.subject import LeftOut, Made, Settings, subject
 from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.codec import Codec
-from vqcodec.errors import OutputError, UsageError
+from vqcodec.errors import OutputError
 from vqcodec.files import atomic_write, make_folder
 from vqcodec.training.data import Track
 
-JSON = "analysis.json"
+JSON, INDEX = "analysis.json", "index.html"
 ENTROPIES = (
     "Entropies have the correction of Miller and Madow; mutual information is of sums of those. "
     "'shuffled' is what is left of it where nothing is shared: its bias."
@@ -23,10 +26,11 @@ ENTROPIES = (
 
 @dataclass(frozen=True)
 class Report:
-    """Numbers, and PNG files by name."""
+    """Numbers, PNG files by name, and a page that shows them."""
 
     numbers: dict[str, Any]
     figures: dict[str, bytes]
+    page: str
 
     def json(self) -> str:
         """Numbers to six digits; null where JSON has none, as for the PSNR of equal pictures."""
@@ -36,38 +40,42 @@ class Report:
 def analyse(
     codec: Codec, data: Path, settings: Settings, track: Track = lambda items, name: items
 ) -> Report:
-    """Look at a codec on the pictures held out in ``data``.
+    """Look at a codec on pictures in ``data``.
 
-    ``track`` is given what is worked through and a name for it. Raises UsageError for a codec that
-    is none of the systems of the papers, and what reading ``data`` does.
+    ``track`` is given what is worked through and a name for it. Raises what reading ``data`` does.
     """
-    grids = codec.system
-    if not isinstance(grids, GridCodec):
-        raise UsageError(
-            f"{codec.card.id} is of the system {codec.card.system}; "
-            "what the papers show is of their systems"
-        )
-    seen = subject(grids, data, settings, track)
+    model = codec.system.model
     numbers: dict[str, Any] = {
         "codec": codec.card.id,
         "system": codec.card.system,
-        "shape": asdict(grids.model.config),
+        "shape": asdict(model.config),  # type: ignore[call-overload]
         "weights_sha256": codec.card.sha256,
         "data": data.name,
-        "squares": len(seen.squares.pixels),
         "settings": asdict(settings),
-        "entropies": ENTROPIES,
     }
+    parts: dict[str, tuple[Callable[..., Made], Any]]
+    if isinstance(codec.system, GridCodec):
+        squares = subject(codec.system, data, settings, track)
+        numbers |= {"squares": len(squares.squares.pixels), "entropies": ENTROPIES}
+        parts = {name: (section, squares) for name, section in sections.SECTIONS.items()}
+    else:
+        seen = ladder.look(codec, data, settings, track)
+        tune = codec.card.tune_name(codec.span[0])
+        numbers |= {"tune": tune, "pictures": seen.pictures, "pixels": seen.pixels}
+        parts = {name: (section, seen) for name, section in ladder.SECTIONS.items()}
     figures: dict[str, bytes] = {}
     left_out: dict[str, str] = {}
-    for name, section in SECTIONS.items():
+    shown: list[Part] = []
+    for name, (section, seen_of) in parts.items():
         try:
-            numbers[name], made = section(seen)
-            figures |= made
+            numbers[name], made = section(seen_of)
         except LeftOut as why:
             left_out[name] = str(why)
+            continue
+        figures |= made
+        shown.append(Part(name, inspect.getdoc(section) or "", made))
     numbers |= {"left_out": left_out, "files": sorted(figures)}
-    return Report(numbers, figures)
+    return Report(numbers, figures, page(codec.card, data.name, shown, left_out))
 
 
 def check_folder(folder: Path, force: bool) -> None:
@@ -80,7 +88,11 @@ def check_folder(folder: Path, force: bool) -> None:
 
 def write(report: Report, folder: Path, force: bool) -> None:
     """Raises OutputError."""
-    for name, content in {**report.figures, JSON: (report.json() + "\n").encode()}.items():
+    for name, content in {
+        **report.figures,
+        JSON: (report.json() + "\n").encode(),
+        INDEX: report.page.encode(),
+    }.items():
         with atomic_write(folder / name, force=force) as file:
             file.write(content)
 

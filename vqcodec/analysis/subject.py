@@ -15,6 +15,7 @@ from vqcodec.training import data as pictures_of
 from vqcodec.training import sources
 from vqcodec.training.data import Labelled, Track, at_least, scaled
 
+SQUARES = 1000  # that are looked at where no number is named
 PART = 128  # squares that are coded between two steps of the progress bar
 
 Made = tuple[Any, dict[str, bytes]]  # numbers of a part of an analysis, for JSON, and PNG files
@@ -28,7 +29,7 @@ class LeftOut(Exception):
 class Settings:
     """What of the data is looked at."""
 
-    number: int = 1000  # squares that are analysed
+    number: int | None = None  # squares that are analysed, or of a ladder pictures; 0: all
     learned: int = 10000  # labelled training squares that classification learns from
     short_side: int = 0  # pixels to which pictures are made; 0: as they are
     held_out: bool = False  # of the pictures only those that training holds out
@@ -76,7 +77,8 @@ def subject(codec: GridCodec, data: Path, settings: Settings, track: Track) -> S
     side = codec.model.config.side
     training, held_out = read(data, settings.split if settings.held_out else None, track)
     rng = np.random.default_rng(settings.seed)
-    squares = draw(held_out, side, settings.short_side, settings.number, rng)
+    number = SQUARES if settings.number is None else settings.number
+    squares = draw(held_out, side, settings.short_side, number, rng)
     learned = None
     if squares.labels is not None and training.labels is not None:
         learned = draw(training, side, settings.short_side, settings.learned, rng)
@@ -94,22 +96,26 @@ def subject(codec: GridCodec, data: Path, settings: Settings, track: Track) -> S
     )
 
 
-def read(data: Path, split: str | None, track: Track) -> tuple[Labelled, Labelled]:
+def read(data: Path, split: str | None, track: Track, number: int = 0) -> tuple[Labelled, Labelled]:
     """(training, looked at) pictures; there are training pictures of arrays alone.
 
     Arrays that name a test part have that looked at. Of others, and of files, all pictures are, or
-    those that training holds out by a ``split``, see ``sources.Source``. Raises InputError, and
-    ImageError for a broken picture.
+    those that training holds out by a ``split``, see ``sources.Source``; ``number``: of these so
+    many, evenly spread, 0 for all. Raises InputError, and ImageError for a broken picture.
     """
     training = Labelled([], None)
     if data.suffix == ".npz":
         training, found = pictures_of.load_labelled(data, split is None)
+        if number:
+            some = pictures_of.spread(len(found.pictures), number)
+            found = Labelled([found.pictures[i] for i in some], None)
     else:
         source = sources.find(data)
         if split is None:
             chosen = np.arange(len(source))
         else:
             chosen = pictures_of.split(source, split, track, _refuse)[1]
+        chosen = chosen[pictures_of.spread(len(chosen), number or len(chosen))]
         pictures = pictures_of.Decoded(source, chosen)
         found = Labelled([pictures[i] for i in track(range(len(chosen)), "decoding")], None)
     if not found.pictures:
@@ -126,11 +132,11 @@ def draw(
 ) -> Squares:
     """At most ``number`` of the squares that cover the middles of pictures, without margins.
 
-    Smaller pictures are padded with their edge. The order is that of the pictures.
+    0 takes all. Smaller pictures are padded with their edge. The order is that of the pictures.
     """
     pictures = [at_least(scaled(x, short_side), side) for x in labelled.pictures]
     counts = np.array([(x.shape[0] // side) * (x.shape[1] // side) for x in pictures])
-    chosen = np.sort(rng.permutation(counts.sum())[:number])
+    chosen = np.sort(rng.permutation(counts.sum())[: number or None])
     ends = counts.cumsum()
     owners = np.searchsorted(ends, chosen, side="right")
     pixels = np.empty((len(chosen), side, side, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""``vqcodec analyse``: what the papers show, of a codec of their systems."""
+"""``vqcodec analyse``: what codes do, in plots and numbers."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,8 @@ from vqcodec.errors import one_line
 
 _EXAMPLES = """\b
 Examples:
-  vqcodec analyse hqa-digits digits.npz -o plots
-  vqcodec analyse my-codec PHOTOS -o plots -n 200 --seed 1
+  vqcodec analyse photo-3 PHOTOS -o plots
+  vqcodec analyse hqa-digits digits.npz -o plots -n 200 --seed 1
 """
 
 
@@ -22,7 +22,13 @@ Examples:
 @click.argument("codec_id", metavar="CODEC", type=options.CODEC)
 @click.argument("data", type=options.PATH)
 @options.output("DIR", "Folder for the files.", options.PATH, required=True)
-@options.number("-n --number", "N", default=1000, help="Squares that are looked at.")
+@options.number(
+    "-n --number",
+    "N",
+    0,
+    help="Squares that are looked at, or of a photo codec pictures; 0: all.  "
+    "[default: 1000 squares, 20 pictures]",
+)
 @options.number(
     "--learn",
     "N",
@@ -49,7 +55,7 @@ def analyse(
     codec_id: str,
     data: Path,
     output: Path,
-    number: int,
+    number: int | None,
     learn: int,
     scale: int,
     seed: int,
@@ -60,11 +66,12 @@ def analyse(
     threads: int | None,
     quiet: bool,
 ) -> None:
-    """Plot codebook usage, mutual information, partial decodes and more of CODEC.
+    """Plot what the codes of CODEC do: index.html shows it, analysis.json has the numbers.
 
-    DATA is a folder of pictures or an .npz file, as for `vqcodec train`. All of its pictures are
-    looked at, or those of `x_test` where an .npz file has it. CODEC, an id or a folder, is one of
-    the systems of the papers. What does not apply to it is left out, and analysis.json says why.
+    Of a photo codec bits and error by level and channel, and maps of where bits go. Of a system of
+    the papers codebook usage, mutual information, partial decodes and more; what does not apply is
+    left out, and said why. DATA is a folder of pictures or an .npz file, as for `vqcodec train`.
+    Pictures are taken from all of them, or from `x_test` where an .npz file has it.
     """
     options.need_matplotlib("analyse")
     from vqcodec import zoo
@@ -82,7 +89,7 @@ def analyse(
     if as_json:
         click.echo(report.json())
     elif not quiet:
-        click.echo(one_line(f"{output}: {run.JSON}, {', '.join(report.figures)}"))
+        click.echo(one_line(f"{output}: {run.INDEX}, {run.JSON}, {', '.join(report.figures)}"))
         for name, why in report.numbers["left_out"].items():
             click.echo(f"no {name}: {why}")
 

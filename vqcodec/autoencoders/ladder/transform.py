@@ -30,13 +30,25 @@ def dct_basis(
     k = torch.arange(size, dtype=torch.float64)
     dct = torch.cos(pi / size * (k[None] + 0.5) * k[:, None]) * sqrt(2 / size)
     dct[0] /= sqrt(2)
-    order = sorted(
-        ((i, j) for i in range(size) for j in range(size)),
-        key=lambda ij: (ij[0] ** 2 + ij[1] ** 2, ij),
-    )
     colours = (
         torch.tensor([[1, 1, 1], [1, 0, -1], [-1, 2, -1]], dtype=torch.float64)
         / torch.tensor([[3.0], [2.0], [6.0]], dtype=torch.float64).sqrt()
+    )
+
+    basis = [
+        torch.einsum("c,i,j->cij", colours[c], dct[i], dct[j])
+        for c, i, j in frequencies(luma, chroma, more_luma, more_chroma, size)
+    ]
+    return torch.stack(basis).float()
+
+
+def frequencies(
+    luma: int, chroma: int, more_luma: int = 0, more_chroma: int = 0, size: int = 16
+) -> list[tuple[int, int, int]]:
+    """(colour, vertical, horizontal frequency) of each channel, in the order of ``dct_basis``."""
+    order = sorted(
+        ((i, j) for i in range(size) for j in range(size)),
+        key=lambda ij: (ij[0] ** 2 + ij[1] ** 2, ij),
     )
 
     def rows(luma: range, chroma: range) -> list[tuple[int, int, int]]:
@@ -46,11 +58,7 @@ def dct_basis(
 
     chosen = rows(range(luma), range(chroma))
     chosen += rows(range(luma, luma + more_luma), range(chroma, chroma + more_chroma))
-    basis = [
-        torch.einsum("c,i,j->cij", colours[c], dct[order[rank][0]], dct[order[rank][1]])
-        for _, c, rank in chosen
-    ]
-    return torch.stack(basis).float()
+    return [(c, *order[rank]) for _, c, rank in chosen]
 
 
 class ResidualBlock(nn.Module):
