@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
 from tiny_training import TINY, photo, write_photos
 
 from vqcodec import zoo
@@ -152,6 +154,62 @@ def test_a_codec_is_trained_further_and_compared(
     assert f"{shown[0]['bpp']:.4f} bpp  {shown[0]['psnr_db']:.2f} dB" in lines[5]
     log = [json.loads(line) for line in Path("mine/log.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == read.config.steps
+
+
+def test_a_tuned_codec_is_trained_further_for_both_aims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(finetune, "_step_seconds", lambda run, most: 200.0)  # few fit
+    write_photos(tmp_path / "photos", 4, 2, side=120)  # of which SSIMULACRA2 can be told
+    changes = [
+        "shape.tuned=true",
+        "shape.weighted=true",
+        "loss.mse=0.5",
+        "loss.luma=0.5",
+        "visual=0.5",
+    ]
+    wanted = run.Wanted(tmp_path / "photos", device="cpu", quiet=True)
+    default = "card.default_rate=60q"
+    run.train_command(None, [*SHAPE, *SHORT, *changes, default], tmp_path / "start", wanted)
+    result = vqcodec("train", "photos", "--from", "start", "--name", "mine", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    start, made = read_card(Path("start")), read_card(Path("mine"))
+    assert made.tunes == ("visual", "psnr") and made.shape == start.shape
+    assert made.default_rate == start.default_rate == "60q"
+    read = recipe.read_recipe(Path("mine/recipe.toml"))
+    assert (read.loss.luma, read.loss.visual) == (0.5, 0.5)
+    before, after = (load_file(card.path / "weights.safetensors") for card in (start, made))
+    name = "step_weights.weight"
+    assert after[name].shape == before[name].shape and not torch.equal(after[name], before[name])
+    assert len(after["hyper_tables"]) == 12  # of six bands and two tunes
+    lines = result.stdout.splitlines()
+    assert lines[0] == "2 held-out pictures, means of finished files:"
+    rows = [line.split() for line in lines[2:14]]
+    assert [row[:2] for row in rows] == [
+        [tune, f"{bits}bit"] for tune in ("visual", "psnr") for bits in range(5, 11)
+    ]
+    assert all(row[4].endswith("q") and row[-1].endswith("q") for row in rows[:6])
+    assert all(row[5] == row[-1] == "dB" for row in rows[6:])
+    told = lines[14:-1]
+    for line in told:  # none where the curves of so short a training do not overlap
+        assert line.startswith(("At equal SSIMULACRA2, tuned for visual", "At equal PSNR, tuned"))
+    assert lines[-1] == "To use it: vqcodec encode PICTURE --codec mine"
+    picture = next(Path("photos").iterdir())
+    for tune in made.tunes:
+        words = (
+            "encode",
+            picture,
+            "-o",
+            f"{tune}.vqc",
+            "--codec",
+            f"mine:{tune}",
+            "--rate",
+            "7bit",
+        )
+        assert vqcodec(*words).exit_code == 0
+        back = vqcodec("decode", f"{tune}.vqc", "-o", f"{tune}.png", "--codec", "mine")
+        assert back.exit_code == 0, back.output
 
 
 def plan(

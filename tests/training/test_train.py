@@ -14,6 +14,7 @@ from PIL import Image
 from tiny_training import SHORT, TINY, ladder_run, photo, write_photos
 
 from vqcodec import zoo
+from vqcodec.autoencoders.ladder.codec import LadderCodec
 from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.autoencoders.ladder.model import Ladder
 from vqcodec.card import read_card
@@ -22,10 +23,11 @@ from vqcodec.decompress import decompress
 from vqcodec.errors import InputError, OutputError, UsageError
 from vqcodec.image import Picture
 from vqcodec.metrics.psnr import psnr_db
+from vqcodec.rate import parse_rate
 from vqcodec.training import export, ladder, loop, pack, recipe, run
 from vqcodec.training.batches import Crops
 from vqcodec.training.journal import Journal
-from vqcodec.training.ladder import LadderTask, LadderTraining
+from vqcodec.training.ladder import LadderTask, LadderTraining, weights_to_start_with
 from vqcodec.training.loop import Run
 from vqcodec.training.task import TrainConfig
 
@@ -82,6 +84,31 @@ def test_a_run_can_start_from_a_shipped_codec(tmp_path: Path) -> None:
     for name, value in shipped.items():
         if not name.startswith("hyper_mean") and not name.startswith("hyper_scale"):
             assert torch.equal(own[name], value), name
+
+
+@pytest.mark.parametrize("name", ["photo-1", "photo-3"])
+def test_the_rate_of_hyper_codes_is_known_from_the_start(name: str) -> None:
+    """Of a ladder that begins with a codec, although what estimates it does not ship."""
+    codec = zoo.load(zoo.find(name), "cpu")
+    system = codec.system
+    assert isinstance(system, LadderCodec)
+    pixels = np.asarray(Image.open(ROOT / "tests/data/photo.png").convert("RGB"))[:192, :256]
+    rate = system.point(codec.rate_index(parse_rate("8bit")))
+    y, z = system.latents(pixels[None], rate)
+    real = system.encode_latents(y, z, rate)[0].ideal_bits[0]
+    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
+    tune = torch.ones(1) if system.model.config.tuned else None
+
+    def estimated(state: dict[str, torch.Tensor]) -> float:
+        model = Ladder(system.model.config)
+        loop.transplant(state, model)
+        with torch.no_grad():
+            coded = model.code(x, torch.tensor([8.0]), torch.Generator().manual_seed(0), tune=tune)
+        return float(coded.hyper_bits)
+
+    known = estimated(weights_to_start_with(codec))
+    assert known < 2 * real  # noise in place of rounding costs a little
+    assert known - real < (estimated(dict(system.model.state_dict())) - real) / 3
 
 
 def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:

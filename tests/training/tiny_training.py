@@ -40,13 +40,13 @@ def ladder_run(
     return Run(config, lambda crops: LadderTask(config, shape, crops, loss), crops, folder)
 
 
-def write_photos(folder: Path, training: int, held_out: int) -> None:
-    """Small PNG pictures, of which the content decides the split."""
+def write_photos(folder: Path, training: int, held_out: int, side: int = 70) -> None:
+    """PNG pictures of at least so many pixels a side, of which the content decides the split."""
     folder.mkdir()
     wanted = {False: training, True: held_out}
     for seed in itertools.takewhile(lambda _: any(wanted.values()), itertools.count()):
         file = io.BytesIO()
-        Image.fromarray(photo(70 + seed % 20, 96 - seed % 20, seed)).save(file, "PNG")
+        Image.fromarray(photo(side + seed % 20, side + 26 - seed % 20, seed)).save(file, "PNG")
         held = hashlib.sha256(file.getvalue()).hexdigest().startswith("0")
         if wanted[held]:
             wanted[held] -= 1

@@ -3,7 +3,7 @@
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -142,13 +142,20 @@ def _as_text(compared: "Compared") -> str:
         f"{'':16}{compared.start:<24}{compared.codec.name}",
     ]
     for rows in zip(compared.before, compared.after, strict=True):
-        points = [f"{row['bpp']:.4f} bpp  {row['psnr_db']:.2f} dB" for row in rows]
+        points = [f"{row['bpp']:.4f} bpp  {_quality(row)}" for row in rows]
         name = f"{rows[0].get('tune', '')} {rows[0]['rate']}".strip()
         lines.append(f"{name:<16}{points[0]:<24}{points[1]}")
     for tune in dict.fromkeys(row.get("tune") for row in compared.after):
         lines += _saving(compared, tune)
     lines.append(f"To use it: vqcodec encode PICTURE --codec {shlex.quote(str(compared.codec))}")
     return "\n".join(lines)
+
+
+def _quality(row: dict[str, Any]) -> str:
+    """At the aim of its tune: SSIMULACRA2 for the eye, where the pictures have one."""
+    if row.get("tune") == "visual" and "ssimulacra2" in row:
+        return f"{row['ssimulacra2']:.2f}q"
+    return f"{row['psnr_db']:.2f} dB"
 
 
 def _saving(compared: "Compared", tune: str | None) -> list[str]:

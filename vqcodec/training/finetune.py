@@ -58,11 +58,12 @@ def tables_of(card: Card, start: str) -> Tables:
         "late_steps": 0,
         "evaluate_files_steps": 0,
         "compile": False,
+        "held_out": MOST,
     }
     tables["shape"] = dict(card.shape)
     tables["card"] = {
         "system": card.system, "title": f"{card.id}, trained further",
-        "default_rate": card.default_rate if card.points else "",
+        "default_rate": card.default_rate,
     }  # fmt: skip
     tables.pop("data", None)
     return tables
@@ -113,9 +114,11 @@ def fitted(
     rates = run.task.rates()[2]
     asked = time.monotonic()
     release.measure(start, held_out[:1], rates[len(rates) // 2], lambda: None)
+    one = time.monotonic() - asked
     # Each picture is measured with both codecs; one that tables are fitted to is encoded as often.
     n_points = len(rates) * max(1, len(start.card.tunes))
-    each = _slowest(3 * n_points * (time.monotonic() - asked))
+    larger = sum(pixels.size for pixels in held_out) / len(held_out) / held_out[0].size
+    each = _slowest(3 * n_points * larger * one)
     count = min(MOST, max(LEAST, int(AFTER_SHARE * seconds / each)))
     after = each * min(count, len(held_out))
     left = seconds - after - _slowest(time.monotonic() - begun)

@@ -11,8 +11,16 @@ from torch import Tensor, nn
 
 from vqcodec.autoencoders.ladder.codec import RDO, LadderCodec
 from vqcodec.autoencoders.ladder.config import LadderConfig
-from vqcodec.autoencoders.ladder.model import HYPER_SIZE, Ladder, squared_error
+from vqcodec.autoencoders.ladder.model import (
+    HYPER_SIZE,
+    MAX_LOG2_SCALE,
+    MIN_LOG2_SCALE,
+    Ladder,
+    logistic_bits,
+    squared_error,
+)
 from vqcodec.autoencoders.ladder.rate import BANDS, RatePoint, unit_tables
+from vqcodec.codec import Codec
 from vqcodec.fixedpoint import stored_weights
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import Histogram, integer_rows
@@ -195,6 +203,35 @@ class LadderTask:
         pictures = crops.whole(fitting, LARGEST_FITTING)
         tables = fit_tables(model, pictures, torch.device("cpu"), advance=advance)
         return tensors(model, *tables)
+
+
+def weights_to_start_with(codec: Codec) -> dict[str, Tensor]:
+    """A codec's weights, and of a ladder also what it estimates the rate of its hyper codes by.
+
+    That does not ship, as files have tables. Without it a codec that is trained further would
+    shrink its hyper codes until it is learnt again.
+    """
+    system = codec.system
+    state: dict[str, Tensor] = dict(system.model.state_dict())
+    if not isinstance(system, LadderCodec):
+        return state
+    aims = TUNES if system.model.config.tuned else (None,)
+    spans = [system.span(aim) for aim in aims]
+    points = [RatePoint(low + 256 * band) for low, _ in spans for band in range(BANDS)]
+    count = system.model.config.conditions
+    powers = torch.tensor([(1.0, *point.condition(count)) for point in points])
+    rows = [point.band for point in points]
+    shares = torch.from_numpy(system.hyper_tables[rows].astype(np.float64))
+    shares /= shares.sum(-1, keepdim=True)  # (points, hyper, 64)
+    values = torch.arange(HYPER_SIZE, dtype=torch.float64) - HYPER_SIZE // 2
+    mean = shares @ values
+    scales = torch.arange(MIN_LOG2_SCALE, MAX_LOG2_SCALE, 0.25, dtype=torch.float64)
+    noise = torch.linspace(-0.4, 0.4, 5, dtype=torch.float64)
+    x = (values - mean[..., None])[..., None] + noise  # (points, hyper, 64, noise)
+    bits = torch.stack([logistic_bits(x, scale).mean(-1).mul(shares).sum(-1) for scale in scales])
+    for name, wanted in (("hyper_mean", mean), ("hyper_scale", scales[bits.argmin(0)])):
+        state[name] = torch.linalg.lstsq(powers.double(), wanted).solution.float()
+    return state
 
 
 def fit_tables(

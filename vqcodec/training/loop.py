@@ -24,6 +24,7 @@ from vqcodec.training import optimizers, resident
 from vqcodec.training.batches import Batches, Crops
 from vqcodec.training.interrupts import Interrupts
 from vqcodec.training.journal import Journal
+from vqcodec.training.ladder import weights_to_start_with
 from vqcodec.training.meter import LOG_EVERY, READ_EVERY, Meter, State
 from vqcodec.training.resident import ResidentBatches
 from vqcodec.training.task import Task, TrainConfig
@@ -81,8 +82,8 @@ class Run:
         self.task = make(crops)
         self.model = self.task.model
         if config.start:
-            trained = zoo.load(zoo.find(config.start), "cpu").system.model
-            transplant(trained.state_dict(), self.model)
+            start = zoo.load(zoo.find(config.start), "cpu")
+            transplant(weights_to_start_with(start), self.model)
         self.model.to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.compile:
