@@ -4,6 +4,7 @@ It knows numbers alone. Who searches makes a file at each point that it names, a
 measure of that file.
 """
 
+import math
 from collections.abc import Iterator
 
 
@@ -40,6 +41,10 @@ class Search:
         self._ends = lowest, highest
         self._start, self._slope = min(max(start, lowest), highest), slope
         self._window = (target, target + tolerance) if at_least else (target - tolerance, target)
+        self._low: int | None = None  # the greatest point known whose measure is too small
+        self._high: int | None = None  # the least whose measure is too large
+        self._reach = 1  # doubles with each step that does not get to the other side
+        self._width = math.inf  # of the bracket before
 
     @property
     def hit(self) -> bool:
@@ -48,61 +53,47 @@ class Search:
         return self.found is not None and bottom <= self.measures[self.found] <= top
 
     def __iter__(self) -> Iterator[int]:
-        bottom, top = self._window
-        low: int | None = None  # the greatest point known whose measure is too small
-        high: int | None = None  # the least whose measure is too large
         point: int | None = self._start
-        reach = 1
         while point is not None:
             yield point
             value = self.measures[point]
+            bottom, top = self._window
             if bottom <= value <= top:
                 self.found = point
                 return
             if value < bottom:
-                low = point
+                self._low = point
             else:
-                high = point
-            self.found = high if self.at_least else low
-            if low is not None and high is not None:
-                yield from self._between(low, high)
-                return
-            away = abs((bottom + top) / 2 - value) / self._slope
-            point = self._beyond(point, min(round(max(away, 1) * reach), 1 << 30))
-            reach *= 2
+                self._high = point
+            self.found = self._high if self.at_least else self._low
+            if self._low is None or self._high is None:
+                point = self._beyond(point, value)
+            else:
+                point = self._between(self._low, self._high)
 
-    def _beyond(self, point: int, step: int) -> int | None:
-        """The next point on the way to the other side; None where there is none."""
-        lowest, highest = self._ends
-        if self.measures[point] < self._window[0]:
+    def _beyond(self, point: int, value: float) -> int | None:
+        """The next point on the way to the other side of the target; None where there is none."""
+        (bottom, top), (lowest, highest) = self._window, self._ends
+        away = abs((bottom + top) / 2 - value) / self._slope
+        step = min(round(max(away, 1) * self._reach), 1 << 30)
+        self._reach *= 2
+        if value < bottom:
             return min(point + step, highest) if point < highest else None
         return max(point - step, lowest) if point > lowest else None
 
-    def _between(self, low: int, high: int) -> Iterator[int]:
-        """Narrows measure(low) < window < measure(high) until one lies in the window.
+    def _between(self, low: int, high: int) -> int | None:
+        """The next point between two on both sides of the target; None where none is left.
 
-        Steps by interpolation, and by halving where that does not shrink the bracket fast. Ends
-        also where no point is left between the two.
+        It is found by interpolation, or by halving where that did not shrink the bracket fast.
         """
-        bottom, top = self._window
-        width, halve = high - low, False
-        while high - low > 1:
-            guess = (low + high) // 2
-            if not halve:
-                at_low, at_high = self.measures[low], self.measures[high]
-                guess = low + round(
-                    ((bottom + top) / 2 - at_low) / (at_high - at_low) * (high - low)
-                )
-            point = min(max(guess, low + 1), high - 1)
-            yield point
-            value = self.measures[point]
-            if bottom <= value <= top:
-                self.found = point
-                return
-            if value < bottom:
-                low = point
-            else:
-                high = point
-            self.found = high if self.at_least else low
-            halve = high - low > width / 2
-            width = high - low
+        width = high - low
+        halve, self._width = width > self._width / 2, width
+        if width < 2:
+            return None
+        guess = (low + high) // 2
+        if not halve:
+            (bottom, top), at_low = self._window, self.measures[low]
+            guess = low + round(
+                ((bottom + top) / 2 - at_low) / (self.measures[high] - at_low) * width
+            )
+        return min(max(guess, low + 1), high - 1)

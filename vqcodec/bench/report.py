@@ -2,8 +2,11 @@
 
 import json
 import math
+import re
 from importlib import resources
 from typing import Any
+
+_PART = re.compile(r"^(?:<!--|/\*)(\w+\.\w+)(?:-->|\*/)\n", re.MULTILINE)
 
 
 def html(report: dict[str, Any], pictures: list[dict[str, Any]]) -> str:
@@ -16,15 +19,16 @@ def html(report: dict[str, Any], pictures: list[dict[str, Any]]) -> str:
 
 
 def page(name: str, data: dict[str, Any]) -> str:
-    """A template beside this file with the style and the script that all share, and its data.
+    """A template beside this file with its data, and with the files that it names between signs of
+    comments: the style, the script and the elements that the pages share.
 
     ASCII where the template is; the caller writes it as UTF-8. Numbers that JSON lacks (the PSNR of
     two equal pictures is infinite) become null: the pages leave them out of plots and show a dash
     in tables.
     """
     text = json.dumps(_finite(data), allow_nan=False, separators=(",", ":"))
-    template = _file(name).replace("/*STYLE*/\n", _file("page.css"))
-    before, after = template.replace("/*SHARED*/\n", _file("page.js")).split("/*DATA*/")
+    template = _PART.sub(lambda part: _file(part[1]), _file(name))
+    before, after = template.split("/*DATA*/")
     # Names come from outside. Not only "</script>" matters: after "<!--<script" the browser would
     # not see the end of the script element either, so no "<" is left at all.
     return before + text.replace("<", "\\u003c") + after
