@@ -1,6 +1,5 @@
 """Exact arithmetic: the same integers in any order of summation, as the formulas say."""
 
-from collections.abc import Iterator
 from fractions import Fraction
 
 import pytest
@@ -19,14 +18,6 @@ LIMIT = 2**20  # ACTIVATION_LIMIT in units of 2**-10
 def integers(generator: torch.Generator, *shape: int, bits: int = 20) -> Tensor:
     """Uniform in [-2**bits, 2**bits], float64."""
     return torch.randint(-(2**bits), 2**bits + 1, shape, generator=generator).double()
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 @settings(max_examples=30, deadline=None)

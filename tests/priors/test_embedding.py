@@ -1,7 +1,6 @@
 """The prior of a network: the same classes everywhere, and codes that come back."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -69,14 +68,6 @@ def codes(model: RRVQ, network: ExactTopDown) -> Codes:
 @pytest.fixture(scope="module")
 def priors(network: ExactTopDown, codes: Codes) -> dict[str, EmbeddingPrior]:
     return embedding.fit(network, codes, classes=16)
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def embeddings(network: ExactTopDown, codes: Codes) -> list[Tensor]:

@@ -15,17 +15,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from tiny_training import photo
 
 from vqcodec.cli.program import program
 from vqcodec.training import data, sources
-
-
-def photo(height: int, width: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    waves = [np.sin(x / a + y / b) for a, b in rng.uniform(3, 30, (3, 2))]
-    noise = rng.normal(0, 5, (height, width, 3))
-    return (128 + 70 * np.stack(waves, -1) + noise).clip(0, 255).astype(np.uint8)
 
 
 def pack(*arguments: object) -> Result:

@@ -1,7 +1,6 @@
 """The ladder: its transform, its loss, and the exact walk that encoder and decoder share."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -102,13 +101,6 @@ def tuned() -> LadderCodec:
 def coded(codec: LadderCodec) -> Coded:
     """A picture of 100 x 75 at 2000."""
     return codec.encode(picture(100, 75), RatePoint(2000))
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 # --- the transform and the loss -------------------------------------------------------------------
