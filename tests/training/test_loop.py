@@ -5,6 +5,8 @@ import json
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 import torch
 from rich.console import Console
 from tiny_training import SHORT, TINY, ladder_run, photo
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from vqcodec.autoencoders import SYSTEMS, classes
 from vqcodec.autoencoders.ladder.model import Ladder
@@ -192,14 +196,17 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+def system_run(folder: Path, system: str, config: SystemTraining) -> Run:
+    shape = classes(system)[1].from_dict({"side": 32} | SMALL[system])
+    crops = Crops([photo(40, 40, i) for i in range(4)])
+    return Run(config, lambda crops: SystemTask(config, system, shape), crops, folder)
+
+
 @pytest.mark.parametrize("system", sorted(SYSTEMS))
 def test_every_system_trains_in_bfloat16(system: str, tmp_path: Path) -> None:
     config = SystemTraining(batch=4, crop=32, warmup_steps=0, workers=0, amp="bf16", lr=1e-4)
-    shape = classes(system)[1].from_dict({"side": 32} | SMALL[system])
-    crops = Crops([photo(40, 40, i) for i in range(4)])
-    run = Run(config, lambda crops: SystemTask(config, system, shape), crops, tmp_path)
-    plain = SystemTraining(**{**vars(config), "amp": "off"})
-    other = Run(plain, lambda crops: SystemTask(plain, system, shape), crops, tmp_path)
+    run = system_run(tmp_path, system, config)
+    other = system_run(tmp_path, system, replace(config, amp="off"))
     for _ in range(2):
         found, expected = run.advance(), other.advance()
         assert found["skipped"] == 0
@@ -208,13 +215,30 @@ def test_every_system_trains_in_bfloat16(system: str, tmp_path: Path) -> None:
     assert all(p.dtype == torch.float32 for p in run.model.parameters())
 
 
-@pytest.mark.slow
-def test_compiled_networks_train_alike(tmp_path: Path) -> None:
-    plain, compiled = ladder_run(tmp_path / "a"), ladder_run(tmp_path / "b", compile=True)
+def assert_alike(plain: Run, compiled: Run) -> None:
     for _ in range(2):
         expected, found = plain.advance(), compiled.advance()
     assert found["loss"] == pytest.approx(float(expected["loss"]), rel=1e-3)
     assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
+
+
+@pytest.mark.slow
+def test_compiled_networks_train_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a system with few networks, as each takes 4 s to compile."""
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no processes for that
+    config = SystemTraining(batch=4, crop=32, warmup_steps=0, workers=0, lr=1e-4)
+    plain = system_run(tmp_path, "vqvae", config)
+    assert_alike(plain, system_run(tmp_path, "vqvae", replace(config, compile=True)))
+
+
+def test_the_ladder_s_networks_can_be_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into graphs of forward and backward pass, which are run as they are."""
+    backend = CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
+    assert_alike(ladder_run(tmp_path), ladder_run(tmp_path, compile=True))
+    assert backend.frame_count >= len(TINY.slices)
 
 
 # --- what is left to read -------------------------------------------------------------------------
