@@ -44,9 +44,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy vqcodec
 
-# A process of one thread for each core, which takes over tests of another where it has none left.
+# A process for each core, which takes over tests of another where it has none left.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzz/run.py --seconds 120 --jobs 2

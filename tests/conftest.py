@@ -5,8 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-# As `vqcodec train` sets it, and before torch is imported: sums in MKL are the same in each run.
+# Before torch is imported, and for all processes that tests start. As `vqcodec train` sets it: sums
+# in MKL are the same in each run.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+# Tensors are small here, and tests run side by side: more threads, and threads that spin while they
+# wait, would only take the processors from each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture

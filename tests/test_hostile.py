@@ -31,10 +31,10 @@ def content() -> Container:
 
 
 def assert_refused(data: bytes, levels: int | None = None) -> VqcodecError:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(VqcodecError) as caught:
         vqcodec.decode_picture(data, levels, "cpu")
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
     sentence = str(caught.value)
     assert sentence and "\n" not in sentence
     return caught.value

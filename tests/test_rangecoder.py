@@ -225,9 +225,9 @@ def test_finishing_a_megabyte_takes_no_time() -> None:
     symbols = rng.integers(0, 256, 1_000_000)
     encoder = RangeEncoder()
     encoder.encode(symbols, table)
-    before_seconds = time.perf_counter()
+    before_seconds = time.process_time()
     payload = encoder.finish()
-    assert time.perf_counter() - before_seconds < 1
+    assert time.process_time() - before_seconds < 1
     assert len(payload) == len(symbols)
     np.testing.assert_array_equal(RangeDecoder(payload).decode(len(symbols), table), symbols)
 

@@ -346,7 +346,7 @@ def test_an_interrupt_stops_the_workers(folder: Path, tmp_path: Path) -> None:
         Image.fromarray(np.roll(pixels, i, 0)).save(tmp_path / f"{i}.png")
     cache = tmp_path / "cache"
     command = [sys.executable, "-m", "vqcodec", "bench", str(tmp_path), "--jobs", "2"]
-    command += ["--vs", "jpeg", "--no-speed", "--cache", str(cache)]
+    command += ["--vs", "jpeg", "--metrics", "psnr", "--no-speed", "--cache", str(cache)]
     child = subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -358,7 +358,7 @@ def test_an_interrupt_stops_the_workers(folder: Path, tmp_path: Path) -> None:
 
 
 def test_folders_below_and_limits(folder: Path) -> None:
-    args = ("--vs", "jpeg", "--rates", "6bit", "--metrics", "psnr", "--no-speed")
+    args = ("--vs", "jpeg", "--rates", "6bit", "--metrics", "psnr", "--no-speed", "--jobs", "1")
     assert "1 picture;" in bench(folder, "--limit", "1", *args)[1]
     assert "3 pictures;" in bench(folder, "-r", *args)[1]
 
@@ -424,7 +424,7 @@ def test_the_pictures_of_one_name_are_not_confused(folder: Path, tmp_path: Path)
     shutil.copy(folder / "a.png", tmp_path / "y")
     code, stdout, _ = bench(
         tmp_path / "x/a.png", tmp_path / "y/a.png",
-        "--vs", "jpeg", "--rates", "6bit", "--metrics", "psnr",
+        "--vs", "jpeg", "--rates", "6bit", "--metrics", "psnr", "--jobs", "1",
     )  # fmt: skip
     assert code == 4 and "Speed" in stdout
 

@@ -382,13 +382,13 @@ def test_absurd_counts_and_lengths_are_refused_before_anything_is_allocated() ->
     archive = head + zlib.crc32(head).to_bytes(4, "little")
     many = b"VQC1\x81\3hash\1\1\0" + varint(MAX_PICTURES) + bytes(100)
     tracemalloc.start()
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(TruncatedError):
         read_archive(many)
     for index in (0, 1, 999):
         with pytest.raises(TruncatedError):
             read_archive(archive)[index]
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert tracemalloc.get_traced_memory()[1] < 200_000  # bytes
     tracemalloc.stop()
 
