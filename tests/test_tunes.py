@@ -106,6 +106,16 @@ def test_the_command_line_takes_a_tune_and_tells_it(folder: Path, tmp_path: Path
         assert (told["rate"], told["tune"]) == ("6bit", tune)
 
 
+def test_a_sample_has_a_rate_although_the_codec_s_own_is_of_files(tmp_path: Path) -> None:
+    words = ["sample", "photo-3", "-n", "1", "--size", "64", "48", "--device", "cpu"]
+    result = CliRunner().invoke(program, [*words, "-o", str(tmp_path / "a.png")])
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "a.png") as drawn:
+        assert drawn.size == (64, 48)
+    result = CliRunner().invoke(program, [*words, "-o", str(tmp_path / "b.png"), "--rate", "80q"])
+    assert result.exit_code == 7 and "a sample has a rate such as 8bit" in result.stderr
+
+
 def test_codecs_without_a_choice_refuse_one() -> None:
     card = zoo.find("photo-2")
     assert card.tunes == () and card.tuned(None) is card and card.tune_name(1792) is None

@@ -12,6 +12,7 @@ from vqcodec.autoencoders import sampler
 from vqcodec.autoencoders.grid_codec import GridCodec, Mosaic
 from vqcodec.autoencoders.system import Region
 from vqcodec.boxes import read_boxes
+from vqcodec.card import USUAL_RATE
 from vqcodec.codec import Codec, grey
 from vqcodec.container import MAX_PIXELS, Container
 from vqcodec.errors import CodecError, FormatError, RateError, SizeError, UsageError
@@ -151,7 +152,8 @@ def sample(codec: Codec, rate: str | None, height: int, width: int, seed: int) -
 
     Where the codec has a network for this (``autoencoders.sampler``), at one of its rate points,
     that draws each square at this point, and without a rate. Without one a rate is the card's
-    default. Raises RateError for a rate that is not a rate point, CodecError for a broken network.
+    default, or 8bit where that is of files. Raises RateError for a rate that is not a rate point,
+    CodecError for a broken network.
     """
     found = _sampler(codec)
     if found and rate in (None, found[0]):
@@ -164,6 +166,8 @@ def sample(codec: Codec, rate: str | None, height: int, width: int, seed: int) -
         bands = codec.system.bands([grid.numpy() for grid in grids], height, width, point)
         return image.Picture(_whole(bands, height, width, 3))
     wanted = parse_rate(rate or codec.card.default_rate)
+    if rate is None and wanted.kind != "bit":
+        wanted = parse_rate(USUAL_RATE)
     if wanted.kind != "bit":
         raise RateError(f"{rate!r} is of a file; a sample has a rate such as 8bit")
     point = codec.system.point(codec.rate_index(wanted))

@@ -36,6 +36,14 @@ def test_the_format_is_that_of_the_option_or_the_suffix(
         assert picture.format == format
 
 
+def test_a_second_name_of_an_unknown_format_is_an_output_that_cannot_be_written() -> None:
+    draw("a.png")
+    run("encode", "a.png")
+    assert_fails(run("decode", "a.vqc", "b.gif"), 8, "b.gif: no format known for this suffix")
+    result = run("decode", "a.vqc", "b.vqc", "--force")  # an input
+    assert result.exit_code == 3 and "b.vqc: no such file" in result.stderr
+
+
 def test_levels_decodes_a_preview_even_of_a_broken_file() -> None:
     draw("a.png")
     run("encode", "a.png")

@@ -258,7 +258,9 @@ class Decoding(report.Work):
 
 
 def _is_output(name: str) -> bool:
-    return os.path.splitext(name)[1][1:].lower() in _FORMATS
+    suffix = os.path.splitext(name)[1][1:].lower()
+    # What is not there is no input, unless it looks like one: that its format is unknown is told.
+    return suffix in _FORMATS or (suffix not in ("", "vqc") and not os.path.exists(name))
 
 
 @lru_cache(maxsize=1)

@@ -44,7 +44,7 @@ def sample(
 
     A codec may have a network for this, at one of its rate points, which is the default then.
     Otherwise codes have the probabilities of the tables that the range coder uses, and the default
-    is that of its files.
+    is that of its files, or 8bit.
     """
     from vqcodec import image, zoo
 
