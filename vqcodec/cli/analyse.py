@@ -42,7 +42,7 @@ Examples:
     default=0,
     help="Short side to which pictures are made, as in training.  [default: as they are]",
 )
-@click.option("--seed", type=options.SEED, default=0, show_default=True)
+@options.seed
 @click.option(
     "--held-out", is_flag=True, help="Look only at pictures that the codec's training holds out."
 )

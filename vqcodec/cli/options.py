@@ -119,6 +119,14 @@ FILE = FileName()
 PATH = FileName(path_type=Path)
 CODEC = CodecName()
 SEED = click.IntRange(0, 2**63 - 1)
+seed = click.option(
+    "--seed",
+    metavar="SEED",
+    type=SEED,
+    default=0,
+    show_default=True,
+    help="Of all that is drawn by chance.",
+)
 
 
 def number(

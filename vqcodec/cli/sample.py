@@ -24,7 +24,7 @@ Examples:
     metavar="W H",
     help="Of each, in pixels.  [default: the codec's square, or 256 256]",
 )
-@click.option("--seed", type=options.SEED, default=0, show_default=True)
+@options.seed
 @options.output("OUT", "A picture.", options.PATH, required=True)
 @click.option("--force", is_flag=True, help="Overwrite the output where it exists.")
 @options.device

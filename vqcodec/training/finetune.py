@@ -5,6 +5,7 @@ learning that falls from the first steps on. How many steps there are is measure
 and timed, and so is what comes after the training.
 """
 
+import math
 import statistics
 import sys
 import tempfile
@@ -40,6 +41,7 @@ WARM, TIMED = 4, 20  # steps that are not timed, and those that are, at most
 TIMED_SHARE = 0.04  # of the time, at most
 AFTER_SHARE = 0.2  # of the time, for tables and measured files
 LEAST, MOST = 8, 40  # pictures that tables are fitted to, and as many that are measured
+FEWEST = 10  # steps
 MARGIN = 0.92  # of what is left: the speed of the first steps is not that of the whole hour
 
 
@@ -123,10 +125,11 @@ def fitted(
     after = each * min(count, len(held_out))
     left = seconds - after - _slowest(time.monotonic() - begun)
     steps = int(MARGIN * left / step_seconds)
-    if steps < 10:
+    if steps < FEWEST:
+        needed = seconds - left + FEWEST * step_seconds / MARGIN
         raise UsageError(
-            f"{seconds / 60:.3g} minutes are too few: a step takes {step_seconds:.2g} s here, "
-            f"and what comes after the training {after:.0f} s"
+            f"{seconds / 60:.2g} minutes are too few: a step takes {step_seconds:.2g} s here, "
+            f"and what comes after the training {after:.0f} s; {math.ceil(needed / 60)} would do"
         )
     warmup = min(100, steps // 10)
     config = replace(
