@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -340,7 +341,13 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(
     assert Image.open(picture).size == (160, 96)
 
 
-def test_an_interrupt_stops_the_workers(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "send", "code"), [(signal.SIGINT, os.killpg, 130), (signal.SIGKILL, os.kill, -9)]
+)
+def test_the_workers_end_when_the_command_does(
+    number: int, send: Callable[[int, int], None], code: int, folder: Path, tmp_path: Path
+) -> None:
+    """Or else they would hold its output open, and whoever reads that would wait for ever."""
     pixels = np.asarray(Image.open(folder / "a.png"))
     for i in range(30):
         Image.fromarray(np.roll(pixels, i, 0)).save(tmp_path / f"{i}.png")
@@ -348,12 +355,13 @@ def test_an_interrupt_stops_the_workers(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vqcodec", "bench", str(tmp_path), "--jobs", "2"]
     command += ["--vs", "jpeg", "--metrics", "psnr", "--no-speed", "--cache", str(cache)]
     child = subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     while not (cache.exists() and any(cache.glob("*.json"))) and child.poll() is None:
         time.sleep(0.05)
-    os.killpg(child.pid, signal.SIGINT)
-    assert child.wait(60) == 130
+    send(child.pid, number)
+    child.communicate(timeout=60)
+    assert child.returncode == code
     assert len(list(cache.glob("*.json"))) < 25
 
 

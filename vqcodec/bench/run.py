@@ -12,6 +12,7 @@ import torch
 from vqcodec.bench.measure import Plan, measure_pixels
 from vqcodec.errors import ImageError, InputError, VqcodecError
 from vqcodec.image import read_rgb
+from vqcodec.processes import end_with_parent
 
 Found = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
@@ -81,6 +82,7 @@ def _start_worker(threads: int, told: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     torch.set_num_threads(threads)
     _told = told
+    end_with_parent()
 
 
 def _one(path: Path, plan: Plan, cache: Path | None) -> dict[str, Any] | VqcodecError:
