@@ -108,6 +108,17 @@ def test_the_first_of_cicp_iccp_srgb_and_gama_counts() -> None:
     assert unknown.icc == RGB_ICC
 
 
+def test_colours_that_are_unspecified_or_behind_the_pixels_count_for_nothing() -> None:
+    icc = b"x\0\0" + zlib.compress(RGB_ICC)
+    assert image.read(png(PIXELS, 2, 8, cICP=bytes([2, 2, 0, 1]), iCCP=icc), "x").icc == RGB_ICC
+    data = png(PIXELS, 2, 8, gAMA=gama(1.0))
+    at = data.index(b"gAMA") - 4
+    chunk, rest = data[at : at + 16], data[:at] + data[at + 16 :]
+    first = png(PIXELS, 2, 8, gAMA=gama(1 / 2.2))
+    for moved in (rest[:-12] + chunk + rest[-12:], first[: at + 16] + chunk + first[at + 16 :]):
+        assert np.array_equal(image.read(moved, "x").pixels, PIXELS)
+
+
 def test_narrow_range_is_widened() -> None:
     picture = image.read(png(RAMP, 2, 8, cICP=bytes([1, 13, 0, 0])), "x")
     row = picture.pixels[0, :, 0].astype(int)
@@ -154,6 +165,20 @@ def test_code_points_of_an_avif_are_heeded() -> None:
     assert isobmff.contents(data).bits == 8
 
 
+@pytest.mark.parametrize("format", ["AVIF", "HEIF"])
+def test_the_narrow_range_of_an_avif_or_heic_is_widened_once(format: str) -> None:
+    """Its decoder does that already."""
+    im = Image.fromarray(RAMP).resize((256, 16))
+    if format == "AVIF":
+        data = stored(im, "AVIF", quality=100, subsampling="4:4:4", range="limited")
+    else:
+        heif, buffer = pytest.importorskip("pillow_heif"), io.BytesIO()
+        heif.from_pillow(im).save(buffer, quality=-1, chroma=444, full_range_flag=0)
+        data = buffer.getvalue()
+    picture = image.read(data, "x")
+    assert np.abs(picture.pixels.astype(int) - np.array(im)).max() <= 4 and picture.notes == ()
+
+
 def test_an_avifs_profile_stands_above_its_code_points() -> None:
     data = stored(Image.fromarray(PIXELS), "AVIF", icc_profile=RGB_ICC)
     assert image.read(data, "x").icc == RGB_ICC
@@ -187,3 +212,27 @@ def test_any_space_has_rising_levels() -> None:
         for full_range in (False, True):
             table = colour.levels(Space(gamma=gamma, full_range=full_range), 256)
             assert (np.diff(table.astype(int)) >= 0).all() and table[0] == 0 and table[-1] == 255
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", len(content) + 8, kind) + content
+
+
+def test_profiles_of_jpeg_2000_and_bmp_are_kept() -> None:
+    """Pillow reads neither."""
+    data = stored(Image.fromarray(PIXELS), "JPEG2000")
+    at = data.index(b"jp2h") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    head = data[at + 8 : at + size]
+    assert head[-15:-7] == struct.pack(">I", 15) + b"colr"
+    with_profile = box(b"jp2h", head[:-15] + box(b"colr", b"\2\0\0" + RGB_ICC))
+    assert image.read(data[:at] + with_profile + data[at + size :], "x").icc == RGB_ICC
+    assert image.read(data, "x").icc is None
+
+    samples = stored(Image.fromarray(PIXELS), "BMP")[54:]
+    v5 = struct.pack("<IiiHHIIiiII", 124, 7, 5, 1, 24, 0, len(samples), 2835, 2835, 0, 0)
+    v5 += bytes(16) + b"DEBM" + bytes(48)
+    v5 += struct.pack("<4I", 4, 124 + len(samples), len(RGB_ICC), 0)
+    begin = b"BM" + struct.pack("<IHHI", 138 + len(samples) + len(RGB_ICC), 0, 0, 138)
+    picture = image.read(begin + v5 + samples + RGB_ICC, "x")
+    assert picture.icc == RGB_ICC and np.array_equal(picture.pixels, PIXELS)

@@ -7,6 +7,11 @@ from typing import NamedTuple
 _FULL = {b"meta", b"iref"}  # boxes whose content begins with version and flags
 _MOST = 4096  # boxes that are looked at
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_UUIDS = {
+    b"JpgTiffExif->JP2": "EXIF",
+    bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"): "IPTC",
+    bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03"): "GeoTIFF",
+}
 
 
 class Colour(NamedTuple):
@@ -64,9 +69,9 @@ def _contents(data: bytes) -> Contents:
     mine = [all_of[i - 1] for i in owned.get(primary, []) if 0 < i <= len(all_of)]
     colour, bits = None, 8
     for kind, a, b in mine:
-        if kind == b"colr" and data[a : a + 4] == b"nclx" and b - a >= 11:
+        if kind == b"colr" and data[a : a + 4] == b"nclx" and b - a >= 8:
             primaries, transfer = struct.unpack_from(">HH", data, a + 4)
-            colour = Colour(primaries, transfer, bool(data[a + 10] & 0x80))
+            colour = Colour(primaries, transfer)  # decoders have widened the range
         elif kind == b"pixi" and b - a > 5:
             bits = max(data[a + 5 : a + 5 + data[a + 4]], default=8)
     lost: dict[str, None] = {}
@@ -82,7 +87,7 @@ def _contents(data: bytes) -> Contents:
                 lost["depth map"] = None
             elif b"alpha" not in urn and b"auxid:1" not in urn:
                 lost["auxiliary picture"] = None
-    if any(kind == b"moov" for kind, _, _ in boxes(data)):
+    if any(kind in (b"moov", b"mpvd") for kind, _, _ in boxes(data)):
         lost["motion video"] = None
     return Contents(colour, bits, tuple(lost))
 
@@ -130,6 +135,23 @@ def jp2_xmp(data: bytes) -> bytes | None:
         if kind == b"uuid" and data[a : a + 16] == XMP_UUID:
             return data[a + 16 : b]
     return None
+
+
+def jp2_icc(data: bytes) -> bytes | None:
+    """The first profile of a JPEG 2000 file that says its colours so."""
+    for kind, a, b in boxes(data):
+        if kind == b"jp2h":
+            for inner, start, end in boxes(data, a, b):
+                if inner == b"colr":
+                    return data[start + 3 : end] if data[start] in (2, 3) else None
+    return None
+
+
+def jp2_lost(data: bytes) -> list[str]:
+    """What is in a JPEG 2000 file beside the picture, and is not kept."""
+    found = [data[a : a + 16] for kind, a, _ in boxes(data) if kind == b"uuid"]
+    found = [name for name in found if name != XMP_UUID]
+    return list(dict.fromkeys(_UUIDS.get(name, "data of a program") for name in found))
 
 
 def jp2_bits(data: bytes) -> int:
