@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from image_files import GREY, PIXELS, back, exif_with, jpeg_with, parsed, png, stored
+from image_files import GREY, PIXELS, back, exif_with, jpeg_with, parsed, png, stored, tiff
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -22,7 +22,21 @@ PACKET = (
 UPRIGHT = PACKET.replace(b'tion="6"', b'tion="1"').replace(b'dth="7"', b'dth="5"')
 IM = Image.fromarray(PIXELS)
 JPEG = stored(IM, "JPEG")
+ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+JP2_EXIF = struct.pack(">I", 32) + b"uuidJpgTiffExif->JP2" + b"MM\0*\0\0\0\x08"
 XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+def psd(*resources: tuple[int, bytes]) -> bytes:
+    """A flat Photoshop file of PIXELS."""
+    said = b"".join(
+        b"8BIM" + struct.pack(">HHI", kind, 0, len(body)) + body + bytes(len(body) % 2)
+        for kind, body in resources
+    )
+    return (
+        b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 5, 7, 8, 3) + bytes(4)
+        + struct.pack(">I", len(said)) + said + bytes(6) + np.moveaxis(PIXELS, 2, 0).tobytes()
+    )  # fmt: skip
 
 
 def with_xmp(format: str, packet: bytes) -> bytes:
@@ -75,6 +89,8 @@ def test_formats_that_hold_no_metadata_say_what_they_leave_out() -> None:
         (stored(IM, "TIFF", resolution_unit=3, x_resolution=100, y_resolution=50), (254.0, 127.0)),
         (stored(IM, "BMP", dpi=(96, 96)), (96.012, 96.012)),
         (JPEG, None),
+        (tiff(PIXELS.astype(np.uint16) * 257, 16, 2), None),
+        (psd((1005, struct.pack(">IHHIHH", 300 << 16, 1, 1, 150 << 16, 1, 1))), (300.0, 150.0)),
         (png(PIXELS, 2, 8, pHYs=struct.pack(">IIB", 0, 5905, 1)), None),
     ],
 )
@@ -151,6 +167,15 @@ def test_a_region_has_no_thumbnail_of_the_whole() -> None:
             ("gain map",),
         ),
         (
+            jpeg_with(
+                jpeg_with(JPEG, (0xE2, ISO_GAIN_MAP + bytes(4))),
+                after=jpeg_with(JPEG, (0xE2, ISO_GAIN_MAP + bytes(60))),
+            ),
+            ("gain map",),
+        ),
+        (psd((1028, b"xx"), (1058, b"MM"), (2000, b"x")), ("IPTC", "EXIF", "paths")),
+        (stored(IM, "JPEG2000") + JP2_EXIF, ("comment", "EXIF")),
+        (
             png(PIXELS, 2, 8, tEXt=b"Copyright\0me", zTXt=b"Note\0\0" + zlib.compress(b"x")),
             ("text (Copyright, Note)",),
         ),
@@ -163,6 +188,12 @@ def test_a_region_has_no_thumbnail_of_the_whole() -> None:
 )
 def test_what_is_not_kept_is_named(data: bytes, lost: tuple[str, ...]) -> None:
     assert image.read(data, "x").lost == lost
+
+
+def test_xmp_of_a_photoshop_file_is_kept_and_turns_nothing() -> None:
+    picture = image.read(psd((1060, PACKET)), "x")
+    assert np.array_equal(picture.pixels, PIXELS) and picture.xmp is not None
+    assert xmp.orientation(picture.xmp) == 1
 
 
 def test_xmp_says_nothing_of_parts_that_are_not_kept() -> None:

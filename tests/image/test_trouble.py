@@ -42,6 +42,15 @@ def test_a_damaged_chunk_beside_the_picture_is_dropped(kind: bytes) -> None:
     assert picture.notes == (f"damaged {kind.decode()} chunk dropped",)
 
 
+@pytest.mark.parametrize(
+    "kind", ["gAMA", "cHRM", "sRGB", "pHYs", "tRNS", "iCCP", "eXIf", "cICP", "acTL", "fcTL"]
+)
+def test_a_chunk_that_is_too_short_costs_no_picture(kind: str) -> None:
+    picture = image.read(png(PIXELS, 2, 8, **{kind: b""}), "x")
+    assert np.array_equal(picture.pixels, PIXELS) and picture.alpha is None
+    assert kind == "cICP" or any("dropped" in note for note in picture.notes)
+
+
 def test_a_damaged_header_is_refused() -> None:
     with pytest.raises(ImageError):
         image.read(damaged(png(PIXELS, 2, 8), b"IHDR"), "x")
@@ -177,6 +186,34 @@ def test_a_jpeg_with_broken_segments_is_read() -> None:
 # Camera raw files, and formats that packages read
 
 
+def directories(*tags: dict[int, int], far: int = 0) -> bytes:
+    """A TIFF of 5 x 7 grey pixels with directories that follow each other, or by ``far`` bytes
+    behind the first as its sub-directory."""
+    shared = {256: 7, 257: 5, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 5, 279: 35}
+    data = b"II*\0" + struct.pack("<I", 44) + bytes(range(36))
+    for i, own in enumerate(tags):
+        entries = sorted({**shared, **own, **({330: 0} if far and i == 0 else {})}.items())
+        end = len(data) + 6 + 12 * len(entries)
+        entries = [(tag, end + far if tag == 330 else value) for tag, value in entries]
+        follows = 0 if far or i + 1 == len(tags) else end
+        data += struct.pack("<H", len(entries))
+        data += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+        data += struct.pack("<I", follows) + bytes(far if i == 0 else 0)
+    return data
+
+
+@pytest.mark.parametrize("far", [0, 8, 200_000])
+def test_a_directory_of_a_sensor_anywhere_tells_a_camera_raw_file(far: int) -> None:
+    data = directories({}, {258: 16, 262: 32803}, far=far)
+    with pytest.raises(ImageError, match="camera raw file"):
+        image.read(data, "x")
+    with pytest.raises(ImageError, match="camera raw file"):
+        image.read(directories({254: 1}, {}, far=200_000), "x")
+    grey = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    assert np.array_equal(image.read(directories({}, {254: 1}, far=far), "x").pixels, grey)
+    assert np.array_equal(image.read(directories({}, {255: 2}), "x").pixels, grey)
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
@@ -260,3 +297,51 @@ def test_16_bits_are_scaled_by_what_the_file_says() -> None:
     assert stated.pixels.max() == 254 and not any("black" in note for note in stated.notes)
     darker = image.read(stored(Image.fromarray(values // 2), "PNG"), "x")
     assert any("nearly black" in note for note in darker.notes)
+
+
+def test_planes_of_16_bits_are_read_right() -> None:
+    """Pillow takes their bytes for samples."""
+    h, w, n = PIXELS.shape
+    planes = np.moveaxis(PIXELS.astype("<u2") * 257, 2, 0).tobytes()
+    words = {256: w, 257: h, 258: 0, 259: 1, 262: 2, 273: 0, 277: n, 278: h, 279: 0, 284: 2}
+    at = 8 + 2 + 12 * len(words) + 4
+    lists = {258: (3, [16] * n), 279: (4, [2 * h * w] * n)}
+    starts = at + 6 + 4 * n * 2
+    lists[273] = (4, [starts + 2 * h * w * i for i in range(n)])
+    table, behind = struct.pack("<H", len(words)), b""
+    for tag, value in words.items():
+        kind, values = lists.get(tag, (4, [value]))
+        packed = struct.pack(f"<{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        place = packed if len(packed) == 4 else struct.pack("<I", at + len(behind))
+        behind += packed if len(packed) > 4 else b""
+        table += struct.pack("<HHI", tag, kind, len(values)) + place
+    data = b"II*\0\x08\0\0\0" + table + bytes(4) + behind + planes
+    picture = image.read(data, "x")
+    assert np.array_equal(picture.pixels, PIXELS) and picture.deep
+
+
+def test_signed_bytes_and_floats_with_a_white_of_zero_are_no_other_picture() -> None:
+    with pytest.raises(ImageError, match="whole numbers from 0 to 34, whose black and white"):
+        image.read(directories({339: 2}), "x")
+    values = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    data = bytearray(stored(Image.fromarray(values), "TIFF"))
+    at = data.index(struct.pack("<HHIH", 262, 3, 1, 1))
+    data[at + 8] = 0
+    assert np.array_equal(image.read(bytes(data), "x").pixels, 255 - np.rint(255 * values))
+
+
+def test_segments_of_a_jpeg_that_are_too_short_cost_no_picture() -> None:
+    data = stored(IM, "JPEG")
+    plain = image.read(data, "x")
+    for segment in ((0xEE, b"Adobe"), (0xE0, b"JFIF\0"), (0xED, b"Photoshop 3.0\08BIM\4")):
+        picture = image.read(jpeg_with(data, segment), "x")
+        assert np.array_equal(picture.pixels, plain.pixels)
+    part = (0xE2, b"ICC_PROFILE\0\1\2" + RGB_ICC[:99])
+    assert image.read(jpeg_with(data, part), "x").notes == ("broken ICC profile dropped",)
+
+
+def test_salvage_is_offered_only_where_it_would_help() -> None:
+    gif = stored(Image.fromarray(LARGE).convert("P"), "GIF")
+    with pytest.raises(ImageError) as caught:
+        image.read(gif[: len(gif) // 2], "x")
+    assert "--salvage" not in str(caught.value)

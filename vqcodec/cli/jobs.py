@@ -15,8 +15,8 @@ from vqcodec.files import PICTURES, make_folder
 SOME, SOME_BYTES = 16, 1 << 17  # jobs that a process gets at once, and the bytes of their inputs
 NAMED = 5  # of the files that are left out
 STDIO = "-"  # a file of this name is given as ./-
-_STDIN = {STDIO, "/dev/stdin", "/dev/fd/0"}
-_STDOUT = {STDIO, "/dev/stdout", "/dev/fd/1"}
+_STDIN = {STDIO, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
+_STDOUT = {STDIO, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 
 
 @dataclass(frozen=True)

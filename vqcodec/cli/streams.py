@@ -52,7 +52,7 @@ def open_archive(name: str) -> container.Archive:
 
     Raises InputError, and FormatError for a file that is none.
     """
-    if name == STDIO:
+    if name == STDIO or not os.path.isfile(name):  # which can be read only once
         return container.read_archive(read_vqc(name))
     try:
         return container.read_archive(Path(name).open("rb"))  # which the archive keeps open

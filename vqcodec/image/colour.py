@@ -70,7 +70,12 @@ class Space(NamedTuple):
 
 
 def of_code_points(colour: Colour) -> Space | None:
-    """The space that H.273 names so; None where this page knows none of that name."""
+    """The space that H.273 names so; None where this page knows none of that name.
+
+    "Unspecified" of both says nothing, and one of them is sRGB's beside the other.
+    """
+    if colour.primaries == colour.transfer == _UNSPECIFIED and colour.full_range:
+        return None
     name, primaries = _PRIMARIES.get(
         1 if colour.primaries == _UNSPECIFIED else colour.primaries, ("", SRGB)
     )

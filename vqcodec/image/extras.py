@@ -29,7 +29,7 @@ def space_of(found: Opened) -> Space | None:
     """
     im = found.im
     if im.format == "PNG" and found.chunks:
-        return _space_of_png({chunk.kind: chunk.content for chunk in found.chunks})
+        return _space_of_png(png.before_pixels(found.chunks))
     if im.format in _ISOBMFF and not im.info.get("icc_profile"):
         colour = contents_of(found).colour
         return of_code_points(colour) if colour else None
@@ -93,7 +93,13 @@ def lost_of(found: Opened, xmp: bytes | None) -> list[str]:
         return _lost_of_tiff(im)
     if im.format in _ISOBMFF:
         return list(contents_of(found).lost)
-    return ["comment"] if im.info.get("comment") else []
+    comment = ["comment"] if im.info.get("comment") else []
+    if im.format == "JPEG2000":
+        return comment + isobmff.jp2_lost(_all_of(found))
+    if im.format == "PSD":
+        resources = im.resources  # type: ignore[attr-defined]
+        return jpeg.said_of_resources((kind, len(data)) for kind, _, data in resources)
+    return comment
 
 
 def _lost_of_tiff(im: Image.Image) -> list[str]:

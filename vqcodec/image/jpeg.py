@@ -1,7 +1,7 @@
 """The segments of a JPEG file (ITU-T T.81): what it has beside the picture, and its end."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import NamedTuple
 
@@ -10,9 +10,11 @@ import numpy as np
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+_ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _BARE = {0x01, 0xD8, *range(0xD0, 0xD8)}  # markers without a length
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_RESOURCES = {1028: "IPTC", 1058: "EXIF"}
 _VIDEO = re.compile(rb"ftyp(mp4|isom|iso\d|qt  |avc1|MSNV|M4V|hevc|3gp)")
 # Bits that go on where a scan is cut, to see whether anything still asks for them.
 _MORE = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()
@@ -57,12 +59,20 @@ def size_of_cut(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+def has_profile(data: bytes) -> bool:
+    """Whether there is an ICC profile, or a part of one."""
+    name = b"ICC_PROFILE\0"
+    return name in data and any(s.payload.startswith(name) for s in walk(data).segments)
+
+
 def without_metadata(data: bytes) -> bytes:
-    """The same picture without the segments that no decoder needs."""
+    """The same picture without the segments that no decoder needs, or that are too short."""
     kept, at = [], 0
     for segment in walk(data).segments:
         n_bytes = 4 + len(segment.payload)
-        if (0xE1 <= segment.marker <= 0xEF and segment.marker != 0xEE) or segment.marker == 0xFE:
+        least = {0xE0: 12, 0xEE: 12}.get(segment.marker)  # of JFIF and Adobe
+        is_metadata = 0xE0 <= segment.marker <= 0xEF or segment.marker == 0xFE
+        if is_metadata and (least is None or len(segment.payload) < least):
             kept.append(data[at : segment.at])
             at = segment.at + n_bytes
     return b"".join(kept) + data[at:]
@@ -101,6 +111,8 @@ def lost(data: bytes, xmp: bytes) -> list[str]:
     n_pictures = 1
     for marker, _, payload in segments:
         name = ""
+        if payload.startswith(_ISO_GAIN_MAP):
+            continue  # the versions of a gain map, which is named where it is
         if marker == 0xFE:
             name = "comment"
         elif marker == 0xED and payload.startswith(b"Photoshop 3.0\0"):
@@ -120,7 +132,9 @@ def lost(data: bytes, xmp: bytes) -> list[str]:
         if name:
             found[name] = None
     rest = data[end:] if end is not None else b""
-    has_gain_map = b"hdrgm:Version" in xmp or b"hdrgm:Version" in rest or b"HDRGainMap" in rest
+    has_gain_map = b"hdrgm:Version" in xmp or any(
+        word in rest for word in (b"hdrgm:Version", b"HDRGainMap", _ISO_GAIN_MAP)
+    )
     if has_gain_map and (n_pictures > 1 or SOI in rest):
         found["gain map"] = None
         n_pictures -= 1
@@ -136,17 +150,28 @@ def lost(data: bytes, xmp: bytes) -> list[str]:
 
 def photoshop(data: bytes) -> list[str]:
     """What image resources hold (Adobe Photoshop File Formats Specification)."""
-    found, at = [], 0
+    return said_of_resources(_resources(data))
+
+
+def said_of_resources(resources: Iterable[tuple[int, int]]) -> list[str]:
+    """Of the number and length of each, what is not kept."""
+    found: dict[str, None] = {}
+    for kind, length in resources:
+        if kind in _RESOURCES and length:
+            found[_RESOURCES[kind]] = None
+        elif 2000 <= kind <= 2997:
+            found["paths"] = None
+    return list(found)
+
+
+def _resources(data: bytes) -> Iterator[tuple[int, int]]:
+    at = 0
     while data[at : at + 4] == b"8BIM" and at + 12 <= len(data):
         kind = int.from_bytes(data[at + 4 : at + 6], "big")
         at += 6 + (data[at + 6] + 2) // 2 * 2  # a Pascal string, padded
         length = int.from_bytes(data[at : at + 4], "big")
         at += 4 + (length + 1) // 2 * 2
-        if kind == 0x0404 and length:
-            found.append("IPTC")
-        elif 2000 <= kind <= 2997:
-            found.append("paths")
-    return found
+        yield kind, length
 
 
 def _n_pictures(index: bytes) -> int:

@@ -181,6 +181,8 @@ def resolution(im: Image.Image) -> Resolution | None:
             return None
         scale = 1.0 if unit == 1 else _CM
         return sound_resolution(scale * density[0], scale * density[1])
+    if im.format == "TIFF" and _X_RESOLUTION not in getattr(im, "tag_v2", {}):
+        return None  # for which Pillow says 1
     dpi = im.info.get("dpi")
     return sound_resolution(*dpi) if isinstance(dpi, tuple) and len(dpi) == 2 else None
 

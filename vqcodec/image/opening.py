@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from vqcodec.errors import ImageError, InputError, VqcodecError, reason
 from vqcodec.image import isobmff, jpeg, png, tiff
@@ -74,12 +74,22 @@ def opened(
     except Exception as error:  # Pillow's decoders raise nearly everything on broken data
         if isinstance(error, OSError) and error.strerror:  # of the system, not of Pillow
             raise InputError(f"{name}: {reason(error)}") from error
-        hint = "; --salvage takes what is there" if _may_be_cut(error) and not salvage else ""
+        hint = ""
+        if not salvage and _may_be_cut(error) and _begins(stream, png.SIGNATURE):
+            hint = "; --salvage takes what is there"
         raise ImageError(f"{name}: broken image: {line(error)}{hint}") from error
 
 
 def _may_be_cut(error: Exception) -> bool:
     return any(word in str(error) for word in ("truncated", "broken data stream", "Truncated"))
+
+
+def _begins(stream: IO[bytes], prefix: bytes) -> bool:
+    try:
+        stream.seek(0)
+        return stream.read(len(prefix)) == prefix
+    except (OSError, ValueError):  # closed by now
+        return False
 
 
 def _opened(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -> Opened:
@@ -104,7 +114,34 @@ def _opened(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -> Ope
             f"{name}: a camera raw file ({raw}), whose picture is not developed; "
             "make a TIFF or JPEG of it first"
         )
-    return Opened(open_image(stream), stream)
+    found = Opened(open_image(stream), stream)
+    _complete(found, stream)
+    return found
+
+
+def _complete(found: Opened, stream: IO[bytes]) -> None:
+    """Adds what Pillow leaves unread: profiles of JPEG 2000 and BMP, XMP and resolution of PSD."""
+    im = found.im
+    if im.format == "PSD":
+        resources = {kind: data for kind, _, data in im.resources}  # type: ignore[attr-defined]
+        found.xmp = resources.get(1060)
+        if len(resources.get(1005, b"")) >= 12:
+            x, y = struct.unpack_from(">I4xI", resources[1005])
+            im.info["dpi"] = x / 65536, y / 65536
+    elif im.format in ("JPEG2000", "BMP"):
+        stream.seek(0)
+        data = stream.read()
+        icc = isobmff.jp2_icc(data) if im.format == "JPEG2000" else _icc_of_bmp(data)
+        if icc:
+            im.info["icc_profile"] = icc
+
+
+def _icc_of_bmp(data: bytes) -> bytes | None:
+    """The profile that a BITMAPV5HEADER embeds."""
+    if len(data) < 138 or struct.unpack_from("<I", data, 14)[0] < 124 or data[70:74] != b"DEBM":
+        return None
+    at, n_bytes = struct.unpack_from("<II", data, 126)
+    return data[14 + at : 14 + at + n_bytes]
 
 
 def foreign_kind(stream: IO[bytes]) -> str | None:
@@ -174,11 +211,12 @@ def _opened_jpeg(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -
         stream = BytesIO(data + jpeg.EOI)
     try:
         im = open_image(stream)
-    except UnidentifiedImageError:
-        raise
-    except Exception:  # whatever it is, it is not of the pixels
+    except Exception:  # whatever it is, it may not be of the pixels
         im = open_image(BytesIO(jpeg.without_metadata(data)))
         notes.append("broken metadata dropped")
+    else:
+        if not im.info.get("icc_profile") and jpeg.has_profile(data):
+            notes.append("broken ICC profile dropped")
     return Opened(im, stream, notes=notes)
 
 
@@ -204,7 +242,7 @@ def stream_of(source: Path | bytes | BinaryIO, name: str) -> AbstractContextMana
             return file
         with file:
             return BytesIO(file.read())
-    if not source.seekable():
+    if not (hasattr(source, "seekable") and source.seekable()):  # as a map of memory has it not
         return BytesIO(source.read())
     source.seek(0)
     return nullcontext(source)
@@ -269,6 +307,25 @@ def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         raise ImageError(f"{name}: {width} x {height} pixels; 1 to {max_pixels} can be read")
 
 
+def mend_planes(im: Image.Image) -> None:
+    """Lets libtiff read planes of 16 bits, of which Pillow takes every second byte for a sample
+    where they are not compressed. The page is the one that is sought."""
+    tiles = getattr(im, "tile", None)
+    if not isinstance(im, TiffImagePlugin.TiffImageFile) or not tiles:
+        return
+    tags = im.tag_v2
+    in_planes = tags.get(tiff.PLANES) == 2 and max(tags.get(tiff.BITS) or (8,)) == 16
+    if not in_planes or tiles[0].codec_name != "raw":
+        return
+    letters = dict.fromkeys(tile.args[0] for tile in tiles)
+    if len(letters) < 2:
+        return
+    args = "".join(letters) + ";16N", False, tags.offset
+    whole = (0, 0, *im.size)
+    im.tile = [tiles[0]._replace(codec_name="libtiff", extents=whole, offset=0, args=args)]
+    im.use_load_libtiff = True
+
+
 def to_whole_picture(im: Image.Image, name: str) -> tuple[str, ...]:
     """Seeks the one page that is a whole picture; what further ones there are, for the user.
 
@@ -278,7 +335,7 @@ def to_whole_picture(im: Image.Image, name: str) -> tuple[str, ...]:
     if count == 1:
         return ()
     if im.format in _FIRST_FRAME:
-        return ("layers",) if im.format == "PSD" else ()
+        return ("layers",) if im.format == "PSD" and count > 1 else ()
     if im.format == "TIFF":
         whole = [page for page in range(min(count, _MOST_PAGES)) if _is_whole_page(im, page)]
         if len(whole) == 1 and count <= _MOST_PAGES:
@@ -297,5 +354,7 @@ def to_whole_picture(im: Image.Image, name: str) -> tuple[str, ...]:
 def _is_whole_page(im: Image.Image, page: int) -> bool:
     """Neither a reduced picture nor a mask of another page (TIFF 6.0, NewSubfileType)."""
     im.seek(page)
-    kind = im.tag_v2.get(tiff.SUBFILE_TYPE, 0)  # type: ignore[attr-defined]
-    return not (isinstance(kind, int) and kind & 0b101)
+    tags = im.tag_v2  # type: ignore[attr-defined]
+    kind = tags.get(tiff.SUBFILE_TYPE, 0)
+    reduced = tags.get(tiff.OLD_SUBFILE_TYPE) == tiff.OLD_REDUCED
+    return not (reduced or (isinstance(kind, int) and kind & 0b101))

@@ -66,6 +66,7 @@ def from_array(pixels: np.ndarray) -> Picture:
     Raises UsageError for anything else.
     """
     pixels = np.asarray(pixels)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     shapes = (), (1,), (2,), (3,), (4,)
     known = pixels.dtype in (np.uint8, np.uint16) and pixels.shape[2:] in shapes
     if not known or pixels.ndim < 2 or 0 in pixels.shape:

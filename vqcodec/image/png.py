@@ -19,6 +19,7 @@ _USUAL = {
     *(b"bKGD", b"hIST", b"pHYs", b"sPLT", b"acTL", b"fcTL", b"fdAT", b"iDOT", b"vpAg", b"oFFs"),
     *(b"orNT", b"CgBI", b"dSIG"),
 }
+_LEAST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"acTL": 8, b"fcTL": 26, b"fdAT": 4}
 
 
 class Chunk(NamedTuple):
@@ -84,13 +85,16 @@ class Mended(NamedTuple):
 
 def mended(stream: IO[bytes]) -> Mended:
     """The same stream where nothing was wrong."""
-    found, bad, notes = [], [], []
+    found: list[Chunk] = []
+    bad, notes = [], []
     icc = xmp = None
     n_text = 0
     for chunk in chunks(stream):
         why = ""
         if not chunk.sound and chunk.kind not in _CRITICAL:
             why = f"damaged {_name(chunk.kind)} chunk dropped"
+        elif chunk.length < _least(chunk.kind, found):
+            why = f"{_name(chunk.kind)} chunk dropped: it is too short"
         elif chunk.kind in _TEXT:
             keyword, text, packed = chunk.text
             plain = unpacked(text, _MOST_PACKED) if packed else text
@@ -104,9 +108,9 @@ def mended(stream: IO[bytes]) -> Mended:
                 bad.append(chunk)
                 continue
         elif chunk.kind == b"iCCP":
-            packed_profile = chunk.content.partition(b"\0")[2][1:]
-            profile = unpacked(packed_profile, _MOST_PACKED)
-            if profile is None:
+            rest = chunk.content.partition(b"\0")[2]
+            profile = unpacked(rest[1:], _MOST_PACKED)
+            if rest[:1] != b"\0" or not profile:
                 why = "broken ICC profile dropped"
             elif len(profile) >= _MOST_TEXT:
                 icc = profile
@@ -119,6 +123,13 @@ def mended(stream: IO[bytes]) -> Mended:
     if bad:
         stream = _without(stream, bad)
     return Mended(stream, found, icc, xmp, notes)
+
+
+def _least(kind: bytes, found: list[Chunk]) -> int:
+    """Bytes of a chunk without which Pillow refuses the file."""
+    if kind == b"tRNS" and found and len(found[0].content) == 13:
+        return {0: 2, 2: 6}.get(found[0].content[9], 0)
+    return _LEAST.get(kind, 0)
 
 
 def _without(stream: IO[bytes], bad: list[Chunk]) -> BytesIO:
@@ -145,6 +156,16 @@ def lost(found: list[Chunk]) -> list[str]:
         elif chunk.kind not in _USUAL | _TEXT | _CRITICAL:
             words[f"{_name(chunk.kind)} chunk"] = None
     return list(words)
+
+
+def before_pixels(found: list[Chunk]) -> dict[bytes, bytes]:
+    """Contents of the first chunk of each kind, where they must stand to be heeded."""
+    contents: dict[bytes, bytes] = {}
+    for chunk in found:
+        if chunk.kind == b"IDAT":
+            break
+        contents.setdefault(chunk.kind, chunk.content)
+    return contents
 
 
 def size(found: list[Chunk]) -> tuple[int, int] | None:

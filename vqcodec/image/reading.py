@@ -14,7 +14,15 @@ from vqcodec.container import MAX_PIXELS
 from vqcodec.errors import ImageError, VqcodecError
 from vqcodec.image import extras, metadata, xmp
 from vqcodec.image.colour import is_srgb, to_srgb, understood
-from vqcodec.image.opening import Opened, check_size, line, opened, stream_of, to_whole_picture
+from vqcodec.image.opening import (
+    Opened,
+    check_size,
+    line,
+    mend_planes,
+    opened,
+    stream_of,
+    to_whole_picture,
+)
 from vqcodec.image.picture import Picture, rgb
 from vqcodec.image.samples import planes, raw
 
@@ -96,6 +104,7 @@ def from_pillow(im: Image.Image, max_pixels: int = MAX_PIXELS, turn: bool | None
 def _picture(found: Opened, name: str, turn: bool) -> Picture:
     """Conversion to 8-bit grey or RGB, alpha apart, upright."""
     im, notes = found.im, found.notes
+    mend_planes(im)
     rawmode, max_value = raw(im)  # before load() forgets it
     space = extras.space_of(found)
     bits = max(max_value.bit_length(), extras.bits_of(found))
@@ -163,8 +172,8 @@ def _exif(found: Opened) -> bytes | None:
 def _orientation(found: Opened, exif: bytes | None, packet: bytes | None) -> int:
     """1 to 8, of EXIF or else XMP, unless the pixels are upright already."""
     im = found.im
-    if im.format == "HEIF" or (im.format == "JXL" and not getattr(im, "jpeg", False)):
-        return 1  # these formats state it elsewhere, and their decoders apply it
+    if im.format in ("HEIF", "PSD") or (im.format == "JXL" and not getattr(im, "jpeg", False)):
+        return 1  # these formats state it elsewhere or not at all, and their decoders apply it
     if im.format == "TIFF":
         stated = getattr(im, "tag_v2", {}).get(274)
         if isinstance(stated, int) and 1 <= stated <= 8:

@@ -66,9 +66,9 @@ def planes(
             pixels, space = levels(space, max_value + 1)[np.clip(values, 0, max_value)], None
         else:
             pixels = to_8bit(values, int(high), int(low))
-        if im.format == "TIFF" and getattr(im, "tag_v2", {}).get(262) == 0:
+        if _white_is_zero(im):
             pixels = 255 - pixels  # white is zero, which Pillow undoes for up to 8 bits only
-    elif mode in ("I", "F"):
+    elif mode in ("I", "F") or (mode == "L" and _is_signed(im)):
         pixels, alpha = _numbers(im, name, notes), None
     elif mode in ("1", "L", "RGB"):
         pixels = np.array(im.convert("L") if mode == "1" else im)
@@ -98,13 +98,17 @@ def planes(
 
 
 def _numbers(im: Image.Image, name: str, notes: list[str]) -> np.ndarray:
-    """32-bit integers or floating point numbers as 8 bits, where the file says what is white.
+    """Signed, 32-bit or floating point numbers as 8 bits, where the file says what is white.
 
     Numbers from 0 to 1 are taken for that. Raises ImageError for others.
     """
     values = np.array(im)
+    if im.mode == "L":
+        values = values.view(np.int8)
+    elif im.mode == "I" and im.format == "TIFF" and not _is_signed(im):
+        values = values.view(np.uint32)
     found = np.nan_to_num(values.astype(np.float64))
-    kind = "32-bit integers" if im.mode == "I" else "floating point numbers"
+    kind = "floating point numbers" if im.mode == "F" else "whole numbers"
     limits = stated_range(im)
     if limits is None and im.mode == "F" and found.min() >= 0 and 0 < found.max() <= 1:
         limits = 0.0, 1.0
@@ -116,7 +120,16 @@ def _numbers(im: Image.Image, name: str, notes: list[str]) -> np.ndarray:
     low, high = limits
     notes.append(f"{kind} from {low:g} to {high:g} coded as 8 bits")
     scaled: np.ndarray = np.rint(255 * ((found - low) / (high - low)).clip(0, 1)).astype(np.uint8)
-    return scaled
+    return 255 - scaled if _white_is_zero(im) else scaled
+
+
+def _is_signed(im: Image.Image) -> bool:
+    stated = getattr(im, "tag_v2", {}).get(339)
+    return stated == 2 or (isinstance(stated, tuple) and 2 in stated)
+
+
+def _white_is_zero(im: Image.Image) -> bool:
+    return im.format == "TIFF" and getattr(im, "tag_v2", {}).get(262) == 0
 
 
 def _cmyk(im: Image.Image, icc: bytes | None, notes: list[str]) -> np.ndarray:

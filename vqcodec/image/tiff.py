@@ -4,12 +4,15 @@ import struct
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-SUBFILE_TYPE, COMPRESSION, PHOTOMETRIC, MAKE = 254, 259, 262, 271
+SUBFILE_TYPE, OLD_SUBFILE_TYPE, COMPRESSION, PHOTOMETRIC, MAKE = 254, 255, 259, 262, 271
+BITS, PLANES = 258, 284
 ORIENTATION, SUB_DIRECTORIES, EXIF_DIRECTORY = 274, 330, 34665
 DNG_VERSION = 50706
 REDUCED = 1  # bit of the subfile type
+OLD_REDUCED = 2
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _MOST = 4096  # entries of a directory that are looked at
+_MOST_DIRECTORIES = 16
 
 _SENSOR = {32803, 34892}  # photometric: colour filter array, linear raw
 _RAW_COMPRESSION = {32767, 32769, 34713, 65000, 65535}  # of Sony, Nikon, Kodak, Pentax
@@ -110,7 +113,7 @@ def raw_kind(stream: IO[bytes]) -> str | None:
         if at + 2 > len(data):
             stream.seek(0)
             data = stream.read(at + (1 << 16))
-        first = directory(data, at, order).entries
+        first, _, follows = directory(data, at, order)
     except (ValueError, struct.error, OverflowError):
         return None
 
@@ -123,12 +126,19 @@ def raw_kind(stream: IO[bytes]) -> str | None:
         or value(PHOTOMETRIC, first) in _SENSOR
         or value(COMPRESSION, first) in _RAW_COMPRESSION
     )
-    for start in numbers(data, first.get(SUB_DIRECTORIES), order):
+    others = [*numbers(data, first.get(SUB_DIRECTORIES), order)]
+    for _ in range(_MOST_DIRECTORIES):
+        start = others.pop(0) if others else follows
+        if is_raw or not start:
+            break
+        stream.seek(start)
+        there = bytes(8) + stream.read(2 + 12 * _MOST + 4)
         try:
-            inner = directory(data, start, order).entries
+            found = directory(there, 8, order)
         except (ValueError, struct.error):
-            continue
-        is_raw |= value(PHOTOMETRIC, inner) in _SENSOR
+            break
+        is_raw = number(there, found.entries.get(PHOTOMETRIC), order) in _SENSOR
+        follows = found.next if start == follows else follows
     if not is_raw:
         return None
     made = first.get(MAKE)
