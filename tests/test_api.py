@@ -1,5 +1,6 @@
 """What the library's functions take: every kind of source, and a sentence for all else."""
 
+import mmap
 from collections.abc import Callable
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -115,10 +116,45 @@ def test_all_else_is_told_what_is_taken(source: object) -> None:
             vqcodec.decode(source)
 
 
+def test_options_that_are_of_no_use_are_told_what_is_taken(vqc: bytes, pixels: np.ndarray) -> None:
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("region is x, y, width and height", {"region": (0, 0, 5)}),
+        ("region is x, y, width and height", {"region": (0.0, 0, 5, 5)}),
+        ("region is x, y, width and height", {"region": 5}),
+        ("levels are a whole number", {"levels": 0}),
+        ("levels are a whole number", {"levels": "1"}),
+        ("index is a whole number", {"index": "0"}),
+        ("device is auto, cpu or cuda", {"device": "tpu"}),
+    ]
+    for told, options in wrong:
+        with pytest.raises(UsageError, match=told):
+            vqcodec.decode(vqc, **options)
+    part = vqcodec.decode(vqc, region=np.array([0, 0, 5, 4]))  # type: ignore[arg-type]
+    assert part.size == (5, 4)
+    for sources in ("a.png", b"a", Path("a.png"), 7, Image.fromarray(pixels)):
+        with pytest.raises(UsageError, match="a list of them"):
+            vqcodec.encode_many(sources, RATE)  # type: ignore[arg-type]
+    made = vqcodec.encode_many((picture for picture in [pixels, pixels]), RATE)
+    assert len(vqcodec.decode_many(made)) == 2
+
+
+def test_maps_of_memory_and_other_byte_orders_are_taken(
+    pixels: np.ndarray, png: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(png)
+    with open(tmp_path / "a.png", "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        assert vqcodec.encode(mapped, RATE) == vqcodec.encode(png, RATE)
+        mapped.close()
+    deep = pixels.astype(np.uint16) * 257
+    assert vqcodec.encode(deep.astype(">u2"), RATE) == vqcodec.encode(deep.astype("<u2"), RATE)
+
+
 def test_a_missing_file_is_named() -> None:
     for work in (vqcodec.encode, vqcodec.decode, vqcodec.decode_many):
-        with pytest.raises(InputError, match=r"missing\.vqc"):
-            work(Path("missing.vqc"))
+        for name in ("missing.vqc", "missing.vqc\0"):
+            with pytest.raises(InputError, match=r"missing\.vqc.*no such file"):
+                work(Path(name))
 
 
 def test_a_number_is_a_quality_unless_it_may_be_bits(pixels: np.ndarray) -> None:

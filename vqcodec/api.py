@@ -4,11 +4,12 @@ numpy and torch are imported with the first picture that is encoded or decoded, 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from io import TextIOBase
 from numbers import Real
+from operator import index as whole
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, SupportsIndex
 
 from vqcodec.container import MAX_PIXELS
 from vqcodec.errors import InputError, UsageError, reason
@@ -113,6 +114,8 @@ def decode(
     """
     from vqcodec import image
 
+    if not (index is None or isinstance(index, SupportsIndex)):
+        raise UsageError(f"an index is a whole number, not {index!r}")
     content = _content(data, index)
     return image.to_pillow(decode_picture(content, levels, device, codec, max_pixels, region))
 
@@ -127,6 +130,8 @@ def _content(source: "File", index: int | None) -> bytes:
                 return _content(file, index)
         except OSError as error:
             raise InputError(f"{os.fspath(source)}: {reason(error)}") from error
+        except ValueError:  # a name with a zero byte
+            raise InputError(f"{os.fspath(source)!r}: no such file") from None
     if isinstance(source, bytes | bytearray | memoryview):
         source = bytes(source)
     elif not _is_binary(source):
@@ -148,7 +153,7 @@ def info(data: "File", *, codec: str | None = None) -> "FileInfo":
 
 
 def encode_many(
-    sources: "Sequence[Source]",
+    sources: "Iterable[Source]",
     rate: str | float | None = None,
     *,
     codec: str | None = None,
@@ -162,6 +167,10 @@ def encode_many(
     """
     from vqcodec import archive, container, zoo
 
+    one_picture = isinstance(sources, str | os.PathLike | bytes | bytearray | memoryview)
+    if one_picture or not isinstance(sources, Iterable):
+        raise UsageError(f"pictures for an archive are a list of them, not {_kind(sources)}")
+    sources = list(sources)
     rate = _rate(rate)
     archive.check(len(sources), rate or zoo.find(codec).default_rate)
     pictures = [_picture(source, max_pixels) for source in sources]
@@ -234,7 +243,19 @@ def decode_picture(
     """
     from vqcodec import container, zoo
 
+    if not (levels is None or (isinstance(levels, SupportsIndex) and int(levels) >= 1)):
+        raise UsageError(f"levels are a whole number from 1, not {levels!r}")
+    region = None if region is None else _region(region)
     loaded = zoo.load(zoo.for_header(container.read(data, levels).header, codec), device)
     from vqcodec.decompress import decompress
 
     return decompress(loaded, data, levels, max_pixels=max_pixels, region=region)
+
+
+def _region(given: object) -> "Region":
+    """x, y, width and height. Raises UsageError for what are not four whole numbers."""
+    values = list(given) if isinstance(given, Iterable) else []
+    if len(values) != 4 or not all(isinstance(value, SupportsIndex) for value in values):
+        raise UsageError(f"a region is x, y, width and height in pixels, not {given!r}")
+    x, y, width, height = map(whole, values)
+    return x, y, width, height

@@ -155,12 +155,18 @@ def for_header(header: Header, name: str | None = None) -> Card:
 
 
 def device_of(name: str) -> str:
-    """'auto', 'cpu' or 'cuda' -> 'cpu' or 'cuda'. Raises UsageError where CUDA is missing."""
+    """'auto', 'cpu' or 'cuda' -> 'cpu' or 'cuda', such as 'cuda:1'.
+
+    Raises UsageError where CUDA is missing, and for other devices.
+    """
     import torch
 
+    name = str(name)  # a torch.device is understood
+    if name.partition(":")[0] not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"a device is auto, cpu or cuda, not {name}")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
+    if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("no CUDA device is available; use --device cpu")
     return name
 

@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,19 @@ def test_closed_and_full_streams_are_one_line_with_their_code(
     result = subprocess.run(command, shell=True, capture_output=True, timeout=60)
     assert result.returncode == code
     assert result.stderr.decode().count("\n") == bool(word) and word in result.stderr.decode()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_picture_of_an_archive_comes_out_of_a_named_pipe() -> None:
+    for name in ("a.png", "b.png"):
+        draw(name)
+    assert run("encode", "a.png", "b.png", "-o", "set.vqc").exit_code == 0
+    os.mkfifo("pipe")
+    data = Path("set.vqc").read_bytes()
+    writer = threading.Thread(target=lambda: Path("pipe").write_bytes(data))
+    writer.start()
+    result = run("decode", "pipe", "--index", "2", "-o", "second.png")
+    writer.join()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert run("decode", "set.vqc", "--index", "2", "-o", "same.png").exit_code == 0
+    assert Path("second.png").read_bytes() == Path("same.png").read_bytes()

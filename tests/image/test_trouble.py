@@ -138,6 +138,21 @@ def test_a_jpeg_without_its_end_mark_is_read_and_one_that_is_cut_needs_consent(
         assert np.array_equal(saved.pixels[:8], whole.pixels[:8])
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_is_cut_anywhere_within_its_pixels_is_salvaged(progressive: bool) -> None:
+    data = stored(Image.fromarray(LARGE), "JPEG", progressive=progressive)
+    begin = data.index(b"\xff\xda") + 14
+    for end in (*range(begin, len(data), 37), *cuts_of_headers(data, begin)):
+        picture = image.read(data[:end], "x", salvage=True)
+        assert picture.pixels.shape == LARGE.shape and "the file ends" in picture.notes[0]
+
+
+def cuts_of_headers(data: bytes, begin: int) -> list[int]:
+    """Places within the segments between the scans of a JPEG."""
+    later = [s for s in jpeg.walk(data).segments if s.at > begin]
+    return [s.at + n for s in later for n in range(1, len(s.payload) + 4, 5)]
+
+
 def test_a_progressive_jpeg_without_its_last_scans_is_not_whole() -> None:
     data = stored(Image.fromarray(LARGE), "JPEG", progressive=True)
     last = [s.at for s in jpeg.walk(data).segments if s.marker == 0xDA][-1]
@@ -265,7 +280,15 @@ def test_jpeg_xl_is_read_where_its_package_is(monkeypatch: pytest.MonkeyPatch) -
     data = stored(Image.fromarray(LARGE), "JXL", lossless=True)
     assert isobmff.jxl_size(data) == (48, 64)
     picture = image.read(data, "x")
-    assert np.array_equal(picture.pixels, LARGE) and picture.icc is None
+    assert np.array_equal(picture.pixels, LARGE) and picture.icc is None and picture.lost == ()
+    grey = image.read(stored(Image.fromarray(LARGE[..., 0]), "JXL", lossless=True), "x")
+    assert np.array_equal(grey.pixels, LARGE[..., 0]) and grey.icc is None
+    boxed = struct.pack(">I", 12) + b"JXL \r\n\x87\n" + struct.pack(">I", 20) + b"ftypjxl "
+    boxed += bytes(4) + b"jxl " + struct.pack(">I", len(data) + 8) + b"jxlc" + data
+    if data[:2] != b"\xff\x0a":
+        boxed = data
+    gain_map = struct.pack(">I", 16) + b"jhgm" + bytes(8)
+    assert image.read(boxed + gain_map, "x").lost == ("gain map",)
     with pytest.raises(ImageError, match="48 x 64 pixels; 1 to 100"):
         image.read(data, "x", max_pixels=100)
     monkeypatch.setitem(__import__("sys").modules, "pillow_jxl.JpegXLImagePlugin", None)
@@ -328,6 +351,12 @@ def test_signed_bytes_and_floats_with_a_white_of_zero_are_no_other_picture() -> 
     at = data.index(struct.pack("<HHIH", 262, 3, 1, 1))
     data[at + 8] = 0
     assert np.array_equal(image.read(bytes(data), "x").pixels, 255 - np.rint(255 * values))
+
+
+def test_a_tiff_of_odd_samples_says_what_they_are() -> None:
+    told = "a TIFF of floating point samples of 64 bits, 1 per pixel, which cannot be read"
+    with pytest.raises(ImageError, match=told):
+        image.read(directories({258: 64, 339: 3}), "x")
 
 
 def test_segments_of_a_jpeg_that_are_too_short_cost_no_picture() -> None:

@@ -168,9 +168,11 @@ def to_srgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
 def is_srgb(icc: bytes) -> bool:
     """Whether a profile shows the same as sRGB does, within a step."""
     steps = np.arange(0, 256, 51, dtype=np.uint8)
+    is_grey = icc[16:20] == b"GRAY"
     cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 6, 3)
+    samples: np.ndarray = np.arange(256, dtype=np.uint8).reshape(16, 16) if is_grey else cube
     try:
-        return bool(np.abs(to_srgb(cube, icc).astype(int) - cube).max() <= 1)
+        return bool(np.abs(to_srgb(samples, icc).astype(int) - samples).max() <= 1)
     except (ImageCms.PyCMSError, OSError):
         return False
 

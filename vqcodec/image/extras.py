@@ -96,6 +96,8 @@ def lost_of(found: Opened, xmp: bytes | None) -> list[str]:
     comment = ["comment"] if im.info.get("comment") else []
     if im.format == "JPEG2000":
         return comment + isobmff.jp2_lost(_all_of(found))
+    if im.format == "JXL":
+        return isobmff.jxl_lost(_all_of(found))
     if im.format == "PSD":
         resources = im.resources  # type: ignore[attr-defined]
         return jpeg.said_of_resources((kind, len(data)) for kind, _, data in resources)

@@ -188,6 +188,12 @@ def jxl_size(data: bytes) -> tuple[int, int] | None:
     return side(), height
 
 
+def jxl_lost(data: bytes) -> list[str]:
+    """What is in a JPEG XL file beside the picture, and is not kept."""
+    names = {b"jhgm": "gain map", b"jumb": "JUMBF data"}
+    return list(dict.fromkeys(names[kind] for kind, _, _ in boxes(data) if kind in names))
+
+
 def _jxl_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     return ((k, a, b) for k, a, b in boxes(data) if k in (b"jxlc", b"jxlp"))
 

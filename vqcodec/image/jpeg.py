@@ -59,6 +59,16 @@ def size_of_cut(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+def without_cut_segment(data: bytes) -> bytes:
+    """The same up to the segment within which it ends, if any, whose rest a decoder would await."""
+    last = walk(data).segments[-1]
+    found = _MARKER.match(data, last.at)
+    assert found is not None
+    at = found.end()
+    length = int.from_bytes(data[at : at + 2], "big")
+    return data[: last.at] if at + max(2, length) > len(data) else data
+
+
 def has_profile(data: bytes) -> bool:
     """Whether there is an ICC profile, or a part of one."""
     name = b"ICC_PROFILE\0"

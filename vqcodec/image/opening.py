@@ -70,7 +70,9 @@ def opened(
     except VqcodecError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: not an image that can be read") from None
+        kind = tiff.samples_of(stream)
+        why = f"a TIFF of {kind}, which cannot be read" if kind else "not an image that can be read"
+        raise ImageError(f"{name}: {why}") from None
     except Exception as error:  # Pillow's decoders raise nearly everything on broken data
         if isinstance(error, OSError) and error.strerror:  # of the system, not of Pillow
             raise InputError(f"{name}: {reason(error)}") from error
@@ -204,6 +206,7 @@ def _opened_jpeg(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -
             notes.append("the file ends before its end mark; the picture is all there")
         elif salvage:
             notes.append("the file ends early: the rest of the picture is grey or blurred")
+            data = jpeg.without_cut_segment(data)
         else:
             raise ImageError(
                 f"{name}: the file ends early, within the picture; --salvage takes what is there"
@@ -234,6 +237,8 @@ def stream_of(source: Path | bytes | BinaryIO, name: str) -> AbstractContextMana
             file = cast(BinaryIO, source.open("rb"))
         except FileNotFoundError:
             raise InputError(f"{name}: no such file") from None
+        except ValueError:  # a name with a zero byte
+            raise InputError(f"{name!r}: no such file") from None
         except OSError as error:
             # Windows calls opening a folder a lack of permission
             why = "is a folder" if os.path.isdir(source) else reason(error)

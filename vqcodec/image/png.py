@@ -189,7 +189,8 @@ def completed(stream: IO[bytes], partly: bool) -> tuple[BytesIO, float] | None:
         return None
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", found[0].content)
     samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour)
-    if samples is None or not width or not height:
+    has_colours = colour != 3 or any(chunk.kind == b"PLTE" for chunk in found)
+    if samples is None or not width or not height or not has_colours:
         return None
     whole = sum(
         rows * (1 + (columns * depth * samples + 7) // 8)

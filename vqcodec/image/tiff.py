@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 SUBFILE_TYPE, OLD_SUBFILE_TYPE, COMPRESSION, PHOTOMETRIC, MAKE = 254, 255, 259, 262, 271
-BITS, PLANES = 258, 284
+BITS, SAMPLES, PLANES, SAMPLE_FORMAT = 258, 277, 284, 339
 ORIENTATION, SUB_DIRECTORIES, EXIF_DIRECTORY = 274, 330, 34665
 DNG_VERSION = 50706
 REDUCED = 1  # bit of the subfile type
@@ -95,6 +95,24 @@ def numbers(data: bytes, entry: Entry | None, order: str) -> Iterator[int]:
         if at + size > len(data):
             return
         yield struct.unpack_from(order + letter, data, at)[0]
+
+
+def samples_of(stream: IO[bytes]) -> str:
+    """What the samples of a TIFF are, for the user; empty where that is not to be found out."""
+    try:
+        stream.seek(0)
+        data = stream.read()
+        order, first = first_directory(data)
+    except (OSError, ValueError, struct.error):
+        return ""
+
+    def value(tag: int, usual: int) -> int:
+        return number(data, first.entries.get(tag), order) or usual
+
+    if PHOTOMETRIC not in first.entries:  # not of a picture
+        return ""
+    kind = {2: "signed ", 3: "floating point "}.get(value(SAMPLE_FORMAT, 1), "")
+    return f"{kind}samples of {value(BITS, 1)} bits, {value(SAMPLES, 1)} per pixel"
 
 
 def raw_kind(stream: IO[bytes]) -> str | None:
