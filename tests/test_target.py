@@ -1,5 +1,6 @@
 """The search for a target, on measures that are functions."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -59,3 +60,9 @@ def test_a_measure_within_the_tolerance_ends_it() -> None:
 def test_a_gap_is_no_hit() -> None:
     done = search(lambda point: point // 50, 0.5, 0.01, at_least=False)
     assert done.found == 49 and not done.hit and 50 in done.measures
+
+
+def test_a_measure_may_be_infinite() -> None:
+    """As the PSNR of a picture that is decoded exactly, of one colour for example."""
+    assert search(lambda _: math.inf, 34, 0.01, at_least=True).found == 0
+    assert search(lambda p: math.inf if p > 150 else 30.0, 34, 0.01, at_least=True).found == 151

@@ -12,7 +12,8 @@ from vqcodec.errors import OutputError, reason
 # What is taken from a folder of pictures. A file that is named is tried whatever its suffix.
 PICTURES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
-    *(".ppm", ".pgm", ".pnm", ".avif", ".jfif", ".jpe", ".jp2", ".j2k", ".tga", ".qoi"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif", ".jfif", ".jpe", ".jp2", ".j2k"),
+    *(".tga", ".qoi", ".pcx", ".sgi", ".dib"),
 )
 
 

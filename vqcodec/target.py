@@ -75,7 +75,7 @@ class Search:
         """The next point on the way to the other side of the target; None where there is none."""
         (bottom, top), (lowest, highest) = self._window, self._ends
         away = abs((bottom + top) / 2 - value) / self._slope
-        step = min(round(max(away, 1) * self._reach), 1 << 30)
+        step = round(min(max(away, 1) * self._reach, 1 << 30))  # a measure may be infinite
         self._reach *= 2
         if value < bottom:
             return min(point + step, highest) if point < highest else None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from stand_in import all_files, assert_fails, draw, pixels_of, run
 
 pytestmark = pytest.mark.usefixtures("codec", "folder")
@@ -110,6 +111,22 @@ def test_a_pipe_in_a_folder_is_left_out_and_named() -> None:
         warning = "vqcodec: warning: in/b.png: left out: a named pipe, not a file\n"
         assert (result.exit_code, result.stderr) == (0, warning)
     assert run("encode", "in", "-o", "other", "-q").stderr == ""
+
+
+def test_pictures_are_known_by_their_beginning_where_no_suffix_tells() -> None:
+    draw("a.png")
+    im = Image.open("a.png").convert("RGB")
+    Path("in").mkdir()
+    for format in ("PPM", "BMP", "SGI", "TIFF", "GIF", "WEBP"):
+        im.save(f"in/{format}", format)
+    for name, format in (("b.pcx", "PCX"), ("c.dib", "DIB")):
+        im.save(f"in/{name}", format)
+    im.save("in/BigTIFF", "TIFF", big_tiff=True)
+    Path("in/BM.txt").write_text("BMP is a format of Windows, and this is none of it.")
+    result = run("encode", "in", "-o", "out")
+    told = "vqcodec: warning: in: left out 1 file that is no picture: BM.txt\n"
+    assert result.exit_code == 0 and result.stderr.startswith(told)
+    assert len(result.stdout.splitlines()) == 9
 
 
 def test_one_failure_does_not_stop_the_others() -> None:

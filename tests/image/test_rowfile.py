@@ -36,8 +36,9 @@ def rows_of(whole: image.Picture, step: int) -> image.Rows:
     starts = range(0, whole.height, step)
     bands = (whole.pixels[start : start + step] for start in starts)
     return image.Rows(
-        whole.height, whole.width, whole.grey, bands, whole.alpha, whole.icc, whole.exif
-    )
+        whole.height, whole.width, whole.grey, bands, whole.alpha, whole.icc, whole.exif,
+        xmp=whole.xmp,
+    )  # fmt: skip
 
 
 def written(whole: image.Picture, format: str, step: int) -> bytes:
@@ -78,19 +79,24 @@ def test_pieces_of_a_band_are_filtered_as_the_whole(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("grey", [False, True])
-def test_metadata_is_that_of_a_file_written_whole(format: str, grey: bool) -> None:
+@pytest.mark.parametrize("xmp", [None, b"<x/>"])
+def test_metadata_is_that_of_a_file_written_whole(
+    format: str, grey: bool, xmp: bytes | None
+) -> None:
     plain = picture(9, 7, grey, alpha=True)
-    whole = image.Picture(plain.pixels, plain.alpha, None if grey else ICC, exif())
+    whole = image.Picture(plain.pixels, plain.alpha, None if grey else ICC, exif(), xmp=xmp)
     file = BytesIO()
     assert image.write(whole, file, format) == ()
     expected = image.read(file.getvalue(), "whole")
     found = image.read(written(whole, format, 4), "rows")
     assert found.icc == expected.icc == whole.icc
     assert found.exif == expected.exif and found.exif is not None
-    tags = Image.open(BytesIO(written(whole, format, 4))).getexif()
-    assert tags[ExifTags.Base.Make] == "Maker"
-    assert tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ISOSpeedRatings] == 200
-    assert tags.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+    assert found.xmp == expected.xmp == xmp
+    for data in (file.getvalue(), written(whole, format, 4)):
+        tags = Image.open(BytesIO(data)).getexif()
+        assert tags[ExifTags.Base.Make] == "Maker"
+        assert tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ISOSpeedRatings] == 200
+        assert tags.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
 
 
 def test_what_a_format_cannot_hold_is_said() -> None:

@@ -233,7 +233,8 @@ def _find(
         names = sorted(_names_in(item, recursive, suffixes, leave_out, by_content))
         if not names:
             hint = "" if recursive else "; -r looks into its folders"
-            raise InputError(f"{item}: no {' or '.join(suffixes)} file in this folder{hint}")
+            kind = "picture" if by_content else f"{' or '.join(suffixes)} file"
+            raise InputError(f"{item}: no {kind} in this folder{hint}")
         yield from ((item, name) for name in names if is_new(os.path.join(item, name)))
 
 

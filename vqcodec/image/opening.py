@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -29,8 +30,10 @@ _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 # How files of the formats begin that are taken by their content; others are by their suffix
 _BEGINNINGS = (
     *(png.SIGNATURE, b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"8BPS", b"qoif", b"DDS "),
-    *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51", b"II+\0", b"MM\0+", b"\x01\xda"),
+    *(b"P%d%c" % (kind, space) for kind in range(1, 7) for space in b"\n\r\t "),
 )
+_BMP = re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0", re.DOTALL)
 _FTYP = {b"ftypavif", b"ftypavis"}
 
 # Formats that a package reads, where it is installed: its module and its image class
@@ -285,7 +288,7 @@ def found_in_folder(path: Path) -> tuple[bool, str]:
                 return True, f"a camera raw file ({raw}), which is not developed"
             kind = foreign_kind(stream)
             stream.seek(0)
-            prefix = stream.read(16)
+            prefix = stream.read(32)
     except OSError:  # whatever it is, the work will tell
         return False, ""
     if kind:
@@ -293,7 +296,8 @@ def found_in_folder(path: Path) -> tuple[bool, str]:
         if importlib.util.find_spec(module.partition(".")[0]) is None:
             return True, f"{kind}, which {package} reads: pip install {package}"
         return True, ""
-    return prefix.startswith(_BEGINNINGS) or prefix[4:12] in _FTYP or _is_webp(prefix), ""
+    known = prefix.startswith(_BEGINNINGS) or prefix[4:12] in _FTYP or _BMP.match(prefix)
+    return bool(known) or _is_webp(prefix), ""
 
 
 def _is_webp(prefix: bytes) -> bool:

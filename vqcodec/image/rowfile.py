@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, TiffImagePlugin, TiffTags
+from PIL import TiffImagePlugin, TiffTags
 
 from vqcodec.files import Sink, atomic_write
 from vqcodec.image import png
@@ -120,13 +120,7 @@ def _paeth(rows: np.ndarray, above: np.ndarray | None) -> np.ndarray:
 
 def _tiff_head(rows: Rows, kept: Kept) -> bytes:
     """All of an uncompressed TIFF that stands before its one strip of samples."""
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    if kept.exif:
-        described = Image.Exif()
-        described.load(kept.exif)
-        for tag in described:
-            group = tag in TiffTags.TAGS_V2_GROUPS
-            tags[tag] = described.get_ifd(tag) if group else described[tag]
+    tags = kept.tiff_tags()
     samples = (1 if rows.grey else 3) + (0 if rows.alpha is None else 1)
     tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH] = rows.width, rows.height
     tags[TiffImagePlugin.BITSPERSAMPLE] = (8,) * samples
@@ -143,9 +137,6 @@ def _tiff_head(rows: Rows, kept: Kept) -> bytes:
     if kept.resolution:
         tags[TiffImagePlugin.RESOLUTION_UNIT] = 2  # inch
         tags[TiffImagePlugin.X_RESOLUTION], tags[TiffImagePlugin.Y_RESOLUTION] = kept.resolution
-    if kept.xmp:
-        tags.tagtype[TiffImagePlugin.XMP] = TiffTags.BYTE
-        tags[TiffImagePlugin.XMP] = kept.xmp
     if kept.icc:
         tags[TiffImagePlugin.ICCPROFILE] = kept.icc
     head = BytesIO()

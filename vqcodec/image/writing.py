@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, TiffTags
 
 from vqcodec.errors import OutputError
 from vqcodec.files import Sink, atomic_write
@@ -194,20 +194,32 @@ class Kept:
         given: dict[str, Any] = {}
         if self.icc:
             given["icc_profile"] = self.icc
-        if self.exif:
-            given["exif"] = self.exif if format == "TIFF" else EXIF_PREFIX + self.exif
+        if format == "TIFF":
+            given["tiffinfo"] = self.tiff_tags()
+        elif self.exif:
+            given["exif"] = EXIF_PREFIX + self.exif
         if self.resolution:
             given["dpi"] = self.resolution
         if self.xmp and format == "PNG":
             given["pnginfo"] = PngImagePlugin.PngInfo()
             given["pnginfo"].add_itxt("XML:com.adobe.xmp", self.xmp.decode("utf-8"))
-        elif self.xmp and format == "TIFF":
-            given["tiffinfo"] = TiffImagePlugin.ImageFileDirectory_v2()
-            given["tiffinfo"].tagtype[TiffImagePlugin.XMP] = 1
-            given["tiffinfo"][TiffImagePlugin.XMP] = self.xmp
-        elif self.xmp:
+        elif self.xmp and format != "TIFF":
             given["xmp"] = self.xmp
         return given
+
+    def tiff_tags(self) -> TiffImagePlugin.ImageFileDirectory_v2:
+        """EXIF and XMP as tags of a TIFF."""
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        if self.exif:
+            described = Image.Exif()
+            described.load(self.exif)
+            for tag in described:
+                group = tag in TiffTags.TAGS_V2_GROUPS
+                tags[tag] = described.get_ifd(tag) if group else described[tag]
+        if self.xmp:
+            tags.tagtype[TiffImagePlugin.XMP] = TiffTags.BYTE
+            tags[TiffImagePlugin.XMP] = self.xmp
+        return tags
 
 
 def _is_text(packet: bytes) -> bool:
