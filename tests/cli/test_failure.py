@@ -57,7 +57,7 @@ def test_wrong_usage_is_one_line_and_2(args: list[str]) -> None:
         (None, ["encode", "missing.png"], 3, "missing.png: no such file"),
         (None, ["decode", "missing.vqc"], 3, "missing.vqc: no such file"),
         (None, ["info", "missing.vqc"], 3, "missing.vqc: no such file"),
-        (lambda: Path("d").mkdir(), ["encode", "d"], 3, "d: no .png"),
+        (lambda: Path("d").mkdir(), ["encode", "d"], 3, "d: no picture in this folder"),
         (lambda: Path("d").mkdir(), ["info", "d"], 3, "d: no .vqc file"),
         (lambda: Path("d").mkdir(), ["verify", "-r", "d"], 3, "d: no .vqc file"),
         (lambda: Path("t.png").write_text("text"), ["encode", "t.png"], 4, "t.png: "),

@@ -86,6 +86,17 @@ def test_closed_and_full_streams_are_one_line_with_their_code(
     assert result.stderr.decode().count("\n") == bool(word) and word in result.stderr.decode()
 
 
+def test_names_that_stdout_has_no_letters_for_are_escaped() -> None:
+    draw("\u20ac.png")
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "1"}
+    command = [sys.executable, "-m", "vqcodec", "encode", "\u20ac.png", "missing\u20ac.png"]
+    result = subprocess.run(
+        [*command, "--codec", "diveq-thumbs"], env=environment, capture_output=True, timeout=60
+    )
+    assert b"missing\\u20ac.png: no such file" in result.stderr
+    assert result.stdout.startswith(b"\\u20ac.png -> \\u20ac.vqc") and result.returncode == 3
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
 def test_a_picture_of_an_archive_comes_out_of_a_named_pipe() -> None:
     for name in ("a.png", "b.png"):

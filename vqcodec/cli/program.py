@@ -90,6 +90,7 @@ class Program(click.Group):
         A closed pipe (``vqcodec info ... | head``) is click's affair: it exits with 1, quietly.
         """
         streams.open_closed()
+        streams.print_any_name()
         try:
             code = super().main(
                 args, prog_name or "vqcodec", complete_var, standalone_mode=False, **extra

@@ -1,6 +1,7 @@
 """Bytes in and out: files, or stdin and stdout for "-"."""
 
 import errno
+import io
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -143,6 +144,13 @@ def open_closed() -> None:
     for name, flags in (("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, flags), "w"))
+
+
+def print_any_name() -> None:
+    """Letters that the encoding of stdout or stderr has not are printed as escapes from now on."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def drop_unwritten() -> None:
