@@ -165,7 +165,7 @@ def huge(pictures: list[Path]) -> dict[str, float]:
         huge, coded, back = (Path(name) / n for n in ("huge.png", "huge.vqc", "back"))
         Image.fromarray(mosaic(pictures, 10000, 10000)).save(huge, compress_level=1)
         steps = {
-            "encode": ("encode", str(huge), "-o", str(coded)),
+            "encode": ("encode", str(huge), "-o", str(coded), "--rate", "7bit"),
             "decode_png": ("decode", str(coded), "-o", str(back.with_suffix(".png"))),
             "decode_ppm": ("decode", str(coded), "-o", str(back.with_suffix(".ppm"))),
             "decode_region": (

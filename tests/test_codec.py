@@ -9,6 +9,7 @@ from functools import cache
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -240,6 +241,32 @@ def test_small_pictures_have_a_quality_too(shape: tuple[int, ...]) -> None:
     low, high = (compress(shipped(), picture, rate) for rate in ("20q", "60q"))
     assert low.quality is not None and low.quality >= 20
     assert high.quality is not None and high.quality >= 60 and len(low.data) <= len(high.data)
+
+
+def test_a_sample_of_a_large_picture_spares_tries_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from vqcodec import compress as module
+
+    large = np.tile(photo()[..., :3], (2, 2, 1))
+    tried: list[int] = []
+    whole = module._at
+
+    def spy(codec: Codec, picture: image.Picture, *args: Any, **options: Any) -> Compressed:
+        tried.append(picture.width)
+        return whole(codec, picture, *args, **options)
+
+    monkeypatch.setattr(module, "_at", spy)
+    monkeypatch.setattr(module, "SAMPLE_SIDE", 128)
+    tries = []
+    for most in (large.size, 1000):
+        monkeypatch.setattr(module, "LARGE", most)
+        tried.clear()
+        made = module.compress(shipped(), image.from_array(large), "70q")
+        assert made.quality is not None and 70 <= made.quality <= 70.2
+        assert set(tried) == ({960} if most > 1000 else {960, 512})
+        tries.append(tried.count(960))
+    assert tries[1] <= tries[0]
 
 
 def test_a_quality_out_of_reach_is_refused_unless_it_is_the_codec_s_own() -> None:

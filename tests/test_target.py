@@ -66,3 +66,12 @@ def test_a_measure_may_be_infinite() -> None:
     """As the PSNR of a picture that is decoded exactly, of one colour for example."""
     assert search(lambda _: math.inf, 34, 0.01, at_least=True).found == 0
     assert search(lambda p: math.inf if p > 150 else 30.0, 34, 0.01, at_least=True).found == 151
+
+
+def test_a_search_tells_where_it_ended_and_the_slope_there() -> None:
+    found = search(lambda point: point**2 / 100, 49.0, 0.5, at_least=True, start=100)
+    last, slope = found.near()
+    assert last == found.found == list(found.measures)[-1]
+    assert slope == pytest.approx(1.4, abs=0.3)  # that of the curve at 70
+    alone = search(float, 100.0, 0.5, at_least=True, start=100, slope=0.7)
+    assert alone.near() == (100, 0.7)

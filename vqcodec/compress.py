@@ -31,6 +31,8 @@ CLOSE_DB = 0.02  # above a PSNR target
 CLOSE_QUALITY = 0.2  # above a target of SSIMULACRA2
 THRIFT = 32  # steps in which the worth of a bit doubles, in a gap between two rate points
 MOST_THRIFT = 3 * THRIFT
+LARGE = 4_000_000  # pixels of a picture of which a sample is searched first
+SAMPLE, SAMPLE_SIDE = 4, 256  # squares along each side of a sample, and their sides in pixels
 
 
 class _Usual(NamedTuple):
@@ -149,8 +151,7 @@ def _search(
         made = make(index, rdo=rdo, measured=wanted.kind if at_least else "")
         tried[index, thrift] = made
         if at_least:
-            value = made.psnr_db if wanted.kind == "db" else made.quality
-            return -math.inf if value is None else value
+            return _reached(made, wanted)
         return math.log(len(made.data) * 8 / n_pixels)
 
     ends = codec.span
@@ -158,6 +159,13 @@ def _search(
     scale = not codec.card.points
     start = ends[0] + round((bits - 5) * RATE_UNIT) if scale else sum(ends) // 2
     slope = usual.of_a_bit / (RATE_UNIT if scale else 1)
+    if scale and at_least and n_pixels > LARGE:
+        sample = image.from_array(_sample(_rgb(picture.pixels)))
+        of_sample = Search(*ends, target, tolerance, at_least=True, start=start, slope=slope)
+        for index in of_sample:
+            made = _at(codec, sample, (), lambda rate, share: None, index, measured=wanted.kind)
+            of_sample.measures[index] = _reached(made, wanted)
+        start, slope = of_sample.near()
     search = Search(*ends, target, tolerance, at_least=at_least, start=start, slope=slope)
     for index in search:
         search.measures[index] = measure(index)
@@ -186,6 +194,30 @@ def _search(
         note = f"{codec.card.id} has no higher quality than {best.rate}"
         return replace(best, notes=(*best.notes, note))
     return best
+
+
+def _reached(made: Compressed, wanted: Rate) -> float:
+    value = made.psnr_db if wanted.kind == "db" else made.quality
+    return -math.inf if value is None else value
+
+
+def _sample(pixels: np.ndarray) -> np.ndarray:
+    """16 squares of a large picture, side by side. A try of the whole takes so long that each that
+    is spared counts."""
+    rows = [
+        np.concatenate([_square(pixels, row, column) for column in range(SAMPLE)], 1)
+        for row in range(SAMPLE)
+    ]
+    return np.concatenate(rows)
+
+
+def _square(pixels: np.ndarray, row: int, column: int) -> np.ndarray:
+    """The middle of one of the cells that pixels (h, w, ...) are divided into."""
+    height, width = (n // SAMPLE for n in pixels.shape[:2])
+    top, left = (
+        max(0, n * cell + (n - SAMPLE_SIDE) // 2) for n, cell in ((height, row), (width, column))
+    )
+    return pixels[top : top + SAMPLE_SIDE, left : left + SAMPLE_SIDE]
 
 
 def _out_of_reach(codec: Codec, wanted: Rate, nearest: Compressed, boxes: tuple[Box, ...]) -> str:

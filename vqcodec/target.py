@@ -52,6 +52,17 @@ class Search:
         bottom, top = self._window
         return self.found is not None and bottom <= self.measures[self.found] <= top
 
+    def near(self) -> tuple[int, float]:
+        """After the search: the last point, and by how much measures grow there from one point to
+        the next."""
+        (*_, last), slope = self.measures, self._slope
+        if len(self.measures) > 1:
+            other = min((p for p in self.measures if p != last), key=lambda p: abs(p - last))
+            grown = (self.measures[other] - self.measures[last]) / (other - last)
+            if 0 < grown < math.inf:
+                slope = grown
+        return last, slope
+
     def __iter__(self) -> Iterator[int]:
         point: int | None = self._start
         while point is not None:

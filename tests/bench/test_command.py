@@ -360,7 +360,7 @@ def test_the_workers_end_when_the_command_does(
     while not (cache.exists() and any(cache.glob("*.json"))) and child.poll() is None:
         time.sleep(0.05)
     send(child.pid, number)
-    child.communicate(timeout=60)
+    child.communicate(timeout=300)
     assert child.returncode == code
     assert len(list(cache.glob("*.json"))) < 25
 

@@ -122,7 +122,7 @@ def test_ssimulacra2_of_small_pictures_has_all_scales() -> None:
 def test_strips_of_rows_give_the_score_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     x, x_hat = tensor(PHOTO), tensor(noisy())
     whole = ssimulacra2.scores(x_hat, x)
-    for rows in (1, 7, 64):
+    for rows in (2, 6, 64):
         monkeypatch.setattr(ssimulacra2, "_STRIP", rows)
         torch.testing.assert_close(ssimulacra2.scores(x_hat, x), whole, rtol=1e-6, atol=1e-4)
 

@@ -64,15 +64,20 @@ def _band(taps: tuple[float, ...], n: int, device: torch.device, dtype: torch.dt
 
 
 def in_floats(x_hat: Tensor, x: Tensor, side: int = 1) -> tuple[Tensor, Tensor]:
-    """Pictures in at least float32. Raises ValueError for other shapes and for smaller sides."""
+    """Pictures in at least float32. Raises ValueError as ``check_pair`` does."""
+    check_pair(x_hat, x, side)
+    dtype = torch.promote_types(torch.promote_types(x_hat.dtype, x.dtype), torch.float32)
+    return x_hat.to(dtype), x.to(dtype)
+
+
+def check_pair(x_hat: Tensor, x: Tensor, side: int = 1) -> None:
+    """Raises ValueError for other shapes than (B, 3, H, W), and for smaller sides."""
     if x_hat.shape != x.shape or x.ndim != 4 or x.shape[1] != 3:
         raise ValueError(
             f"two tensors (B, 3, H, W) are compared, not {(*x_hat.shape,)} and {(*x.shape,)}"
         )
     if min(x.shape[2:]) < side:
         raise ValueError(f"pictures of at least {side}x{side} pixels, not {(*x.shape,)}")
-    dtype = torch.promote_types(torch.promote_types(x_hat.dtype, x.dtype), torch.float32)
-    return x_hat.to(dtype), x.to(dtype)
 
 
 @contextmanager
