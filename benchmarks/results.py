@@ -219,8 +219,8 @@ def speed_table(report: dict[str, Any], labels: dict[str, str]) -> str:
 
 def speed_section(report: dict[str, Any], labels: dict[str, str]) -> list[str]:
     return [
-        "One process, one thread, medians on one picture, from pixels in memory to bytes in memory and back, "
-        "on an idle machine. `network`: analysis or synthesis; `prior`: the exact networks; "
+        "One process, one thread, medians on one picture, from pixels in memory to bytes in memory "
+        "and back, on an idle machine. `network`: analysis or synthesis; `prior`: the exact networks; "
         "`entropy`: the range coder; `io`, on top: files. "
         f"Peak memory {report['memory']['peak_rss_mib']} MiB.",
         speed_table(report, labels),
@@ -267,7 +267,8 @@ def checks_table(checks: dict[str, Any]) -> str:
         ["cold `vqcodec decode`: 3 s", f"{line['cold_decode_seconds']:.2f} s"],
         ["`vqcodec info`: 0.3 s", f"{line['cold_info_seconds']:.2f} s"],
         [
-            f"{line['large_megapixels']:.0f} megapixels at the default rate, a quality, in under 2 GiB",
+            f"{line['large_megapixels']:.0f} megapixels at the default rate, a quality, in under "
+            "2 GiB",
             f"encode {line['large_encode_mib']:.0f} MiB ({line['large_encode_seconds']:.0f} s), "
             f"decode {line['large_decode_mib']:.0f} MiB ({line['large_decode_seconds']:.0f} s)",
         ],
