@@ -220,8 +220,8 @@ def speed_table(report: dict[str, Any], labels: dict[str, str]) -> str:
 def speed_section(report: dict[str, Any], labels: dict[str, str]) -> list[str]:
     return [
         "One process, one thread, medians on one picture, from pixels in memory to bytes in memory "
-        "and back, on an idle machine. `network`: analysis or synthesis; `prior`: the exact networks; "
-        "`entropy`: the range coder; `io`, on top: files. "
+        "and back, on an idle machine. `network`: analysis or synthesis; `prior`: the exact "
+        "networks; `entropy`: the range coder; `io`, on top: files. "
         f"Peak memory {report['memory']['peak_rss_mib']} MiB.",
         speed_table(report, labels),
     ]
