@@ -93,16 +93,13 @@ def scores(x_hat: Tensor, x: Tensor) -> Tensor:
     Raises ValueError for other shapes.
     """
     check_pair(x_hat, x)
-    rows, total = _STRIP, torch.zeros(x.shape[0], device=x.device)
+    whole = torch.is_grad_enabled() and x_hat.requires_grad
     a, b, light = x, x_hat, _light
+    rows, total = x.shape[2] if whole else _STRIP, torch.zeros(x.shape[0], device=x.device)
     with full_precision(x.device):
-        if torch.is_grad_enabled() and x_hat.requires_grad:
-            a, b, light, rows = _light(x), _light(x_hat), _as_it_is, x.shape[2]
         for scale in range(6):
-            if scale:
-                a, b = _halved(a, rows, light), _halved(b, rows, light)
-                light = _as_it_is
-            total = total + _scale(a, b, rows, light, [weights[scale] for weights in _WEIGHTS])
+            part, a, b = _scale(a, b, rows, light, [weights[scale] for weights in _WEIGHTS])
+            total, light = total + part, _as_it_is
         z = 0.9562382616834844 * total
         z = 2.326765642916932 * z - 0.020884521182843837 * z**2 + 6.248496625763138e-05 * z**3
         return 100 - 10 * _power(z, 0.6276336467831387)
@@ -117,27 +114,24 @@ def _as_it_is(x: Tensor) -> Tensor:
     return x
 
 
-def _halved(planes: Tensor, rows: int, light: Callable[[Tensor], Tensor]) -> Tensor:
-    """Linear pictures at half the size, made in strips of so many rows, an even number or all."""
-    parts = [F.avg_pool2d(light(part), 2, ceil_mode=True) for part in planes.split(rows, 2)]
-    return torch.cat(parts, 2)
-
-
 def _scale(
     a: Tensor,
     b: Tensor,
     rows: int,
     light: Callable[[Tensor], Tensor],
     weights: Sequence[Sequence[float]],
-) -> Tensor:
-    """The part (B,) of one scale: pictures (B, 3, h, w) that ``light`` makes linear, in strips of
-    so many rows."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The part (B,) of one scale, and both pictures, linear, at half the size. They are (B, 3, h,
+    w), and ``light`` makes them linear, in strips of so many rows, an even number or all."""
     height, width = a.shape[2:]
+    halves = []
     sums = []  # of each strip (6, B, 3): three maps, then their fourth powers
     for top in range(0, height, rows):
         start, end = max(top - _RADIUS, 0), min(top + rows + _RADIUS, height)  # what is blurred
-        maps = _maps(_xyb(light(a[:, :, start:end])), _xyb(light(b[:, :, start:end])))
+        strip = [light(planes[:, :, start:end]) for planes in (a, b)]
+        maps = _maps(*map(_xyb, strip))
         own = slice(top - start, min(top + rows, height) - start)
+        halves.append([F.avg_pool2d(p[:, :, own], 2, ceil_mode=True) for p in strip])
         inside = [m[:, :, own] for m in maps]
         sums.append(
             torch.stack(
@@ -152,7 +146,8 @@ def _scale(
         for channel in range(3)
         if weights[channel][i]
     )
-    return weighed
+    half_a, half_b = (torch.cat(parts, 2) for parts in zip(*halves, strict=True))
+    return weighed, half_a, half_b
 
 
 def _maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
