@@ -30,11 +30,13 @@ def check(data: bytes) -> None:
     assert picture.pixels.shape == (size if picture.grey else (*size, 3))
     assert picture.alpha is None or picture.alpha.shape == size
     buffer = BytesIO()
-    image.write(picture, buffer, "PNG")
+    told = image.write(picture, buffer, "PNG")
     again = image.read(buffer.getvalue(), "y", MAX_PIXELS)
     assert np.array_equal(again.pixels, picture.pixels)
     assert np.array_equal(again.alpha, picture.alpha)
-    assert (again.icc, again.xmp) == (picture.icc, picture.xmp) or len(picture.xmp or b"") > 99
+    assert again.icc == picture.icc
+    left_out = any("XMP" in note and "left out" in note for note in told)  # it is not UTF-8
+    assert again.xmp == (None if left_out else picture.xmp) or len(picture.xmp or b"") > 99
     found = read_boxes(boxes_of(picture), picture.width, picture.height)
     assert (found.icc, found.exif, found.xmp) == (picture.icc, picture.exif, picture.xmp)
     assert all("\n" not in said for said in (*picture.notes, *picture.lost))
