@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import PIXELS, RGB_ICC, png, stored
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, TiffTags
 
 from vqcodec import image
 from vqcodec.errors import ImageError
@@ -195,12 +195,105 @@ def test_without_its_profile_a_picture_is_converted_first() -> None:
         image.stripped(Picture(PIXELS, icc=b"junk"), profile=True)
 
 
+def jpeg_of_a_camera(index: str, stated: int) -> bytes:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ColorSpace] = stated
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: index}
+    return stored(Image.fromarray(PIXELS), "JPEG", quality=95, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("index", "stated", "wide"),
+    [("R03", 0xFFFF, True), ("R98", 2, True), ("R98", 1, False), ("R03", 1, False)],
+)
+def test_exif_says_adobe_rgb(index: str, stated: int, wide: bool) -> None:
+    """A camera set to it writes no profile (DCF 2.0)."""
+    data = jpeg_of_a_camera(index, stated)
+    picture = image.read(data, "x")
+    assert np.array_equal(picture.pixels, np.array(Image.open(io.BytesIO(data))))
+    assert (picture.icc is not None) == wide
+    if picture.icc is None:
+        return
+    assert "Adobe RGB" in picture.notes[0]
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(picture.icc)).profile
+    assert profile.red_colorant and profile.green_colorant  # those of Adobe's own profile
+    assert np.allclose(profile.red_colorant[0], (0.60974, 0.31111, 0.01947), atol=1e-4)
+    assert np.allclose(profile.green_colorant[0], (0.20528, 0.62567, 0.06087), atol=1e-4)
+
+
+def test_a_profile_stands_above_exif() -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ColorSpace] = 2
+    data = stored(Image.fromarray(PIXELS), "JPEG", exif=exif, icc_profile=RGB_ICC)
+    assert image.read(data, "x").icc == RGB_ICC
+
+
+def tiff_of(**fields: tuple[float, ...] | None) -> bytes:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for name, number in (("white", 318), ("primaries", 319)):
+        if fields.get(name):
+            tags.tagtype[number] = TiffTags.RATIONAL
+            tags[number] = fields[name]
+    if fields.get("curve"):
+        tags.tagtype[301] = TiffTags.SHORT
+        tags[301] = tuple(round(value) for value in fields["curve"] or ())
+    return stored(Image.fromarray(PIXELS), "TIFF", tiffinfo=tags)
+
+
+def test_colours_of_a_tiff() -> None:
+    wide = image.read(tiff_of(white=ADOBE[:2], primaries=ADOBE[2:]), "x")
+    assert wide.icc is not None and np.array_equal(wide.pixels, PIXELS)
+    assert np.abs(
+        by_profile(PIXELS, wide.icc).astype(int)
+        - by_profile(PIXELS, colour.profile("", ADOBE))
+    ).max() <= 1  # fmt: skip
+    for same in ({"white": SRGB[:2], "primaries": SRGB[2:]}, {"white": (0.3457, 0.3585)}):
+        picture = image.read(tiff_of(**same), "x")
+        assert picture.icc is None and picture.notes == ()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transfer_function_of_a_tiff(channels: int) -> None:
+    linear = tuple(np.linspace(0, 65535, 256)) * channels
+    picture = image.read(tiff_of(curve=linear), "x")
+    wanted = image.read(png(PIXELS, 2, 8, gAMA=gama(1)), "x")
+    assert np.array_equal(picture.pixels, wanted.pixels) and "gamma 1.00" in picture.notes[0]
+    usual = tuple(65535 * np.linspace(0, 1, 256) ** 2.2) * channels
+    assert np.array_equal(image.read(tiff_of(curve=usual), "x").pixels, PIXELS)
+
+
+def bmp_of(kind: bytes, primaries: tuple[float, ...], gamma: float) -> bytes:
+    """A BITMAPV4HEADER by hand."""
+    matrix = colour._to_xyz(primaries).T  # X, Y, Z of red, green, blue
+    h, w = PIXELS.shape[:2]
+    rows = np.zeros((h, -(-3 * w // 4) * 4), np.uint8)
+    rows[:, : 3 * w] = PIXELS[::-1, :, ::-1].reshape(h, -1)
+    head = struct.pack("<IiiHHIIiiII", 108, w, h, 1, 24, 0, rows.size, 0, 0, 0, 0) + bytes(16)
+    head += kind + struct.pack("<9i", *np.rint(2**30 * matrix.ravel()).astype(int))
+    head += struct.pack("<3I", *[round(65536 * gamma)] * 3)
+    return struct.pack("<2sIHHI", b"BM", 14 + 108 + rows.size, 0, 0, 122) + head + rows.tobytes()
+
+
+def test_colours_of_a_bmp() -> None:
+    wide = image.read(bmp_of(bytes(4), ADOBE, 2.2), "x")
+    assert wide.icc is not None and np.array_equal(wide.pixels, PIXELS)
+    linear = image.read(bmp_of(bytes(4), SRGB, 1.0), "x")
+    assert np.array_equal(
+        linear.pixels, image.read(png(PIXELS, 2, 8, gAMA=gama(1)), "x").pixels
+    )  # fmt: skip
+    same = image.read(bmp_of(b"BGRs", ADOBE, 1.0), "x")  # sRGB, whatever else it says
+    assert same.icc is None and np.array_equal(same.pixels, PIXELS)
+    nothing = bytearray(bmp_of(bytes(4), SRGB, 1.0))
+    nothing[74:122] = bytes(48)
+    assert np.array_equal(image.read(bytes(nothing), "x").pixels, PIXELS)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.floats(-1, 2), min_size=8, max_size=8), st.floats(0, 10))
 def test_any_chromaticities_and_gamma_end_in_a_picture(
     primaries: list[float], gamma: float
 ) -> None:
-    space = colour.of_png(gamma, tuple(primaries))
+    space = colour.of_values("stated", gamma, tuple(primaries))
     pixels, icc, _ = colour.understood(PIXELS, space)
     assert pixels.shape == PIXELS.shape and pixels.dtype == np.uint8
     if icc is not None:
@@ -218,15 +311,18 @@ def box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I4s", len(content) + 8, kind) + content
 
 
-def test_profiles_of_jpeg_2000_and_bmp_are_kept() -> None:
-    """Pillow reads neither."""
+def test_what_jpeg_2000_and_bmp_say_is_kept() -> None:
+    """Pillow passes over their profiles, and the resolution at which JPEG 2000 is to be shown."""
     data = stored(Image.fromarray(PIXELS), "JPEG2000")
     at = data.index(b"jp2h") - 4
     size = int.from_bytes(data[at : at + 4], "big")
     head = data[at + 8 : at + size]
     assert head[-15:-7] == struct.pack(">I", 15) + b"colr"
-    with_profile = box(b"jp2h", head[:-15] + box(b"colr", b"\2\0\0" + RGB_ICC))
-    assert image.read(data[:at] + with_profile + data[at + size :], "x").icc == RGB_ICC
+    shown = struct.pack(">4H2b", 11811, 1, 2362, 10, 0, 1)  # per metre, down before across
+    resolution = box(b"res ", box(b"resd", shown))
+    with_profile = box(b"jp2h", head[:-15] + box(b"colr", b"\2\0\0" + RGB_ICC) + resolution)
+    picture = image.read(data[:at] + with_profile + data[at + size :], "x")
+    assert picture.icc == RGB_ICC and picture.resolution == pytest.approx((60, 300), abs=0.01)
     assert image.read(data, "x").icc is None
 
     samples = stored(Image.fromarray(PIXELS), "BMP")[54:]

@@ -69,6 +69,9 @@ class Space(NamedTuple):
         return has_curve and self.full_range and not self.is_hdr and not self.is_wide
 
 
+ADOBE_RGB = Space("Adobe RGB", (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06), 563 / 256)
+
+
 def of_code_points(colour: Colour) -> Space | None:
     """The space that H.273 names so; None where this page knows none of that name.
 
@@ -86,15 +89,30 @@ def of_code_points(colour: Colour) -> Space | None:
     return Space(name, primaries, gamma, colour.transfer, colour.full_range)
 
 
-def of_png(gamma: float | None, chromaticities: Primaries | None) -> Space:
-    """The space that a PNG's gAMA (of the encoding, 0.45455 for 2.2) and cHRM describe.
+def of_values(name: str, gamma: float | None, primaries: Primaries | None) -> Space:
+    """The space of an exponent of decoding (2.2 is usual) and primaries that a file states.
 
-    What is impossible in them is left out, as viewers do.
+    What is impossible in them is left out, as viewers do. name: of primaries unlike sRGB's
     """
-    exponent = 1 / gamma if gamma and 0.05 <= gamma <= 5 else None
-    primaries = chromaticities if chromaticities and _is_possible(chromaticities) else SRGB
-    wide = max(abs(a - b) for a, b in zip(primaries, SRGB, strict=True)) > 0.005
-    return Space("cHRM" if wide else "sRGB", primaries, exponent)
+    exponent = gamma if gamma and 0.2 <= gamma <= 20 else None
+    possible = primaries if primaries and _is_possible(primaries) else SRGB
+    space = Space(name, possible, exponent)
+    return space if space.is_wide else space._replace(name="sRGB")
+
+
+def exponent_of(curve: np.ndarray) -> float | None:
+    """The exponent of decoding that a table (n) from samples to light is nearest to.
+
+    None where it is nearer to the curve of sRGB, or describes no curve from dark to bright.
+    """
+    light = np.asarray(curve, np.float64) / max(float(np.max(curve)), 1.0)
+    v = np.linspace(0, 1, len(light))
+    inner = (v > 0.05) & (v < 0.95)
+    if len(light) < 16 or np.any(np.diff(light) < 0) or light[inner].min(initial=1) <= 0:
+        return None
+    gamma = float(np.mean(np.log(light[inner]) / np.log(v[inner])))
+    of_gamma = np.abs(light - v**gamma).max()
+    return gamma if of_gamma < np.abs(_srgb_curve(light) - v).max() else None
 
 
 def _is_possible(primaries: Primaries) -> bool:

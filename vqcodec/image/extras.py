@@ -3,10 +3,11 @@
 import struct
 from functools import lru_cache
 
-from PIL import Image, TiffTags
+import numpy as np
+from PIL import ExifTags, Image, TiffTags
 
 from vqcodec.image import isobmff, jpeg, png
-from vqcodec.image.colour import Space, of_code_points, of_png
+from vqcodec.image.colour import ADOBE_RGB, SRGB, Space, exponent_of, of_code_points, of_values
 from vqcodec.image.isobmff import Colour, Contents
 from vqcodec.image.opening import Opened
 
@@ -18,6 +19,7 @@ _LAYOUT = {
     338, 339, 340, 341, 347, *range(512, 522), 529, 530, 531, 532, 34675, 700,
     270, 271, 272, 305, 306, 315, 316, 33432, 34665, 34853, 330,
 }  # fmt: skip
+_OF_RGB = {0, 1, 2, 3, 6}  # photometric: grey, RGB, a palette, YCbCr
 _NAMED = {33723: "IPTC", 37724: "Photoshop layers", 33550: "GeoTIFF", 33922: "GeoTIFF"}
 _NAMED |= {34264: "GeoTIFF", 34735: "GeoTIFF", 34736: "GeoTIFF", 34737: "GeoTIFF"}
 
@@ -33,7 +35,59 @@ def space_of(found: Opened) -> Space | None:
     if im.format in _ISOBMFF and not im.info.get("icc_profile"):
         colour = contents_of(found).colour
         return of_code_points(colour) if colour else None
+    if im.format in ("JPEG", "MPO") and not im.info.get("icc_profile"):
+        return ADOBE_RGB if _is_adobe_rgb(im) else None
+    if im.format == "TIFF" and not im.info.get("icc_profile"):
+        return _space_of_tiff(im)
+    if im.format == "BMP" and not im.info.get("icc_profile"):
+        return _space_of_bmp(_all_of(found)[:126])
     return None
+
+
+def _is_adobe_rgb(im: Image.Image) -> bool:
+    """Whether EXIF says so: cameras write no profile (DCF 2.0, the optional colour space)."""
+    try:
+        exif = im.getexif()
+        inner = exif.get_ifd(ExifTags.IFD.Exif)
+        index = exif.get_ifd(ExifTags.IFD.Interop).get(1)
+    except Exception:  # Pillow's parser raises nearly everything
+        return False
+    said = index.decode("ascii", "replace") if isinstance(index, bytes) else str(index)
+    stated = inner.get(ExifTags.Base.ColorSpace)
+    return stated == 2 or (said.startswith("R03") and stated in (None, 0xFFFF))
+
+
+def _space_of_tiff(im: Image.Image) -> Space | None:
+    """By the fields WhitePoint, PrimaryChromaticities and TransferFunction (TIFF 6.0, part 3)."""
+    tags = im.tag_v2  # type: ignore[attr-defined]
+    if tags.get(262) not in _OF_RGB:
+        return None
+    try:
+        white, colours, curve = (tuple(map(float, tags.get(tag, ()))) for tag in (318, 319, 301))
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not (white or colours or curve):
+        return None
+    primaries = (
+        (white or SRGB[:2]) + colours if len(colours) == 6 and len(white) in (0, 2) else None
+    )
+    table = np.array(curve[: len(curve) // 3] if len(curve) % 3 == 0 else curve)
+    gamma = exponent_of(table) if len(table) else None
+    return of_values("TIFF", gamma, primaries)
+
+
+def _space_of_bmp(data: bytes) -> Space | None:
+    """By the end points and exponents of a BITMAPV4HEADER, where it is "calibrated"."""
+    if len(data) < 122 or struct.unpack_from("<I", data, 14)[0] < 108 or any(data[70:74]):
+        return None
+    points = np.array(struct.unpack_from("<9i", data, 74)).reshape(3, 3) / 2**30  # X, Y, Z
+    exponents = [value / 65536 for value in struct.unpack_from("<3I", data, 110)]
+    sums = points.sum(axis=1)
+    primaries = None
+    if sums.min() > 0:
+        xy = [points.sum(axis=0)[:2] / sums.sum(), *(points[:, :2] / sums[:, None])]
+        primaries = tuple(float(v) for v in np.concatenate(xy))
+    return of_values("BMP", sum(exponents) / 3, primaries)
 
 
 def _space_of_png(content: dict[bytes, bytes]) -> Space | None:
@@ -46,10 +100,10 @@ def _space_of_png(content: dict[bytes, bytes]) -> Space | None:
         return None
     gamma = primaries = None
     if len(content.get(b"gAMA", b"")) == 4:
-        gamma = int.from_bytes(content[b"gAMA"], "big") / 100000
+        gamma = 100000 / max(1, int.from_bytes(content[b"gAMA"], "big"))
     if len(content.get(b"cHRM", b"")) == 32:
         primaries = tuple(v / 100000 for v in struct.unpack(">8I", content[b"cHRM"]))
-    return of_png(gamma, primaries)
+    return of_values("cHRM", gamma, primaries)
 
 
 def contents_of(found: Opened) -> Contents:

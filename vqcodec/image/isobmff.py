@@ -49,6 +49,15 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
         start += size
 
 
+def _at(
+    data: bytes, *path: bytes, within: tuple[int, int | None] = (0, None)
+) -> Iterator[tuple[int, int]]:
+    """(start, end) of the contents of boxes that lie in others: the names, the outermost first."""
+    for kind, start, end in boxes(data, *within):
+        if kind == path[0]:
+            yield from _at(data, *path[1:], within=(start, end)) if path[1:] else [(start, end)]
+
+
 def contents(data: bytes) -> Contents:
     """Of an AVIF or HEIF file; whatever is broken in it is left out."""
     try:
@@ -139,11 +148,19 @@ def jp2_xmp(data: bytes) -> bytes | None:
 
 def jp2_icc(data: bytes) -> bytes | None:
     """The first profile of a JPEG 2000 file that says its colours so."""
-    for kind, a, b in boxes(data):
-        if kind == b"jp2h":
-            for inner, start, end in boxes(data, a, b):
-                if inner == b"colr":
-                    return data[start + 3 : end] if data[start] in (2, 3) else None
+    for start, end in _at(data, b"jp2h", b"colr"):
+        return data[start + 3 : end] if data[start : start + 1] in (b"\2", b"\3") else None
+    return None
+
+
+def jp2_resolution(data: bytes) -> tuple[float, float] | None:
+    """Pixels per inch, across and down, at which a JPEG 2000 file is to be shown."""
+    for start, end in _at(data, b"jp2h", b"res ", b"resd"):
+        if end - start >= 10:
+            # Fractions per metre and their powers of ten, down before across
+            y, y_over, x, x_over, y_power, x_power = struct.unpack_from(">4H2b", data, start)
+            across = 0.0254 * x / max(1, x_over) * 10.0**x_power
+            return across, 0.0254 * y / max(1, y_over) * 10.0**y_power
     return None
 
 
@@ -156,11 +173,9 @@ def jp2_lost(data: bytes) -> list[str]:
 
 def jp2_bits(data: bytes) -> int:
     """Bits per sample of a JPEG 2000 file."""
-    for kind, a, b in boxes(data):
-        if kind == b"jp2h":
-            for inner, start, end in boxes(data, a, b):
-                if inner == b"ihdr" and end - start >= 11 and data[start + 10] != 255:
-                    return (data[start + 10] & 0x7F) + 1
+    for start, end in _at(data, b"jp2h", b"ihdr"):
+        if end - start >= 11 and data[start + 10] != 255:
+            return (data[start + 10] & 0x7F) + 1
     return 8
 
 

@@ -139,6 +139,8 @@ def _complete(found: Opened, stream: IO[bytes]) -> None:
         icc = isobmff.jp2_icc(data) if im.format == "JPEG2000" else _icc_of_bmp(data)
         if icc:
             im.info["icc_profile"] = icc
+        if im.format == "JPEG2000" and "dpi" not in im.info:
+            im.info["dpi"] = isobmff.jp2_resolution(data)
 
 
 def _icc_of_bmp(data: bytes) -> bytes | None:
