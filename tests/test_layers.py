@@ -72,6 +72,10 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     TopologicalSorter({name: ours(name) for name in MODULES}).prepare()  # raises CycleError
 
 
+def test_a_card_needs_nothing_of_ours_but_errors() -> None:
+    assert ours("vqcodec.card") == {"vqcodec.errors"}
+
+
 def test_what_is_imported_in_few_places_is_imported_nowhere_else() -> None:
     packages = {name: {one.split(".")[0] for one in imports(name)} for name in MODULES}
     using = {name for name, imported in packages.items() if "constriction" in imported}

@@ -14,7 +14,7 @@ from vqcodec import container, zoo
 from vqcodec.card import read_card
 from vqcodec.cli.program import program
 from vqcodec.errors import UsageError
-from vqcodec.rate import VISUAL
+from vqcodec.rate import VISUAL, rate_name, tune_name
 from vqcodec.training.run import Wanted, train_command
 
 PHOTO = Path(__file__).parent / "data" / "photo.png"
@@ -83,8 +83,8 @@ def test_the_file_says_what_it_is_tuned_for(folder: Path) -> None:
     assert made[None] == made["visual"] != made["psnr"]
     assert vqcodec.encode(pixels, "7bit", codec=f"{name}:psnr", device="cpu") == made["psnr"]
     card = read_card(folder)
-    assert [card.rate_name(i) for i in (1792, VISUAL + 1792)] == ["7bit", "7bit"]
-    assert [card.tune_name(i) for i in (1792, VISUAL + 1792)] == ["psnr", "visual"]
+    assert [rate_name(card, i) for i in (1792, VISUAL + 1792)] == ["7bit", "7bit"]
+    assert [tune_name(card, i) for i in (1792, VISUAL + 1792)] == ["psnr", "visual"]
 
 
 @pytest.mark.parametrize("tune", ["visual", "psnr"])
@@ -118,7 +118,7 @@ def test_a_sample_has_a_rate_although_the_codec_s_own_is_of_files(tmp_path: Path
 
 def test_codecs_without_a_choice_refuse_one() -> None:
     card = zoo.find("photo-2")
-    assert card.tunes == () and card.tuned(None) is card and card.tune_name(1792) is None
+    assert card.tunes == () and card.tuned(None) is card and tune_name(card, 1792) is None
     with pytest.raises(UsageError, match="photo-2 has no choice"):
         zoo.find("photo-2:psnr")
     result = CliRunner().invoke(

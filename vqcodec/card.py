@@ -1,4 +1,7 @@
-"""What a codec's card says: a TOML file beside its weights, read and checked. Imports no torch."""
+"""What a codec's card says: a TOML file beside its weights, read and checked.
+
+Imports nothing of ours but errors.
+"""
 
 import re
 import reprlib
@@ -7,14 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vqcodec.container import MAX_CODEC
-from vqcodec.errors import CodecError, RateError, UsageError, reason
-from vqcodec.rate import RATE_UNIT, TUNES, VISUAL, Rate
+from vqcodec.errors import CodecError, UsageError, reason
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+MAX_CODEC = (1 << 14) - 1  # the largest number of a codec; files have 2 bytes for it
+TUNES = ("visual", "psnr")  # what a codec with the choice can be tuned to, the default first
 
 
 @dataclass(frozen=True)
@@ -58,32 +62,6 @@ class Card:
             choice = f"is tuned for {' or '.join(self.tunes)}" if self.tunes else "has no choice"
             raise UsageError(f"{self.id} {choice}: there is no tune {tune!r}")
         return self if tune is None else replace(self, tune=tune)
-
-    def tune_name(self, index: int) -> str | None:
-        """What a file of a stored rate point is tuned to; None where there is no choice."""
-        return (TUNES[0] if index >= VISUAL else TUNES[1]) if self.tunes else None
-
-    def rate_index(self, rate: Rate) -> int:
-        """The rate point nearest to N of ``Nbit``, or the finest of those with its bits and grid.
-
-        Whether it is within the codec's scale, the codec knows. Raises RateError.
-        """
-        name = f"{rate.value:g}bit"
-        if not self.points and not rate.grid:
-            visual = self.tunes != () and self.tune in (None, "visual")
-            return round(rate.value * RATE_UNIT) + VISUAL * visual
-        wanted = f"{name}-{rate.grid}" if rate.grid else None
-        for index, point in reversed([*enumerate(self.points)]):
-            if point == (wanted or point) and point.partition("-")[0] == name:
-                return index
-        raise RateError(f"{self.id} offers {self.rates}, not {wanted or name}")
-
-    def rate_name(self, index: int) -> str:
-        """The name of a stored rate point: of the scale of N bits, 1920 -> '7.5bit'."""
-        if not self.points:
-            index -= VISUAL * (self.tunes != () and index >= VISUAL)
-            return f"{index / RATE_UNIT:.4g}bit"
-        return self.points[index] if index < len(self.points) else f"rate point {index}"
 
 
 def read_card(folder: Path) -> Card:

@@ -21,7 +21,7 @@ from vqcodec.errors import CodecError, RateError
 from vqcodec.fixedpoint import stored_weights
 from vqcodec.progress import Progress, unseen
 from vqcodec.rangecoder import RangeDecoder
-from vqcodec.rate import Rate
+from vqcodec.rate import Rate, rate_index
 
 BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 23}  # of pictures that are encoded together
 
@@ -138,7 +138,7 @@ class Codec:
 
     def rate_index(self, rate: Rate) -> int:
         """The rate point nearest to ``Nbit``. Raises RateError for what is not offered."""
-        index = self.card.rate_index(rate)
+        index = rate_index(self.card, rate)
         if not self.span[0] <= index <= self.span[1]:
             raise RateError(f"{self.card.id} offers {self.card.rates}, not {rate.value:g}bit")
         return index

@@ -23,7 +23,7 @@ from vqcodec.errors import ImageError, RateError
 from vqcodec.metrics.psnr import psnr_db
 from vqcodec.metrics.quality import quality_of
 from vqcodec.progress import Progress, between, unseen
-from vqcodec.rate import RATE_UNIT, Rate, parse_rate
+from vqcodec.rate import RATE_UNIT, Rate, parse_rate, rate_name
 from vqcodec.target import Search
 
 CLOSE_ENOUGH = 0.995  # of a size target: no need to search for the last bytes
@@ -246,7 +246,7 @@ def _at(
     measured: str = "",
 ) -> Compressed:
     """At one rate point; ``measured``: its 'db' or 'quality'."""
-    name = codec.card.rate_name(index)
+    name = rate_name(codec.card, index)
     told(name, 0.0)
     share = 0.4 if measured else 1.0  # of the time, that encoding takes
     progress = between(partial(told, name), 0, share)
@@ -329,7 +329,7 @@ def _compressed(
         notes = (f"{codec.card.id} is for grey pictures: the colours are lost",)
     return Compressed(
         data,
-        codec.card.rate_name(index),
+        rate_name(codec.card, index),
         picture.width,
         picture.height,
         [len(section) for section in coded.sections],

@@ -6,6 +6,7 @@ from vqcodec import archive, container
 from vqcodec.card import Card
 from vqcodec.container import Archive, Container
 from vqcodec.errors import CodecError, FormatError
+from vqcodec.rate import rate_name, tune_name
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,8 @@ def _picture(
         header.width,
         header.height,
         header.grey,
-        card.rate_name(header.rate) if card else str(header.rate),
-        card.tune_name(header.rate) if card else None,
+        rate_name(card, header.rate) if card else str(header.rate),
+        tune_name(card, header.rate) if card else None,
         [len(section) for section in content.sections],
         [(box.type, len(box.payload)) for box in content.boxes],
         bits,

@@ -18,7 +18,7 @@ from vqcodec.container import MAX_PIXELS, Container
 from vqcodec.errors import CodecError, FormatError, RateError, SizeError, UsageError
 from vqcodec.progress import Progress, between, unseen
 from vqcodec.rangecoder import Draws
-from vqcodec.rate import parse_rate
+from vqcodec.rate import parse_rate, rate_name
 
 CODES_SHARE = 0.55  # of the time that decoding takes; pixels take the rest
 
@@ -226,7 +226,7 @@ def _parse(
     point = codec.system.point(header.rate)
     given, whole = len(parsed.sections), codec.system.levels(point)
     if given > whole or not (levels or given == whole):
-        name = codec.card.rate_name(header.rate)
+        name = rate_name(codec.card, header.rate)
         raise FormatError(f"{given} levels; {codec.card.id} has {whole} at {name}")
     n_bytes = len(parsed.sections[0])
     if n_bytes < codec.system.least_bytes(header.height, header.width, point):

@@ -1,14 +1,14 @@
-"""What the user asks for with ``--rate``. Does not import torch."""
+"""What the user asks for with ``--rate``, and a codec's rate points. Does not import torch."""
 
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from vqcodec.card import TUNES, Card
 from vqcodec.errors import RateError
 
 RATE_UNIT = 256  # on a scale of N bits, a rate point is stored as N times this
 VISUAL = 16 * RATE_UNIT  # more, where the file is tuned for the eye and its codec has the choice
-TUNES = ("visual", "psnr")  # what such a codec can be tuned to, the default first
 LARGEST_QUALITY = 95.0  # above it SSIMULACRA2 tells rounding errors apart, and no codec reaches it
 FORMS = "80q, 8bit, 0.25bpp, 12kB, 12000B or 34dB"
 
@@ -75,3 +75,32 @@ def _nearest(text: str) -> str:
     if not parts or not close:
         return "."
     return f": did you mean {parts[2].replace(',', '.')}{known[close[0]]}?"
+
+
+def rate_index(card: Card, rate: Rate) -> int:
+    """The rate point nearest to N of ``Nbit``, or the finest of those with its bits and grid.
+
+    Whether it is within the codec's scale, the codec knows. Raises RateError.
+    """
+    name = f"{rate.value:g}bit"
+    if not card.points and not rate.grid:
+        visual = card.tunes != () and card.tune in (None, "visual")
+        return round(rate.value * RATE_UNIT) + VISUAL * visual
+    wanted = f"{name}-{rate.grid}" if rate.grid else None
+    for index, point in reversed([*enumerate(card.points)]):
+        if point == (wanted or point) and point.partition("-")[0] == name:
+            return index
+    raise RateError(f"{card.id} offers {card.rates}, not {wanted or name}")
+
+
+def rate_name(card: Card, index: int) -> str:
+    """The name of a stored rate point: of the scale of N bits, 1920 -> '7.5bit'."""
+    if not card.points:
+        index -= VISUAL * (card.tunes != () and index >= VISUAL)
+        return f"{index / RATE_UNIT:.4g}bit"
+    return card.points[index] if index < len(card.points) else f"rate point {index}"
+
+
+def tune_name(card: Card, index: int) -> str | None:
+    """What a file of a stored rate point is tuned to; None where there is no choice."""
+    return (TUNES[0] if index >= VISUAL else TUNES[1]) if card.tunes else None

@@ -11,10 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqcodec.card import Card, read_card
+from vqcodec.card import TUNES, Card, read_card
 from vqcodec.container import Header
 from vqcodec.errors import CodecError, RateError, UsageError, reason
-from vqcodec.rate import TUNES, parse_rate
+from vqcodec.rate import parse_rate
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec

@@ -20,7 +20,7 @@ from vqcodec.decompress import Choices, decompress, sample
 from vqcodec.errors import CodecError, FormatError, RateError, SizeError, UsageError
 from vqcodec.image import Picture
 from vqcodec.rangecoder import Draws
-from vqcodec.rate import parse_rate
+from vqcodec.rate import parse_rate, rate_name
 
 TINY = HQAConfig(
     side=16, channels=3, codebook=16, dim=4, encoder=(4, 4, 4), decoder=(4, 4, 4), places=4096
@@ -64,7 +64,7 @@ def test_files_of_any_size_decode_to_the_codes_of_the_encoder(
     coded = codec.system.encode(pixels, rate)
     decoded = codec.system.decode(coded.sections, height, width, rate)
     assert all(np.array_equal(a, b) for a, b in zip(decoded, coded.latent, strict=True))
-    name = codec.card.rate_name(rate)
+    name = rate_name(codec.card, rate)
     data = compress(codec, Picture(pixels), name).data
     out = decompress(codec, data).pixels
     assert out.shape == pixels.shape
@@ -98,7 +98,7 @@ def test_the_batch_does_not_change_the_codes(codec: Codec, monkeypatch: pytest.M
 def test_each_rate_point_needs_about_four_times_the_bits_of_the_one_below(codec: Codec) -> None:
     pixels = photo(160, 160)
     sizes = [
-        sum(compress(codec, Picture(pixels), codec.card.rate_name(rate)).section_bytes)
+        sum(compress(codec, Picture(pixels), rate_name(codec.card, rate)).section_bytes)
         for rate in range(3)
     ]
     assert 2 < sizes[1] / sizes[0] < 6 and 2 < sizes[2] / sizes[1] < 6

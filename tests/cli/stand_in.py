@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from vqcodec import container, errors, image
 from vqcodec.cli.program import program
 from vqcodec.progress import Progress
-from vqcodec.rate import Rate, parse_rate
+from vqcodec.rate import parse_rate
 
 HASH = b"fake"
 
@@ -30,6 +30,8 @@ class Card:
     default_rate: str = "8bit"
     hash: bytes = HASH
     path: Path = Path("models/fake-1")
+    points: tuple[str, ...] = ()
+    tunes: tuple[str, ...] = ()
     batch_pixels: int = 1  # as a codec: every picture is encoded alone
     table: tuple[dict[str, object], ...] = (
         {"rate": "7bit", "bpp": 0.361, "psnr_db": 30.35},
@@ -38,15 +40,6 @@ class Card:
 
     def tuned(self, tune: str | None) -> "Card":
         return self
-
-    def tune_name(self, index: int) -> None:
-        return None
-
-    def rate_index(self, rate: Rate) -> int:
-        return round(rate.value * 256)
-
-    def rate_name(self, index: int) -> str:
-        return f"{index / 256:.4g}bit"
 
 
 @dataclass

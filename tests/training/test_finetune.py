@@ -13,9 +13,8 @@ from tiny_training import TINY, photo, write_photos
 
 from vqcodec import zoo
 from vqcodec.autoencoders.ladder.config import LadderConfig
-from vqcodec.card import Card, read_card
+from vqcodec.card import MAX_CODEC, Card, read_card
 from vqcodec.cli.program import program
-from vqcodec.container import MAX_CODEC
 from vqcodec.errors import UsageError
 from vqcodec.training import finetune, recipe, run
 from vqcodec.training.batches import Crops

@@ -15,6 +15,7 @@ from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.codec import Codec
 from vqcodec.errors import OutputError
 from vqcodec.files import atomic_write, make_folder
+from vqcodec.rate import tune_name
 from vqcodec.training.data import Track
 
 JSON, INDEX = "analysis.json", "index.html"
@@ -60,7 +61,7 @@ def analyse(
         parts = {name: (section, squares) for name, section in sections.SECTIONS.items()}
     else:
         seen = ladder.look(codec, data, settings, track)
-        tune = codec.card.tune_name(codec.span[0])
+        tune = tune_name(codec.card, codec.span[0])
         numbers |= {"tune": tune, "pictures": seen.pictures, "pixels": seen.pixels}
         parts = {name: (section, seen) for name, section in ladder.SECTIONS.items()}
     figures: dict[str, bytes] = {}

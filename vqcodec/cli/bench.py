@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
+from vqcodec.card import TUNES
 from vqcodec.cli import options
 from vqcodec.cli.failure import print_error, print_warning
 from vqcodec.cli.jobs import pictures_in
 from vqcodec.errors import OutputError, RateError, one_line
 from vqcodec.files import atomic_write, make_folder
-from vqcodec.rate import TUNES
 
 
 def _references() -> list[str]:

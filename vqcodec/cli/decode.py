@@ -15,6 +15,7 @@ from vqcodec.cli import options, report, streams, text
 from vqcodec.cli.failure import print_warning
 from vqcodec.cli.jobs import STDIO, Job, names_of, plan, unpack
 from vqcodec.errors import UsageError, VqcodecError
+from vqcodec.rate import rate_name
 
 if TYPE_CHECKING:
     from vqcodec.container import Archive
@@ -219,7 +220,7 @@ class Decoding(report.Work):
             width, height = picture.width, picture.height
         seconds = time.perf_counter() - begun
 
-        rate = card.rate_name(content.header.rate)
+        rate = rate_name(card, content.header.rate)
         section_bytes = [len(section) for section in content.sections]
         size = content.header.width, content.header.height
         n_written = os.path.getsize(target) if isinstance(target, Path) else target.n_bytes

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from vqcodec.card import TUNES
 from vqcodec.cli import options, report, text
 from vqcodec.cli.encoding import Encoding
 from vqcodec.cli.failure import print_warning
 from vqcodec.cli.jobs import Job, names_of, plan, plan_archive
 from vqcodec.errors import OutputError, UsageError
 from vqcodec.files import PICTURES
-from vqcodec.rate import LARGEST_QUALITY, TUNES, parse_rate
+from vqcodec.rate import LARGEST_QUALITY, parse_rate
 
 # Suffixes of outputs that are asked for by mistake
 _NOT_VQC = (*PICTURES, ".gif", ".avif", ".heic", ".jxl", ".jp2", ".pdf")

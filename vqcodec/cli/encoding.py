@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vqcodec.cli import options, report, streams, text
 from vqcodec.cli.jobs import STDIO, Job
 from vqcodec.errors import ImageError, VqcodecError
-from vqcodec.rate import parse_rate
+from vqcodec.rate import parse_rate, rate_index
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -215,7 +215,7 @@ class Encoding(report.Work):
             return False
         match wanted.kind:
             case "bit":
-                return header.rate == card.rate_index(wanted)
+                return header.rate == rate_index(card, wanted)
             case "db" | "quality":
                 return True  # which only decoding would tell
             case _:

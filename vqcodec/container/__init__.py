@@ -7,11 +7,11 @@ codec. Each part carries a checksum that covers the header too, so a damaged hea
 the first section. Bytes from outside cause no exception but those of ``vqcodec.errors``.
 """
 
+from vqcodec.card import MAX_CODEC
 from vqcodec.container.archive import Archive, is_archive, read_archive, write_archive
 from vqcodec.container.header import (
     MAGIC,
     MAX_BOXES,
-    MAX_CODEC,
     MAX_PICTURES,
     MAX_PIXELS,
     MAX_RATE,

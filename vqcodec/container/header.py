@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from vqcodec.card import MAX_CODEC  # 2 bytes as a varint
 from vqcodec.container.parts import VARINT_BYTES, Box, read_varint, take, varint
 from vqcodec.errors import FormatError, NotVqcError, SizeError, UsageError, VersionError
 
 MAGIC = b"VQC1"
-MAX_CODEC = (1 << 14) - 1  # 2 bytes as a varint
 MAX_RATE = (1 << 21) - 1  # 3 bytes as a varint; with MAX_CODEC this keeps any header at 24 bytes
 MAX_SIDE = 1 << 20  # pixels
 MAX_PIXELS = 400_000_000  # of a picture that is read or decoded, unless the caller says otherwise

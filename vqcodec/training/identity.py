@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from vqcodec import zoo
-from vqcodec.container import MAX_CODEC
+from vqcodec.card import MAX_CODEC
 from vqcodec.errors import UsageError
 from vqcodec.training.recipe import CardSettings, Recipe, read_recipe
 

@@ -20,11 +20,11 @@ from vqcodec.autoencoders.ladder.model import (
     squared_error,
 )
 from vqcodec.autoencoders.ladder.rate import BANDS, RatePoint, unit_tables
+from vqcodec.card import TUNES
 from vqcodec.codec import Codec
 from vqcodec.fixedpoint import stored_weights
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import Histogram, integer_rows
-from vqcodec.rate import TUNES
 from vqcodec.training import losses
 from vqcodec.training.batches import Crops
 from vqcodec.training.export import pack_weights

@@ -10,7 +10,7 @@ from typing import Any
 from vqcodec import autoencoders, zoo
 from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.autoencoders.system import Config
-from vqcodec.container import MAX_CODEC
+from vqcodec.card import MAX_CODEC
 from vqcodec.errors import InputError, UsageError, reason
 from vqcodec.settings import Settings
 from vqcodec.training.batches import Crops

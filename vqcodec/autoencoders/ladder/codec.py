@@ -27,6 +27,7 @@ from vqcodec.autoencoders.ladder.rate import (
 )
 from vqcodec.autoencoders.ladder.synthesis import FoldedSynthesis, fast_dtype
 from vqcodec.autoencoders.system import Region
+from vqcodec.card import TUNES
 from vqcodec.errors import FormatError, RateError
 from vqcodec.guest import own_torch
 from vqcodec.priors.classes import CLASSES, LARGEST, ClassTables
@@ -39,7 +40,7 @@ from vqcodec.rangecoder import (
     ideal_bits,
     open_section,
 )
-from vqcodec.rate import TUNES, VISUAL
+from vqcodec.rate import VISUAL
 
 RDO = 0.08  # squared steps that one bit is worth in the encoder's choice of codes
 TILE = 128  # cells; larger images go through the convolutions in tiles of 2048 pixels
