@@ -19,6 +19,7 @@ from vqcodec.autoencoders.grid_codec import GridCodec, to_input
 from vqcodec.autoencoders.pqvae import PQVAE, PQVAEConfig
 from vqcodec.autoencoders.rrvq import RRVQ, RRVQConfig
 from vqcodec.autoencoders.system import Level, System
+from vqcodec.metrics import psnr
 from vqcodec.metrics.quality import quality_of
 from vqcodec.priors import embedding
 from vqcodec.priors.grid import Column, GridPrior, LevelPrior, pack
@@ -140,7 +141,7 @@ def measure_total_bits(made: Trained) -> Rows:
     pairs = zip(made.held_out, decoded, strict=True)
     scores = [quality_of(a, b) for a, b in pairs]  # of 64x64 pixels, continued by mirror images
     row = {
-        "psnr": -10 * math.log10(made.error(decoded)),
+        "psnr": psnr.db(made.error(decoded), 1),
         "ssimulacra2": float(np.mean(scores)),
         "used": int(usage.used(counts)) / level.sizes[0],
         "perplexity": float(usage.perplexity(counts)),

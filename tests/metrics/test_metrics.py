@@ -13,6 +13,7 @@ from distorted import DISTORTIONS, PARTS, PHOTO, noisy, posterized
 from PIL import Image
 
 from vqcodec.metrics import METRICS, PANEL, computable, measure
+from vqcodec.metrics.psnr import db
 
 SCORES = json.loads((Path(__file__).parent / "scores.json").read_text())
 IDS = ["psnr", "psnr_y", "ssim", "ms_ssim", "ssimulacra2", *PANEL]
@@ -52,6 +53,8 @@ def test_psnr_is_that_of_scikit_image(decoded: np.ndarray) -> None:
 def test_psnr_of_a_known_error() -> None:
     grey = np.full((9, 7, 3), 100, np.uint8)
     assert one("psnr", grey, grey + np.uint8(5)) == pytest.approx(20 * math.log10(255 / 5))
+    assert db(25) == one("psnr", grey, grey + np.uint8(5)) == pytest.approx(db(25 / 255**2, 1))
+    assert db(0) == math.inf
     # all of luma's weights together are 1: a grey error is the same in luma
     assert one("psnr_y", grey, grey + np.uint8(5)) == pytest.approx(20 * math.log10(255 / 5))
 

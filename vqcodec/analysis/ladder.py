@@ -4,7 +4,6 @@ All of it is counted while finished sections are made, code by code, and every d
 those sections.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from vqcodec.autoencoders.ladder.model import anchors
 from vqcodec.autoencoders.ladder.rate import RatePoint
 from vqcodec.autoencoders.ladder.transform import frequencies
 from vqcodec.codec import Codec
+from vqcodec.metrics import psnr
 from vqcodec.priors.classes import ClassTables
 from vqcodec.rate import parse_rate
 from vqcodec.training.data import Track, at_most, scaled
@@ -164,14 +164,14 @@ def levels(seen: Seen) -> Made:
     curves = {}
     for name, point in seen.points.items():
         bpp = point.level_bits / seen.pixels
-        psnr = [_psnr(error / (3 * seen.pixels)) for error in point.prefix_errors]
+        decibels = [psnr.db(error / (3 * seen.pixels)) for error in point.prefix_errors]
         numbers[name] = {
             "bits_per_pixel": bpp.tolist(),
-            "psnr_db_of_first_levels": psnr,
+            "psnr_db_of_first_levels": decibels,
             "bits_per_pixel_of_sections": point.section_bits / seen.pixels,
         }
         shares[name] = {f"level {i}": float(x) for i, x in enumerate(bpp, 1)}
-        curves[name] = (bpp.cumsum().tolist(), psnr)
+        curves[name] = (bpp.cumsum().tolist(), decibels)
     most = max(shares.values(), key=len)
     figures = {
         "levels.png": plots.bars(
@@ -255,10 +255,6 @@ def places(seen: Seen) -> Made:
         for number, one in enumerate(seen.maps, 1)
     }
     return {"rate": MAPPED, "pictures": numbers}, figures
-
-
-def _psnr(mse: float) -> float:
-    return 10 * math.log10(255**2 / mse) if mse else math.inf
 
 
 SECTIONS: dict[str, Callable[[Seen], Made]] = {

@@ -3,7 +3,6 @@
 Squared errors are those of 8-bit pixels, grey ones for a grey system, in units of [0, 1]^2.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
@@ -19,6 +18,7 @@ from vqcodec.autoencoders.grid_codec import to_pixels
 from vqcodec.autoencoders.hqa import HQA
 from vqcodec.autoencoders.pqvae import PQVAE
 from vqcodec.autoencoders.rrvq import RRVQ
+from vqcodec.metrics import psnr
 from vqcodec.priors.embedding import Remembering
 from vqcodec.priors.histogram import Histogram
 from vqcodec.priors.tables import Tables
@@ -41,7 +41,7 @@ def mse_of(subject: Subject, decoded: np.ndarray) -> float:
 
 def quality(mse: float) -> dict[str, float | None]:
     """'mse' and 'psnr_db', none where pictures are equal."""
-    return {"mse": mse, "psnr_db": -10 * math.log10(mse) if mse else None}
+    return {"mse": mse, "psnr_db": psnr.db(mse, 1) if mse else None}
 
 
 def both(nats: float) -> dict[str, float]:
@@ -210,8 +210,8 @@ def reconstructions(subject: Subject) -> Made:
         decoded = subject.codec.squares(codes, index)
         row = quality(mse_of(subject, decoded))
         numbers.append({"name": name} | row)
-        psnr = "" if row["psnr_db"] is None else f" {row['psnr_db']:.1f} dB"
-        sheet[name + psnr] = list(decoded[:SHOWN])
+        decibels = "" if row["psnr_db"] is None else f" {row['psnr_db']:.1f} dB"
+        sheet[name + decibels] = list(decoded[:SHOWN])
     return numbers, {"reconstructions.png": plots.rows(sheet)}
 
 

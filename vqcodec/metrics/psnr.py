@@ -9,6 +9,11 @@ import numpy as np
 LUMA = (0.299, 0.587, 0.114)  # of R, G and B: BT.601, as in JFIF
 
 
+def db(mse: float, peak: float = 255.0) -> float:
+    """The PSNR that goes with a mean squared error, in dB; inf where that is 0."""
+    return 10 * math.log10(peak**2 / mse) if mse else math.inf
+
+
 def psnr_db(original: np.ndarray, decoded: np.ndarray | Iterable[np.ndarray]) -> float:
     """Of two uint8 arrays of one shape, over all samples, peak 255, in dB; inf where equal.
 
@@ -18,7 +23,7 @@ def psnr_db(original: np.ndarray, decoded: np.ndarray | Iterable[np.ndarray]) ->
     total = 0.0
     for one, other in zip(original, rows, strict=True):  # a row at a time: no large temporaries
         total += float(np.square(one.astype(np.float32) - other).sum(dtype=np.float64))
-    return _db(total / original.size)
+    return db(total / original.size)
 
 
 def psnr_luma_db(original: np.ndarray, decoded: np.ndarray) -> float:
@@ -27,8 +32,4 @@ def psnr_luma_db(original: np.ndarray, decoded: np.ndarray) -> float:
     for one, other in zip(original, decoded, strict=True):
         difference = (one.astype(np.float32) - other) @ luma  # (w,): luma is linear
         total += float(np.square(difference).sum(dtype=np.float64))
-    return _db(3 * total / original.size)
-
-
-def _db(mse: float) -> float:
-    return 10 * math.log10(255**2 / mse) if mse else math.inf
+    return db(3 * total / original.size)

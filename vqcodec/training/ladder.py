@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from vqcodec.autoencoders.ladder.rate import BANDS, RatePoint, unit_tables
 from vqcodec.card import TUNES
 from vqcodec.codec import Codec
 from vqcodec.fixedpoint import stored_weights
+from vqcodec.metrics import psnr
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import Histogram, integer_rows
 from vqcodec.training import losses
@@ -165,10 +167,10 @@ class LadderTask:
                     )  # fmt: skip
                     parts.append(out)
                 mse, bpp, cost = (torch.cat([p[k] for p in parts]) for k in ("mse", "bpp", "rd"))
-                psnr = (10 * torch.log10(255**2 / mse)).mean()
-                values = {"psnr_db": psnr, "bpp": bpp.mean(), "rd": cost.mean()}
+                decibels = fmean(map(psnr.db, mse.tolist()))
+                values = {"psnr_db": decibels, "bpp": bpp.mean().item(), "rd": cost.mean().item()}
                 name = " ".join(filter(None, (f"{bits:g}bit", aim)))
-                result[name] = {key: round(value.item(), 4) for key, value in values.items()}
+                result[name] = {key: round(value, 4) for key, value in values.items()}
         return result
 
     @torch.no_grad()

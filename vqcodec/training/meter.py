@@ -1,6 +1,5 @@
 """How a training is doing: means of losses over the last steps, speed, time left."""
 
-import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vqcodec import distributed
+from vqcodec.metrics import psnr
 
 READ_EVERY = 10  # steps: to read a loss more often would make a GPU wait
 LOG_EVERY = 100
@@ -81,7 +81,7 @@ class Meter:
             stage=stage,
             stages=stages,
             values=values,
-            psnr_db=10 * math.log10(255**2 / max(values["mse"], 1e-9)),
+            psnr_db=psnr.db(max(values["mse"], 1e-9)),
             lr=lr,
             images_per_second=crops / busy,
             wait_share=waited / busy,

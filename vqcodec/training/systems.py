@@ -13,6 +13,7 @@ from vqcodec import autoencoders
 from vqcodec.autoencoders.grid_codec import GridCodec, prior_tensors, to_input
 from vqcodec.autoencoders.system import Config, System
 from vqcodec.fixedpoint import stored_weights
+from vqcodec.metrics import psnr
 from vqcodec.priors import embedding, grid_fit
 from vqcodec.priors.grid import GridPrior, LevelPrior, uniform
 from vqcodec.rangecoder import RangeEncoder
@@ -115,9 +116,9 @@ class SystemTask:
             index = model.rates.index(rate)
             codes = codec.codes(squares, index)
             error = codec.squares(codes, index).astype(np.float64) - grey(squares, model)
-            psnr = 10 * np.log10(255**2 / max(np.square(error).mean(), 1e-9))
+            decibels = psnr.db(max(float(np.square(error).mean()), 1e-9))
             used = sum(len(np.unique(column)) for c in codes for column in c.swapaxes(0, 1))
-            result[rate] = {"psnr_db": round(float(psnr), 4), "used": used}
+            result[rate] = {"psnr_db": round(decibels, 4), "used": used}
         return result
 
     def look(
