@@ -9,8 +9,8 @@ from vqcodec.metrics import METRICS
 
 Points = Sequence[dict[str, Any]]
 Curves = dict[str, list[dict[str, Any]]]  # by codec or reference
-# Similarities, at most 1: compared in dB, -10 log10(1 - s), as papers plot MS-SSIM.
-SIMILARITIES = ("ssim", "ms_ssim", "ms_ssim_y", "fsim", "vsi", "gmsd", "haarpsi", "mdsi")
+# Compared in dB, -10 log10(1 - s), as papers plot MS-SSIM.
+SIMILARITIES = {metric.id for metric in METRICS if metric.similarity}
 # The qualities that people use, of PSNR in dB and of SSIMULACRA2: where BD-rates say most.
 INTERVALS = {"psnr": (27.0, 34.0), "ssimulacra2": (30.0, 85.0)}
 

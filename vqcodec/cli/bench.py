@@ -24,12 +24,6 @@ def _references() -> list[str]:
     return list(references.available())
 
 
-def _metrics() -> list[str]:
-    from vqcodec.metrics import METRICS
-
-    return ["all", *(metric.id for metric in METRICS)]
-
-
 _EXAMPLES = """\b
 Examples:
   vqcodec bench PICTURES --html report.html
@@ -66,13 +60,10 @@ Examples:
     callback=options.names,
     help="Ours, where a codec has the choice: visual, psnr or both.",
 )
-@click.option(
-    "--metrics",
-    metavar="LIST",
-    type=options.Names(_metrics),
-    callback=options.names,
-    help="Such as psnr,ms_ssim, or all.  [default: psnr,psnr_y,ssimulacra2; of ours and AVIF also "
-    "the panel of seven others, with vqcodec's extra bench]",
+@options.metrics(
+    "Such as psnr,ms_ssim, or all.  [default: psnr,psnr_y,ssimulacra2; of ours and AVIF also the "
+    "panel of seven others, with vqcodec's extra bench]",
+    "all",
 )
 @click.option("--html", metavar="FILE", type=options.PATH, help="A page to look at.")
 @click.option("--json", "json_", metavar="FILE", type=options.PATH, help="All that was measured.")

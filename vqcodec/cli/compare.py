@@ -12,13 +12,6 @@ from vqcodec.cli import options, streams
 from vqcodec.errors import OutputError
 from vqcodec.files import atomic_write
 
-
-def _metrics() -> list[str]:
-    from vqcodec.metrics import METRICS
-
-    return [metric.id for metric in METRICS]
-
-
 _EXAMPLES = """\b
 Examples:
   vqcodec compare photo.png photo.vqc
@@ -30,13 +23,7 @@ Examples:
 @click.argument("original", type=options.FILE)
 @click.argument("others", metavar="OTHER...", nargs=-1, required=True, type=options.FILE)
 @click.option("--html", metavar="FILE", type=options.PATH, help="A page to look at.")
-@click.option(
-    "--metrics",
-    metavar="LIST",
-    type=options.Names(_metrics),
-    callback=options.names,
-    help="Such as psnr,ssimulacra2.  [default: all]",
-)
+@options.metrics("Such as psnr,ssimulacra2.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @click.option("--force", is_flag=True, help="Overwrite the page if it exists.")
 @options.codec

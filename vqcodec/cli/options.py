@@ -197,6 +197,19 @@ update = click.option(
     is_flag=True,
     help="Leave out files that are newer than their input, and of this codec and rate.",
 )
+
+
+def metrics(help: str, *more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option ``--metrics``, of ids of ``vqcodec.metrics``; the shell completes ``more`` too."""
+
+    def known() -> list[str]:
+        from vqcodec.metrics import METRICS
+
+        return [*more, *(metric.id for metric in METRICS)]
+
+    return click.option("--metrics", metavar="LIST", type=Names(known), callback=names, help=help)
+
+
 recursive = click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 

@@ -22,6 +22,7 @@ class Metric:
 
     compute(original, decoded): two (h, w, 3) uint8 arrays of one shape. side: pixels, the smallest
     of both sides for which the metric is defined. package: what it needs beyond the base install.
+    similarity: it is at most 1, and BD-rates are taken in dB of what it lacks of that.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Metric:
     compute: Callable[[np.ndarray, np.ndarray], float] = field(repr=False)
     side: int = 1
     package: str | None = None
+    similarity: bool = False
 
 
 def measure(
@@ -83,9 +85,10 @@ def _of_arrays(module: str, function: str) -> Callable[[np.ndarray, np.ndarray],
     return compute
 
 
-def _judge(name: str, label: str, source: str, side: int) -> Metric:
+def _judge(name: str, label: str, source: str, side: int, similarity: bool = True) -> Metric:
     compute = _of_arrays("vqcodec.metrics.panel", name)
-    return Metric(name, label, "", f"{source}; by piq; from {side} pixels", compute, side, "piq")
+    source = f"{source}; by piq; from {side} pixels"
+    return Metric(name, label, "", source, compute, side, "piq", similarity)
 
 
 METRICS: tuple[Metric, ...] = (
@@ -105,6 +108,7 @@ METRICS: tuple[Metric, ...] = (
         "inside the picture",
         _of_arrays("vqcodec.metrics.ssim", "ssim"),
         11,
+        similarity=True,
     ),
     Metric(
         "ms_ssim",
@@ -113,6 +117,7 @@ METRICS: tuple[Metric, ...] = (
         "Wang et al. 2003: mean over R, G and B, 5 scales; from 161 pixels",
         _of_arrays("vqcodec.metrics.ssim", "ms_ssim"),
         161,
+        similarity=True,
     ),
     Metric(
         "ssimulacra2",
@@ -129,8 +134,9 @@ METRICS: tuple[Metric, ...] = (
         "Wang et al. 2003, of luma (BT.601), 5 scales; from 161 pixels",
         _of_arrays("vqcodec.metrics.ssim", "ms_ssim_luma"),
         161,
+        similarity=True,
     ),
-    _judge("vif", "VIF", "Sheikh and Bovik 2006, of luma in the pixel domain", 41),
+    _judge("vif", "VIF", "Sheikh and Bovik 2006, of luma in the pixel domain", 41, False),
     _judge("fsim", "FSIM", "Zhang et al. 2011, with colour (FSIMc)", 8),
     _judge("vsi", "VSI", "Zhang, Shen and Li 2014", 8),
     _judge("gmsd", "1 - GMSD", "Xue et al. 2014, of luma; turned so that larger is better", 8),
