@@ -310,8 +310,8 @@ def results(report: dict[str, Any], checks: dict[str, Any], validation: dict[str
     )
     parts = [
         "# Results",
-        "Made by `make results` from `bench.json`, `validation.json` and `checks.json` beside this "
-        "page. "
+        "Made by `make results` from `bench.json`, `validation.json` and `checks.json` in "
+        "`benchmarks/`. "
         f"Measured {report['date']} with vqcodec {report['vqcodec']} on {where}. "
         f"{len(report['images'])} Kodak pictures, never used in training. All bytes are those of "
         "finished files; PSNR is over RGB of 8-bit pixels; a curve is the mean bpp and the mean "
