@@ -1,4 +1,4 @@
-"""Output files that appear whole or not at all."""
+"""Output files that appear whole or not at all, and the suffixes of pictures."""
 
 import os
 import secrets
@@ -15,6 +15,20 @@ PICTURES = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif", ".jfif", ".jpe", ".jp2", ".j2k"),
     *(".tga", ".qoi", ".pcx", ".sgi", ".dib"),
 )
+
+# What pictures are written as: the format by its suffix.
+WRITTEN = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".ppm": "PPM",
+    ".pgm": "PGM",
+    ".pnm": "PNM",
+}
 
 
 class Sink(Protocol):

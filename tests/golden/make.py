@@ -83,6 +83,8 @@ def codes_hash(codec: Codec, data: bytes) -> str:
 
 
 def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python tests/golden/make.py CODEC")
     codec = vqcodec.load_codec(sys.argv[1], "cpu")
     folder = HERE / codec.card.id
     folder.mkdir(exist_ok=True)

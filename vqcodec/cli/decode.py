@@ -15,13 +15,13 @@ from vqcodec.cli import options, report, streams, text
 from vqcodec.cli.failure import print_warning
 from vqcodec.cli.jobs import STDIO, Job, names_of, plan, unpack
 from vqcodec.errors import UsageError, VqcodecError
+from vqcodec.files import WRITTEN
 from vqcodec.rate import rate_name
 
 if TYPE_CHECKING:
     from vqcodec.container import Archive
 
-# Each is the suffix, too.
-_FORMATS = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm"]
+_FORMATS = [suffix[1:] for suffix in WRITTEN]
 
 
 class Region(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2

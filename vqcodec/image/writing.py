@@ -9,24 +9,12 @@ from typing import Any
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, TiffTags
 
 from vqcodec.errors import OutputError
-from vqcodec.files import Sink, atomic_write
+from vqcodec.files import WRITTEN, Sink, atomic_write
 from vqcodec.image import metadata
 from vqcodec.image.metadata import EXIF_PREFIX, Resolution
 from vqcodec.image.opening import line
 from vqcodec.image.picture import Picture, Rows
 
-_SUFFIXES = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".ppm": "PPM",
-    ".pgm": "PGM",
-    ".pnm": "PNM",
-}
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"subsampling": 0},
@@ -47,10 +35,10 @@ _MOST_DENSITY = {"JPEG": 65535, "BMP": (1 << 31) / 40, "PNG": (1 << 31) / 40}  #
 def format_of(path: Path) -> str:
     """The format that a file's suffix names, for ``write``. Raises OutputError if it names none."""
     try:
-        return _SUFFIXES[path.suffix.lower()]
+        return WRITTEN[path.suffix.lower()]
     except KeyError:
         raise OutputError(
-            f"{path}: no format known for this suffix; can write {', '.join(_SUFFIXES)}"
+            f"{path}: no format known for this suffix; can write {', '.join(WRITTEN)}"
         ) from None
 
 
