@@ -12,13 +12,14 @@ BASE := $(VENV)/.base
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz results package clean
+.PHONY: help demo test lint fuzz web results package clean
 
 help:
 	@echo 'make demo   a photo to .vqc and back, beside a JPEG; results in demo/'
 	@echo 'make test   lint, types and all tests (at most 15 minutes)'
 	@echo 'make lint   ruff and mypy only'
 	@echo 'make fuzz   two minutes of hostile input for all readers (tests/fuzz)'
+	@echo 'make web    the decoder for browsers, in web/ (needs node and npm)'
 	@echo 'make results  docs/results.md, plots and the README table from benchmarks/*.json'
 	@echo 'make package  wheel and sdist in dist/, as an index takes them'
 	@echo 'make clean  remove .venv, demo/, dist/ and caches'
@@ -50,6 +51,12 @@ test: lint
 
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzz/run.py --seconds 120 --jobs 2
+
+# The folder web/ is then a page that any server of static files can give out. The tests use it too.
+web: $(INSTALLED)
+	cd web && npm ci --no-audit --no-fund && node build.mjs
+	$(BIN)/vqcodec export photo-3 --web web/models --force
+	$(BIN)/vqcodec export photo-2 --web web/models --force
 
 results: $(INSTALLED)
 	$(BIN)/python benchmarks/results.py

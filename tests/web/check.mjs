@@ -1,0 +1,88 @@
+// Decodes files for the tests: node check.mjs MODELS, where MODELS is the folder above `models`.
+//
+// Each line of standard input is a job in JSON: { file, out, levels, index, codes, stream, float }.
+// Each line of standard output is what came of it; pixels are written to `out` as bytes of RGBA.
+
+import { createHash } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
+import { useKernel } from "../../web/exact.js";
+import { LadderDecoder } from "../../web/ladder.js";
+import { nodeModels } from "../../web/node.js";
+import { VqcError, decode, readArchive, readPicture } from "../../web/vqcodec.js";
+
+const models = nodeModels(pathToFileURL(process.argv[2] + "/"));
+
+/** SHA-256 of the latent in steps, float32, of the channels that the rate codes. */
+async function codesHash(bytes, index) {
+  let found = readPicture(bytes);
+  if (found.header.archive) found = readArchive(bytes).picture(index ?? 0);
+  const codec = await models.get(found.header);
+  const decoder = new LadderDecoder(codec.prior, found.header);
+  for (const section of found.sections) decoder.add(section);
+  const latent = decoder.finish();
+  const { channels, slices } = codec.prior;
+  const coded = slices[decoder.coded - 1].end;
+  const values = new Float32Array(decoder.cells * coded);
+  for (let i = 0; i < values.length; i++) {
+    values[i] = latent[Math.floor(i / coded) * channels + (i % coded)] / 1024;
+  }
+  return createHash("sha256").update(new Uint8Array(values.buffer)).digest("hex");
+}
+
+async function withoutKernel(work) {
+  await (models.kernel ??= models.load("kernel.wasm").then(useKernel));
+  await useKernel(null);
+  const made = await work();
+  await models.load("kernel.wasm").then(useKernel);
+  return made;
+}
+
+/** The bytes one section after the other, with time between them. */
+function slowly(bytes) {
+  const { header } = readPicture(bytes);
+  let end = header.bytes.length;
+  const ends = [];
+  for (let n = 1; n < header.sections; n++) {
+    while (readPicture(bytes.subarray(0, end), false).sections.length < n) end++;
+    ends.push(end);
+  }
+  let at = 0;
+  return new ReadableStream({
+    async pull(controller) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      const next = ends.shift() ?? bytes.length;
+      controller.enqueue(bytes.slice(at, next));
+      at = next;
+      if (at === bytes.length) controller.close();
+    },
+  });
+}
+
+async function run({ file, out, levels, index, codes, stream, float }) {
+  const bytes = new Uint8Array(await readFile(file));
+  try {
+    if (codes && !float) return { codes: await codesHash(bytes, index) };
+    if (codes) return { codes: await withoutKernel(() => codesHash(bytes, index)) };
+    const previews = [];
+    const onPreview = stream ? (picture) => void previews.push(picture) : null;
+    const source = stream ? slowly(bytes) : bytes;
+    const options = { models, levels, index, onPreview, maxPixels: 1 << 17 };
+    const { data, ...about } = await decode(source, options);
+    await writeFile(out, data);
+    for (const { levels: n, draft, data: pixels } of previews) await writeFile(`${out}.${n}`, pixels);
+    const seen = previews.map(({ levels: n, draft = false }) => ({ levels: n, draft }));
+    return { ...about, icc: about.icc?.length, exif: about.exif?.length, previews: seen };
+  } catch (error) {
+    if (error instanceof VqcError) return { error: error.kind, message: error.message };
+    return { crash: error.stack };
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const job = JSON.parse(line);
+  const start = performance.now();
+  const result = await run(job);
+  console.log(JSON.stringify({ ...result, seconds: (performance.now() - start) / 1000 }));
+}
