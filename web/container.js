@@ -133,17 +133,19 @@ function readHeader(cursor) {
 /**
  * The picture that `bytes`, a file or its beginning, holds so far.
  *
- * Gives { header, sections, boxes, whole }; `boxes` is a Map of type to payload. While `ended` is
- * false, what is missing at the end is no error: there are fewer sections, or null without a header.
+ * Gives { header, sections, boxes }; `boxes` is a Map of type to payload. While `ended` is false,
+ * what is missing at the end is no error: there are fewer sections, or null without a header. Where
+ * only the first `levels` sections are wanted, nothing after them is looked at.
  */
-export function readPicture(bytes, ended = true) {
+export function readPicture(bytes, ended = true, levels = 256) {
   const cursor = new Cursor(bytes);
-  const found = { header: null, sections: [], boxes: new Map(), whole: false };
+  const found = { header: null, sections: [], boxes: new Map() };
   try {
     if (!ended && bytes.length < 4) return null;
     const header = (found.header = readHeader(cursor));
     if (header.archive) return found;
     for (let index = 0; index < header.sections; index++) {
+      if (index >= levels) return found;
       const last = index === header.sections - 1;
       const tail = header.tail && last;
       if (tail && !ended) return found;
@@ -168,7 +170,6 @@ export function readPicture(bytes, ended = true) {
     return found.header && found;
   }
   if (cursor.left) throw new VqcError("FormatError", "bytes follow the end");
-  found.whole = true;
   return found;
 }
 
@@ -199,7 +200,7 @@ export function readArchive(bytes) {
     const content = at.take(lengths[index]);
     const number = new Uint8Array(new Uint32Array([index]).buffer);
     checked(sum, short, `picture ${index + 1}`, start, number, content);
-    return { ...readContent(content, header), whole: true };
+    return readContent(content, header);
   }
   return { header, count: lengths.length, picture };
 }

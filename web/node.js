@@ -3,12 +3,11 @@
 import { readFile } from "node:fs/promises";
 import { Models } from "./vqcodec.js";
 
-/** The codecs in the folder `models` of `folder`, by default that of this file. */
-export function nodeModels(folder = new URL("./", import.meta.url)) {
+/** The codecs in the folder `models` beside this file, and the runtime in the folder `ort`. */
+export function nodeModels() {
   const load = async (path) => {
-    const place = new URL(path, path.startsWith("models/") ? folder : import.meta.url);
     try {
-      return new Uint8Array(await readFile(place));
+      return new Uint8Array(await readFile(new URL(path, import.meta.url)));
     } catch (error) {
       if (error.code === "ENOENT") return null;
       throw error;

@@ -124,3 +124,20 @@ function chunk(name, ...parts) {
   ends.setUint32(4, crc32(code(name), ...parts));
   return [ends.buffer.slice(0, 4), code(name), ...parts, ends.buffer.slice(4)];
 }
+
+/** EXIF (a TIFF structure) whose orientation, where it has one, is 1: pictures stand upright. */
+export function upright(exif) {
+  const copy = exif.slice();
+  const view = new DataView(copy.buffer);
+  try {
+    const little = view.getUint16(0) === 0x4949;
+    const start = view.getUint32(4, little);
+    const count = view.getUint16(start, little);
+    for (let i = 0, entry = start + 2; i < count; i++, entry += 12) {
+      if (view.getUint16(entry, little) === 0x112) view.setUint16(entry + 8, 1, little);
+    }
+  } catch {
+    // It ends early: no reader finds more in it than this.
+  }
+  return copy;
+}

@@ -32,10 +32,11 @@ export function ownModels() {
  * `source` is the whole file (Uint8Array), or the file as it comes (ReadableStream). `levels` says
  * how many sections to decode, `index` which picture of an archive, from 0. `onPreview(picture)`,
  * whose promise is waited for, is told what a prefix of the sections makes: at first a draft, from
- * one or two; then, whenever more sections have come but not all, what they decode to.
+ * one or two; then, whenever more sections have come but not all, what they decode to. `onBytes(bytes)`
+ * is told the whole file before it is decoded, and may return false to leave it at that.
  */
 export async function decode(source, options = {}) {
-  const { levels = null, index = 0 } = options;
+  const { levels = null, index = 0, onBytes = null } = options;
   const decoding = new Decoding(options);
   let bytes = source;
   if (!(source instanceof Uint8Array)) {
@@ -44,13 +45,23 @@ export async function decode(source, options = {}) {
       if (found && !found.header.archive) await decoding.preview(found);
     });
   }
-  let found = readPicture(bytes);
+  if (onBytes?.(bytes) === false) return null;
+  let found = levels ? prefix(bytes, levels) : readPicture(bytes);
   if (found.header.archive) found = readArchive(bytes).picture(index);
   const count = levels ?? found.header.sections;
   if (!(count >= 1 && count <= found.header.sections)) {
     throw new VqcError("UsageError", `the file has levels 1 to ${found.header.sections}`);
   }
   return decoding.picture(found, count);
+}
+
+/** What a file holds, or, where something after its first sections is damaged, these alone. */
+function prefix(bytes, levels) {
+  try {
+    return readPicture(bytes);
+  } catch {
+    return readPicture(bytes, true, levels);
+  }
 }
 
 /** One picture, whose sections may come one after the other. */

@@ -1,35 +1,16 @@
-// Decodes files for the tests: node check.mjs MODELS, where MODELS is the folder above `models`.
+// Decodes files for the tests, in Node; it lies in a copy of web/.
 //
 // Each line of standard input is a job in JSON: { file, out, levels, index, codes, stream, float }.
 // Each line of standard output is what came of it; pixels are written to `out` as bytes of RGBA.
 
-import { createHash } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
-import { pathToFileURL } from "node:url";
-import { useKernel } from "../../web/exact.js";
-import { LadderDecoder } from "../../web/ladder.js";
-import { nodeModels } from "../../web/node.js";
-import { VqcError, decode, readArchive, readPicture } from "../../web/vqcodec.js";
+import { codesHash } from "./codes.js";
+import { useKernel } from "./exact.js";
+import { nodeModels } from "./node.js";
+import { VqcError, decode, readPicture } from "./vqcodec.js";
 
-const models = nodeModels(pathToFileURL(process.argv[2] + "/"));
-
-/** SHA-256 of the latent in steps, float32, of the channels that the rate codes. */
-async function codesHash(bytes, index) {
-  let found = readPicture(bytes);
-  if (found.header.archive) found = readArchive(bytes).picture(index ?? 0);
-  const codec = await models.get(found.header);
-  const decoder = new LadderDecoder(codec.prior, found.header);
-  for (const section of found.sections) decoder.add(section);
-  const latent = decoder.finish();
-  const { channels, slices } = codec.prior;
-  const coded = slices[decoder.coded - 1].end;
-  const values = new Float32Array(decoder.cells * coded);
-  for (let i = 0; i < values.length; i++) {
-    values[i] = latent[Math.floor(i / coded) * channels + (i % coded)] / 1024;
-  }
-  return createHash("sha256").update(new Uint8Array(values.buffer)).digest("hex");
-}
+const models = nodeModels();
 
 async function withoutKernel(work) {
   await (models.kernel ??= models.load("kernel.wasm").then(useKernel));
@@ -63,8 +44,8 @@ function slowly(bytes) {
 async function run({ file, out, levels, index, codes, stream, float }) {
   const bytes = new Uint8Array(await readFile(file));
   try {
-    if (codes && !float) return { codes: await codesHash(bytes, index) };
-    if (codes) return { codes: await withoutKernel(() => codesHash(bytes, index)) };
+    if (codes && !float) return { codes: await codesHash(models, bytes, index) };
+    if (codes) return { codes: await withoutKernel(() => codesHash(models, bytes, index)) };
     const previews = [];
     const onPreview = stream ? (picture) => void previews.push(picture) : null;
     const source = stream ? slowly(bytes) : bytes;

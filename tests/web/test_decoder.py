@@ -28,8 +28,8 @@ from vqcodec.container import Container
 from vqcodec.decompress import decompress
 from vqcodec.errors import CodecError, FormatError, VqcodecError
 
-ROOT = Path(__file__).parents[2]
-WEB, GOLDEN = ROOT / "web", ROOT / "tests" / "golden"
+WEB = Path(__file__).parents[2] / "web"
+GOLDEN = Path(__file__).parents[1] / "golden"
 CODECS = "photo-3", "photo-2"
 MAX_PIXELS = 1 << 17  # that of check.mjs
 HASHES: dict[str, str] = {  # "codec/name" -> hash
@@ -45,17 +45,7 @@ Run = Callable[[Job], Job]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the folder ``models`` in it."""
-    pytest.importorskip("onnx")
-    folder = tmp_path_factory.mktemp("web")
-    for codec in CODECS:
-        vqcodec.web.export_web(codec, folder / "models")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(models: Path) -> Iterator[Run]:
+def run(site: Path) -> Iterator[Run]:
     """Has check.mjs do a job. One process does them all, as it takes time to load the runtime."""
     node = shutil.which("node")
     if node is None:
@@ -63,7 +53,7 @@ def run(models: Path) -> Iterator[Run]:
     # Compiling with optimizations is worth its time for larger pictures only.
     flags = "--no-wasm-tier-up", "--no-wasm-dynamic-tiering"
     process = subprocess.Popen(
-        [node, *flags, str(Path(__file__).with_name("check.mjs")), str(models)],
+        [node, *flags, str(site / "check.mjs")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -150,6 +140,18 @@ def test_any_prefix_of_sections_decodes_as_in_python(run: Run, tmp_path: Path) -
 
 
 @needs_runtime
+def test_damage_after_the_levels_that_are_wanted_is_no_matter(run: Run, tmp_path: Path) -> None:
+    data = bytearray((GOLDEN / "photo-3" / "alpha-64x48.vqc").read_bytes())
+    data[-5] ^= 1
+    file, out = tmp_path / "damaged.vqc", tmp_path / "out"
+    file.write_bytes(data)
+    assert run({"file": str(file), "out": str(out)})["error"] == "ChecksumError"
+    assert run({"file": str(file), "out": str(out), "levels": 2})["levels"] == 2
+    expected = vqcodec.decode(bytes(data), levels=2, device="cpu")
+    assert_close(pixels(out, expected.mode, *expected.size), expected)
+
+
+@needs_runtime
 def test_previews_are_shown_while_a_file_arrives(run: Run, tmp_path: Path) -> None:
     data, out = (GOLDEN / "photo-3" / "psnr-9bit.vqc").read_bytes(), tmp_path / "out"
     answer = run({**of_golden("photo-3/psnr-9bit"), "out": str(out), "stream": True})
@@ -218,22 +220,22 @@ def test_hostile_files_end_as_in_python(run: Run, tmp_path: Path) -> None:
     assert min(kinds["refused"], kinds["codes"], kinds["other"]) >= 20
 
 
-def test_the_command_exports_what_the_function_does(tmp_path: Path, models: Path) -> None:
+def test_the_command_exports_what_the_function_does(tmp_path: Path, site: Path) -> None:
     runner = CliRunner()
     result = runner.invoke(program, ["export", "photo-2", "--web", str(tmp_path), "--json"])
     assert result.exit_code == 0, result.output
     written = [Path(name) for name in json.loads(result.output)["web"]]
     assert [path.name for path in written] == ["2-b36007af.safetensors", "2-b36007af.onnx"]
     for path in written:
-        assert path.read_bytes() == (models / "models" / path.name).read_bytes()
+        assert path.read_bytes() == (site / "models" / path.name).read_bytes()
     again = runner.invoke(program, ["export", "photo-2", "--web", str(tmp_path)])
     assert again.exit_code == 8 and "--force" in again.output
     for wrong in (["photo-2"], ["photo-2", "--web", "a", "-o", "b"]):
         assert runner.invoke(program, ["export", *wrong]).exit_code == 2
 
 
-def test_the_models_are_small(models: Path) -> None:
-    assert sum(path.stat().st_size for path in (models / "models").iterdir()) < 16e6
+def test_the_models_are_small(site: Path) -> None:
+    assert sum(path.stat().st_size for path in (site / "models").iterdir()) < 16e6
 
 
 def test_only_ladders_are_exported(tmp_path: Path) -> None:

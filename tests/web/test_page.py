@@ -1,0 +1,153 @@
+"""The page of web/ in a browser: the same codes and pixels there, and what people see of a file."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import chromium
+import numpy as np
+import pytest
+from PIL import Image
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+HASHES: dict[str, dict[str, str]] = {
+    codec: json.loads((GOLDEN / codec / "golden.json").read_text("utf-8"))
+    for codec in ("photo-3", "photo-2")
+}
+
+# What the script in the page gives back of each file: its codes, and its pixels in base64
+DECODE = """
+const [codec, names, done] = arguments;
+(async () => {
+  const { decode, ownModels } = await import("./vqcodec.js");
+  const { codesHash } = await import("./codes.js");
+  const models = ownModels();
+  const found = {};
+  for (const name of names) {
+    const [stem, number] = name.split("@");
+    const response = await fetch(`golden/${codec}/${stem}.vqc`);
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    const index = (number ?? 1) - 1;
+    const { data } = await decode(bytes, { models, index });
+    const pixels = btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(""));
+    found[name] = { codes: await codesHash(models, bytes, index), pixels };
+  }
+  return found;
+})().then(done, (error) => done({ error: error.stack }));
+"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """Of a server that gives out the page, and the golden files beside it."""
+    if not (site / "kernel.wasm").exists():
+        pytest.skip("`make web` has not fetched the runtime")
+    (site / "golden").symlink_to(GOLDEN)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    driver = chromium.started()
+    driver.set_script_timeout(300)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def console(driver: Any) -> Iterator[None]:
+    """Fails where the console has anything to say, as it has of a breach of the policy."""
+    driver.get_log("browser")
+    yield
+    assert driver.get_log("browser") == []
+
+
+def wait(driver: Any, state: str) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    script = "return document.body.dataset.state"
+    WebDriverWait(driver, 300, 0.1).until(
+        lambda driver: driver.execute_script(script) in (state, "error")
+    )
+    assert driver.execute_script(script) == state, about(driver)
+
+
+def about(driver: Any) -> str:
+    return str(driver.find_element("id", "about").text)
+
+
+def canvas(driver: Any, css: str) -> np.ndarray:
+    """The pixels (height, width, 4) of a canvas."""
+    script = """const canvas = document.querySelector(arguments[0]);
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return [canvas.width, canvas.height, Array.from(data)]"""
+    width, height, data = driver.execute_script(script, css)
+    return np.array(data, np.uint8).reshape(height, width, 4)
+
+
+@pytest.mark.parametrize("codec", HASHES)
+def test_golden_files_decode_in_the_browser(
+    codec: str, driver: Any, address: str, console: None
+) -> None:
+    driver.get(address)
+    found = driver.execute_async_script(DECODE, codec, [*HASHES[codec]])
+    assert "error" not in found, found["error"]
+    assert {name: one["codes"] for name, one in found.items()} == HASHES[codec]
+    for name, one in found.items():
+        with Image.open(GOLDEN / codec / f"{name}.png") as stored:
+            expected = np.asarray(stored.convert("RGBA")).astype(int)
+        decoded = np.frombuffer(base64.b64decode(one["pixels"]), np.uint8)
+        assert np.abs(decoded.reshape(expected.shape) - expected).max() <= 1
+
+
+def test_a_file_is_shown_coarse_first(driver: Any, address: str, console: None) -> None:
+    driver.get(f"{address}?src=golden/photo-3/photo-7.3bit.vqc")
+    wait(driver, "done")
+    size = (GOLDEN / "photo-3" / "photo-7.3bit.vqc").stat().st_size
+    text = about(driver)
+    for part in ("96 × 80", f"{size} bytes", "photo-3", "7.301bit", "visual", "level 5 of 5"):
+        assert part in text
+    seen = [int(n) for n in driver.execute_script("return document.body.dataset.levels").split()]
+    assert seen == sorted(seen) and seen[0] < seen[-1] == 5
+    with Image.open(GOLDEN / "photo-3" / "photo-7.3bit.png") as stored:
+        expected = np.asarray(stored.convert("RGBA")).astype(int)
+    assert np.abs(canvas(driver, "#picture") - expected).max() <= 1
+    link = driver.find_element("id", "download")
+    assert link.get_attribute("download") == "photo-7.3bit.png"
+
+
+def test_an_archive_is_a_contact_sheet(driver: Any, address: str, console: None) -> None:
+    driver.get(f"{address}?src=golden/photo-3/archive.vqc")
+    wait(driver, "done")
+    buttons = driver.find_elements("css selector", "#sheet button")
+    assert [button.text for button in buttons] == ["photo", "grey", "alpha"]
+    with Image.open(GOLDEN / "photo-3" / "archive@2.png") as stored:
+        expected = np.asarray(stored.convert("RGBA")).astype(int)
+    assert np.abs(canvas(driver, "#sheet li:nth-child(2) canvas") - expected).max() <= 1
+    driver.execute_script("document.body.dataset.state = ''")
+    buttons[1].click()
+    wait(driver, "done")
+    assert "17 × 9 grey" in about(driver)
+    assert np.abs(canvas(driver, "#picture") - expected).max() <= 1
+
+
+def test_what_is_no_file_is_said(driver: Any, address: str, console: None) -> None:
+    driver.get(f"{address}?src=golden/photo-3/photo-5bit.png")
+    with pytest.raises(AssertionError, match=r"this is not a \.vqc file"):
+        wait(driver, "done")

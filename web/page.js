@@ -1,0 +1,157 @@
+// The page: a file is dropped, chosen or named by ?src=, and the worker decodes it.
+
+import { upright, writePng } from "./png.js";
+
+const at = (id) => document.getElementById(id);
+const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+const shown = { bytes: null, name: "picture", index: null, job: 0, picture: null };
+
+function ask(how) {
+  shown.job++;
+  worker.postMessage({ job: shown.job, ...how });
+}
+
+function say(text, error = false) {
+  at("about").textContent = text;
+  at("about").classList.toggle("error", error);
+}
+
+function clear() {
+  for (const id of ["levels", "download", "back", "picture", "sheet"]) at(id).hidden = true;
+  at("sheet").replaceChildren();
+  shown.picture = null;
+}
+
+function open(file, name) {
+  clear();
+  Object.assign(shown, { bytes: null, index: null, name: name.replace(/\.vqc$/i, "") });
+  document.body.dataset.state = "busy";
+  say("Decoding …");
+  if (file instanceof Uint8Array) {
+    shown.bytes = file;
+    ask({ bytes: file });
+  } else ask({ src: file });
+}
+
+function imageOf({ width, height, data }) {
+  return new ImageData(data, width, height);
+}
+
+/** Draws what was decoded; colours of a profile are made the screen's by the browser. */
+async function draw(canvas, picture) {
+  let source = null;
+  if (picture.icc) {
+    const options = { imageOrientation: "none", premultiplyAlpha: "none" };
+    source = await createImageBitmap(await png(picture), options).catch(() => null);
+  }
+  canvas.width = picture.width;
+  canvas.height = picture.height;
+  const context = canvas.getContext("2d");
+  if (source) context.drawImage(source, 0, 0);
+  else context.putImageData(imageOf(picture), 0, 0);
+  canvas.hidden = false;
+}
+
+function png(picture) {
+  return writePng({ ...picture, exif: picture.exif && upright(picture.exif) });
+}
+
+function size(bytes) {
+  return bytes < 1000 ? `${bytes} bytes` : `${(bytes / 1000).toFixed(1)} kB`;
+}
+
+function describe({ width, height, grey, alpha, codec, rate, tune, levels, sections, draft }, seconds) {
+  const parts = [`${width} × ${height}${grey ? " grey" : ""}${alpha ? " with alpha" : ""}`];
+  if (shown.bytes && shown.index === null) {
+    const bpp = (8 * shown.bytes.length) / (width * height);
+    parts.push(`${size(shown.bytes.length)}, ${bpp.toFixed(3)} bits per pixel`);
+  }
+  parts.push(`${codec}, ${Number(rate.toFixed(3))}bit${tune ? `, tuned for ${tune}` : ""}`);
+  parts.push(`level ${levels} of ${sections}${draft ? " (draft)" : ""}`);
+  if (seconds !== undefined) parts.push(`${seconds.toFixed(2)} s`);
+  return parts.join(" · ");
+}
+
+async function show(picture, seconds, whole) {
+  await draw(at("picture"), picture);
+  say(describe(picture, seconds));
+  document.body.dataset.levels = `${document.body.dataset.levels ?? ""} ${picture.levels}`.trim();
+  if (!whole) return;
+  shown.picture = picture;
+  Object.assign(at("level"), { max: picture.sections, value: picture.levels });
+  at("of").textContent = `${picture.levels} of ${picture.sections}`;
+  at("levels").hidden = false;
+  at("download").hidden = false;
+  URL.revokeObjectURL(at("download").href);
+  at("download").href = URL.createObjectURL(await png(picture));
+  at("download").download = `${shown.name}.png`;
+  document.body.dataset.state = "done";
+}
+
+async function thumbnail({ index, name, picture, error }) {
+  const item = document.createElement("li");
+  const button = document.createElement("button");
+  const title = name || `${index + 1}`;
+  if (error) button.textContent = `${title}: ${error}`;
+  else {
+    const canvas = document.createElement("canvas");
+    await draw(canvas, picture);
+    button.append(canvas, title);
+    button.onclick = () => {
+      at("sheet").hidden = true;
+      at("back").hidden = false;
+      shown.index = index;
+      shown.name = title.replace(/[^\p{L}\p{N} _.-]/gu, "_");
+      ask({ bytes: shown.bytes, index });
+    };
+  }
+  item.append(button);
+  at("sheet").append(item);
+}
+
+const answers = {
+  bytes: ({ bytes }) => void (shown.bytes = bytes),
+  preview: ({ picture, seconds }) => show(picture, seconds, false),
+  picture: ({ picture, seconds }) => show(picture, seconds, true),
+  archive({ count }) {
+    say(`${count} pictures, ${size(shown.bytes.length)}`);
+    at("sheet").hidden = false;
+  },
+  thumbnail,
+  end: () => void (document.body.dataset.state = "done"),
+  error({ error }) {
+    say(error, true);
+    document.body.dataset.state = "error";
+  },
+};
+
+let queue = Promise.resolve(); // drawing may wait; what comes next then waits, too
+worker.onmessage = ({ data }) => {
+  queue = queue.then(() => (data.job === shown.job ? answers[data.kind](data) : null));
+};
+worker.onerror = (event) => answers.error({ error: event.message || "the decoder cannot be loaded" });
+
+at("level").oninput = () => {
+  const levels = Number(at("level").value);
+  at("of").textContent = `${levels} of ${at("level").max}`;
+  ask({ bytes: shown.bytes, index: shown.index, levels });
+};
+at("back").onclick = () => open(shown.bytes, shown.name);
+
+async function take(file) {
+  if (file) open(new Uint8Array(await file.arrayBuffer()), file.name);
+}
+at("file").onchange = (event) => take(event.target.files[0]);
+for (const name of ["dragover", "dragleave", "drop"]) {
+  addEventListener(name, (event) => {
+    event.preventDefault();
+    document.body.classList.toggle("over", name === "dragover");
+    if (name === "drop") take(event.dataTransfer.files[0]);
+  });
+}
+
+const src = new URLSearchParams(location.search).get("src");
+if (src) {
+  const place = new URL(src, location.href);
+  open(place.href, decodeURIComponent(place.pathname.split("/").pop()));
+}
