@@ -1,6 +1,7 @@
 """What all tests run with."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,8 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 # wait, would only take the processors from each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A shell starts what it puts into the background with Ctrl-C ignored, and all children inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
