@@ -8,9 +8,10 @@ import pytest
 import vqcodec
 
 ROOT = Path(vqcodec.__file__).parent
+FOLDERS = ("autoencoders", "container", "image", "metrics", "quantizers")
 PUBLIC = sorted(
     path
-    for name in ("*.py", "container/*.py", "image/*.py", "metrics/*.py")
+    for name in ("*.py", *(f"{folder}/**/*.py" for folder in FOLDERS))
     for path in ROOT.glob(name)
 )
 

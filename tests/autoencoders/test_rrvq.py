@@ -9,7 +9,8 @@ from torch import Tensor
 
 from vqcodec import fixedpoint
 from vqcodec.autoencoders import SYSTEMS
-from vqcodec.autoencoders.rrvq import RRVQ, RRVQConfig, logistic_nats
+from vqcodec.autoencoders.rrvq import RRVQ, RRVQConfig
+from vqcodec.autoencoders.rrvq.model import logistic_nats
 from vqcodec.autoencoders.system import Config, System
 
 TINY = RRVQConfig(

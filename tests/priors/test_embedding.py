@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vqcodec import fixedpoint
 from vqcodec.autoencoders.grid_codec import GridCodec, load_priors, prior_tensors
-from vqcodec.autoencoders.rrvq import RRVQ, ExactTopDown, RRVQConfig
+from vqcodec.autoencoders.rrvq import RRVQ, RRVQConfig
+from vqcodec.autoencoders.rrvq.exact import ExactTopDown
 from vqcodec.errors import FormatError
 from vqcodec.priors import embedding
 from vqcodec.priors.embedding import EmbeddingPrior, Remembering, cluster, nearest
@@ -139,7 +140,7 @@ def test_embeddings_are_the_same_for_any_threads_batch_and_layout(
 
 def test_embeddings_are_the_same_for_any_order_of_summation(model: RRVQ, codes: Codes) -> None:
     """The same network with its channels renumbered adds them up in another order."""
-    expected = embeddings(ExactTopDown(model), codes)
+    expected = embeddings(model.network(), codes)
     other = trained(quantizer=model.config.quantizer)
     order = torch.randperm(CONFIG.width, generator=torch.Generator().manual_seed(1))
     shuffled = (4 * order[:, None] + torch.arange(4)).flatten()  # of 4 * width channels
@@ -156,7 +157,7 @@ def test_embeddings_are_the_same_for_any_order_of_summation(model: RRVQ, codes: 
             rung.pstrap.weight.copy_(rung.pstrap.weight[:, order])
             rung.pladder.weight.copy_(rung.pladder.weight[order])
             rung.pladder.bias.copy_(rung.pladder.bias[order])
-    for a, b in zip(expected, embeddings(ExactTopDown(other), codes), strict=True):
+    for a, b in zip(expected, embeddings(other.network(), codes), strict=True):
         assert torch.equal(a, b)
 
 

@@ -1,4 +1,4 @@
-"""Autoencoders with codes in the middle: one file per system."""
+"""Autoencoders with codes in the middle: one file or folder for each system."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -6,7 +6,7 @@ A record is a JSON object and depends on nothing but the picture's pixels and th
 import base64
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from vqcodec.bench.references import Reference, available, external
-from vqcodec.bench.tries import OwnCodec, Tries
+from vqcodec.bench.tries import OwnCodec, Setting, Tries
 from vqcodec.errors import RateError, UsageError
 from vqcodec.metrics import PANEL
 
@@ -124,7 +124,7 @@ def measure_pixels(
 
 def _points(
     tries: Tries,
-    settings: tuple[Any, ...],
+    settings: Sequence[Setting],
     plan: Plan,
     advance: Callable[[], None],
     reference: str | None = None,
@@ -153,9 +153,9 @@ def _points(
         }
 
 
-def _setting_name(tries: Tries, setting: Any) -> str:
+def _setting_name(tries: Tries, setting: Setting) -> str:
     encoder = tries.encoder
-    return encoder.setting_name(setting) if isinstance(encoder, Reference) else str(setting)
+    return encoder.setting_name(int(setting)) if isinstance(encoder, Reference) else str(setting)
 
 
 def _equal(

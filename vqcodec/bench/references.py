@@ -56,7 +56,7 @@ class Reference:
     settings: str
     ladder: tuple[int, ...]
     mime: str | None
-    encode: Callable[[np.ndarray, int], bytes] = field(repr=False)
+    encode: Callable[[np.ndarray, Any], bytes] = field(repr=False)
     decode: Callable[[bytes], np.ndarray] = field(repr=False)
     kind: Literal["quality", "rate"] = "quality"
 

@@ -18,6 +18,7 @@ from vqcodec.errors import RateError
 from vqcodec.files import atomic_write
 from vqcodec.image import Picture
 
+Setting = str | int  # one of our rates, or a quality of a reference
 _VERSION = 4  # of the files in the cache; raised when they change
 
 
@@ -30,7 +31,7 @@ class Encoder(Protocol):
     @property
     def settings(self) -> str: ...
 
-    def encode(self, pixels: np.ndarray, setting: Any) -> bytes: ...
+    def encode(self, pixels: np.ndarray, setting: Setting) -> bytes: ...
 
     def decode(self, data: bytes) -> np.ndarray: ...
 
@@ -44,9 +45,9 @@ class OwnCodec:
         self.settings += f", {self._card.tune}" if self._card.tune else ""
         self.ideal_bytes = 0.0  # of the file that was made last
 
-    def encode(self, pixels: np.ndarray, setting: str) -> bytes:
+    def encode(self, pixels: np.ndarray, setting: Setting) -> bytes:
         """Raises RateError where the codec cannot have that rate on that picture."""
-        made = compress(zoo.load(self._card, self._device), Picture(pixels), setting)
+        made = compress(zoo.load(self._card, self._device), Picture(pixels), str(setting))
         self.ideal_bytes = round(sum(made.ideal_bits) / 8, 1)
         return made.data
 
@@ -69,7 +70,7 @@ class Tries:
         self._last: tuple[str, np.ndarray] | None = None  # what was decoded last
         self._changed = False
 
-    def file(self, setting: Any) -> bytes:
+    def file(self, setting: Setting) -> bytes:
         """Raises RateError where there is none at this setting, and what ``encode`` raises."""
         name = str(setting)
         if name not in self._kept:
@@ -92,7 +93,7 @@ class Tries:
             self._files[name] = base64.b64decode(kept["data"])
         return self._files[name]
 
-    def decoded(self, setting: Any) -> np.ndarray:
+    def decoded(self, setting: Setting) -> np.ndarray:
         """(h, w, 3) uint8"""
         name, data = str(setting), self.file(setting)
         if self._last is None or self._last[0] != name:
@@ -103,7 +104,7 @@ class Tries:
                 self._changed = True
         return self._last[1]
 
-    def measured(self, setting: Any, which: Collection[str]) -> dict[str, float | None]:
+    def measured(self, setting: Setting, which: Collection[str]) -> dict[str, float | None]:
         """The metrics of these ids, null where JSON has no number for it."""
         self.file(setting)
         known = self._kept[str(setting)]["metrics"]
@@ -114,7 +115,7 @@ class Tries:
             self._changed = True
         return {name: known[name] for name in which}
 
-    def times(self, setting: Any) -> dict[str, Any]:
+    def times(self, setting: Setting) -> dict[str, Any]:
         """'encode_s' and 'decode_s', and of ours 'ideal_bytes'."""
         self.file(setting)
         kept = self._kept[str(setting)]

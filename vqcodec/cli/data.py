@@ -88,7 +88,20 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @options.quiet
 def pack(
-    source: Path, out: Path, jobs: int | None, force: bool, as_json: bool, quiet: bool, **how: Any
+    source: Path,
+    out: Path,
+    long_side: int,
+    quality: int,
+    lossless: bool,
+    min_side: int,
+    min_quality: int,
+    min_detail: float,
+    split: str,
+    shard_mb: int,
+    jobs: int | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Pack pictures into shards, for `vqcodec train OUT` and for WebDataset.
 
@@ -106,7 +119,10 @@ def pack(
             return bar.track(items, description=name)
 
         skipped = Skipped((lambda line: None) if quiet else print_warning)
-        summary = pack_all(source, out, Packing(**how), track, skipped, force=force, threads=jobs)
+        how = Packing(
+            long_side, lossless, quality, min_side, min_quality, min_detail, split, shard_mb
+        )
+        summary = pack_all(source, out, how, track, skipped, force=force, threads=jobs)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
     elif not quiet:

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec import distributed
-from vqcodec.quantizers import Quantized
+from vqcodec.quantizers import Listed, Quantized, check_size
 from vqcodec.quantizers.diveq import DiVeQ, SFDiVeQ
 from vqcodec.quantizers.product import Product
 from vqcodec.quantizers.residual import Residual
 from vqcodec.quantizers.responsibility import Responsibility
 from vqcodec.quantizers.vq import VQ, rows_of
 
-CODEBOOKS: dict[str, Callable[..., Any]] = {
+CODEBOOKS: dict[str, Callable[..., Listed]] = {
     "ste": partial(VQ, estimator="ste"),
     "ema": partial(VQ, estimator="ema"),
     "gumbel": partial(VQ, estimator="gumbel", negentropy=5e-4),
@@ -53,18 +53,15 @@ def check(name: str, dim: int, size: int) -> None:
     """Raises ValueError, of one line, where ``make`` cannot make it."""
     if name not in QUANTIZERS:
         raise ValueError(f"quantizer {name!r} is none of {', '.join(QUANTIZERS)}")
-    if size < 2:
-        raise ValueError(f"a codebook needs at least 2 codewords, not {size}")
+    check_size(size)
     if name == "product" and dim % 2:
         raise ValueError(f"a product halves its vectors, which have {dim} numbers")
 
 
-def make(name: str, dim: int, size: int, *, beta: float = 0.25, seed: int = 0) -> Any:
+def make(
+    name: str, dim: int, size: int, *, beta: float = 0.25, seed: int = 0
+) -> "Tended | Residual | Product":
     """A quantizer of vectors of ``dim`` numbers with ``size`` codewords, in each codebook.
-
-    What is made is ``Tended``, or a ``Residual`` or ``Product`` of such. Besides the methods of all
-    quantizers it has ``start(z, generator)``, which makes latents codewords, and ``sample(z,
-    generator)``, which draws codes, the likelier the nearer.
 
     beta: weight of the commitment loss, where there is one
     seed: of the codewords and of noise drawn without a generator
@@ -96,11 +93,11 @@ class Tended(nn.Module):
     state: Tensor
     gathered: Tensor
 
-    def __init__(self, name: str, quantizer: Any, moved: int = 1) -> None:
+    def __init__(self, name: str, quantizer: Listed, moved: int = 1) -> None:
         super().__init__()
         self.name = name
         self.moved = moved
-        self.inner = quantizer
+        self.inner = quantizer  # which is a module, too
         self.dim: int = quantizer.dim
         self.estimator = name  # by which ``Residual`` knows straight-through stages
         self.register_buffer("state", torch.zeros(4, dtype=torch.int64), persistent=False)
@@ -136,7 +133,7 @@ class Tended(nn.Module):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return tuple(self.inner.sizes)
+        return self.inner.sizes
 
     def forward(self, z: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """What the quantizer makes of z (B, D, H, W)."""
@@ -146,8 +143,7 @@ class Tended(nn.Module):
             if self.bypassed:
                 return Quantized(z, self.inner.encode(z), z.new_zeros(()), None)
             self.latents.append(z.detach())
-        result: Quantized = self.inner(z, generator=generator)
-        return result
+        return self.inner(z, generator=generator)
 
     def start(self, z: Tensor, generator: torch.Generator | None = None) -> None:
         """Make latents of z (B, D, H, W) the codewords, and quantize from now on."""
@@ -166,26 +162,23 @@ class Tended(nn.Module):
 
     def points(self) -> Tensor:
         """All that can be decoded, (N, D), where the last column of the codes changes fastest."""
-        points: Tensor = self.inner.points()
-        return points
+        return self.inner.points()
 
     def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
         """z (B, D, H, W) -> codes (B, C, H, W) int64, drawn, the likelier the nearer."""
-        codes: Tensor = self.inner.sample(z, generator)
-        return codes
+        return self.inner.sample(z, generator)
 
     def encode(self, z: Tensor) -> Tensor:
-        codes: Tensor = self.inner.encode(z)
-        return codes
+        return self.inner.encode(z)
 
     def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
-        z: Tensor = self.inner.decode(codes, upto)
-        return z
+        return self.inner.decode(codes, upto)
 
     def _after_step(
         self, progress: float, generator: torch.Generator, optimizer: torch.optim.Optimizer
     ) -> None:
-        quantizer, latents, self.latents = self.inner, self.latents, []
+        quantizer: Any = self.inner
+        latents, self.latents = self.latents, []
         if self.bypassed:
             if progress >= UNQUANTIZED:
                 self._set(self.steps, bypassed=True, waiting=True, gathered=int(self.state[3]))

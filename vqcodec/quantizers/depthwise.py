@@ -7,7 +7,7 @@ apart, so a latent is quantized after it has been divided by the step of the rat
 import torch
 from torch import Tensor, nn
 
-from vqcodec.quantizers import Quantized
+from vqcodec.quantizers import Quantized, check_size
 
 
 def straight_through(soft: Tensor, hard: Tensor) -> Tensor:
@@ -23,8 +23,7 @@ class Depthwise(nn.Module):
 
     def __init__(self, dim: int, size: int) -> None:
         super().__init__()
-        if size < 2:
-            raise ValueError(f"a codebook needs at least 2 codewords, not {size}")
+        check_size(size)
         self.dim = dim
         self.sizes = (size,) * dim
 

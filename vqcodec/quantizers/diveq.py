@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec import distributed
-from vqcodec.quantizers import Quantized
+from vqcodec.quantizers import Quantized, check_size
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.vq import Codebook, draw_near, nearest, planes_of, rows_of
 
@@ -102,8 +102,7 @@ class SFDiVeQ(nn.Module):
         self, dim: int, size: int, *, levels: int = 4, sigma: float = 1e-3, seed: int = 0
     ) -> None:
         super().__init__()
-        if size < 2:
-            raise ValueError(f"a codebook needs at least 2 codewords, not {size}")
+        check_size(size)
         if levels < 1:
             raise ValueError(f"a segment needs at least 1 level, not {levels}")
         self.dim, self.levels, self.sigma = dim, levels, sigma

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqcodec.quantizers import Quantized
+from vqcodec.quantizers import Quantized, Quantizer, check_parts
 
 AXES = ("channel", "pixel")
 
@@ -36,14 +36,11 @@ class Product(nn.Module):
     """
 
     def __init__(
-        self, parts: Iterable[nn.Module], *, axis: str = "channel", tied: bool = False
+        self, parts: Iterable[Quantizer], *, axis: str = "channel", tied: bool = False
     ) -> None:
         super().__init__()
         slices: list[Any] = list(parts)
-        if not slices:
-            raise ValueError("a product needs at least 1 quantizer")
-        if len({part.dim for part in slices}) > 1:
-            raise ValueError(f"slices of different dim: {[part.dim for part in slices]}")
+        check_parts(slices, "a product", "slice")
         if axis not in AXES:
             raise ValueError(f"axis {axis!r} is none of {', '.join(AXES)}")
         if axis == "pixel" and tied:

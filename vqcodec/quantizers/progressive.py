@@ -27,14 +27,13 @@ probabilities that are known, the information is rewarded too.
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec import distributed
-from vqcodec.quantizers import Quantized
+from vqcodec.quantizers import Quantized, Quantizer, check_size
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.residual import prefix_lengths
 from vqcodec.quantizers.responsibility import Responsibility
@@ -101,11 +100,10 @@ class Progressive(nn.Module):
         temperature: float = 0.66,
         dropout: float = 0.0,
         seed: int = 0,
-        shared: Any = None,
+        shared: Quantizer | None = None,
     ) -> None:
         super().__init__()
-        if size < 2:
-            raise ValueError(f"a codebook needs at least 2 codewords, not {size}")
+        check_size(size)
         if steps < 1:
             raise ValueError(f"a progressive quantizer needs at least 1 step, not {steps}")
         if not (1 <= rank[0] <= side * side and 1 <= rank[1] <= dim):
@@ -227,6 +225,7 @@ class Progressive(nn.Module):
 
     def _shared(self, e: Tensor, generator: torch.Generator) -> Quantized:
         """e (r*s, N) -> what ``shared`` makes of it, likewise, and its codes (N, C)."""
+        assert self.shared is not None
         made = self.shared(e.T[:, :, None, None], generator)
         loss, logits = made.loss / self.steps, self._logits(e.T)
         if logits is not None:
@@ -303,8 +302,7 @@ class Progressive(nn.Module):
         """codes (N, C) -> vectors (N, r*s), from the first ``upto`` columns."""
         if self.shared is None:
             return F.embedding(codes[:, 0], self.codebook)
-        vectors: Tensor = self.shared.decode(codes[:, :, None, None], upto)[:, :, 0, 0]
-        return vectors
+        return self.shared.decode(codes[:, :, None, None], upto)[:, :, 0, 0]
 
     def decode(self, codes: Tensor, upto: int | None = None) -> Tensor:
         """codes (B, L*C, h, w) -> (B, D, h*side, w*side), from the first ``upto`` columns."""

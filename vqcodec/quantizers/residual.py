@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqcodec.quantizers import Quantized
+from vqcodec.quantizers import Quantized, Quantizer, check_parts
 from vqcodec.quantizers.depthwise import straight_through
 
 
@@ -57,7 +57,7 @@ class Residual(nn.Module):
 
     def __init__(
         self,
-        stages: Iterable[nn.Module],
+        stages: Iterable[Quantizer],
         *,
         dropout: float = 0.0,
         straight_through: bool | None = None,
@@ -65,10 +65,7 @@ class Residual(nn.Module):
     ) -> None:
         super().__init__()
         chain: list[Any] = list(stages)
-        if not chain:
-            raise ValueError("a residual quantizer needs at least 1 stage")
-        if len({stage.dim for stage in chain}) > 1:
-            raise ValueError(f"stages of different dim: {[stage.dim for stage in chain]}")
+        check_parts(chain, "a residual quantizer", "stage")
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout is a probability, not {dropout}")
         if straight_through is None:

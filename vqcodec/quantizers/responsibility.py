@@ -15,14 +15,13 @@ Where q is all on one code, as with other quantizers, KL(q || p) is the code's -
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec import distributed
-from vqcodec.quantizers import Quantized
+from vqcodec.quantizers import Listed, Quantized, check_size
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.gradients import clamp
 from vqcodec.quantizers.vq import draw, gumbel_softmax, planes_of, rows_of
@@ -116,8 +115,7 @@ class Responsibility(Mixture):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if size < 2:
-            raise ValueError(f"a codebook needs at least 2 codewords, not {size}")
+        check_size(size)
         if dim < 1:
             raise ValueError(f"a codeword needs at least 1 channel, not {dim}")
         if not temperature > 0:
@@ -198,7 +196,7 @@ class Priced(Mixture):
     for SF-DiVeQ is one of (K - 1) * levels. Training is that of ``inner``.
     """
 
-    def __init__(self, inner: Any, *, learn_variances: bool = True) -> None:
+    def __init__(self, inner: Listed, *, learn_variances: bool = True) -> None:
         super().__init__()
         self.inner = inner
         self.dim, self.sizes = inner.dim, (math.prod(inner.sizes),)
@@ -206,15 +204,14 @@ class Priced(Mixture):
 
     @property
     def means(self) -> Tensor:  # type: ignore[override]
-        points: Tensor = self.inner.points()
-        return points
+        return self.inner.points()
 
     def start(self, z: Tensor, generator: torch.Generator | None = None) -> None:
         self.inner.start(z, generator)
 
     def forward(self, e: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """What ``inner`` makes of e (B, D, H, W), with codes (B, 1, H, W)."""
-        made: Quantized = self.inner(e, generator)
+        made = self.inner(e, generator)
         return made._replace(codes=self._number(made.codes))
 
     def encode(self, e: Tensor) -> Tensor:

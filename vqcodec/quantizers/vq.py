@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec import distributed
-from vqcodec.quantizers import Quantized
+from vqcodec.quantizers import Quantized, check_size
 from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.depthwise import straight_through
 
@@ -142,8 +142,7 @@ class Codebook(nn.Module):
 
     def __init__(self, dim: int, size: int, *, ema: bool = False, seed: int = 0) -> None:
         super().__init__()
-        if size < 2:
-            raise ValueError(f"a codebook needs at least 2 codewords, not {size}")
+        check_size(size)
         self.dim = dim
         self.sizes: tuple[int, ...] = (size,)
         self.generator = torch.Generator().manual_seed(seed)

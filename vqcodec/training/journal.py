@@ -44,7 +44,7 @@ class Journal:
                 file.write("".join(known).encode())
         self._file = path.open("a", buffering=1, encoding="utf-8")
 
-    def write(self, step: int, seconds: float, **values: Any) -> None:
+    def write(self, step: int, seconds: float, **values: Mapping[str, Any] | float) -> None:
         """An event. Mappings may be nested."""
         line = {"step": step, "seconds": round(seconds), **values}
         self._file.write(json.dumps(line) + "\n")
@@ -80,7 +80,7 @@ def _lines(path: Path) -> Iterator[str]:
                 yield line
 
 
-def _as_table(values: Mapping[str, Any]) -> str:
+def _as_table(values: Any) -> str:
     """In Markdown."""
     return "\n".join(["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in values.items())])
 
