@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_codec import made, photo
+from tiny_codec import SHAPES, config, made, photo
 from torch import Tensor
 
 from vqcodec import container, zoo
@@ -26,32 +26,12 @@ from vqcodec.training.batches import Crops
 from vqcodec.training.loop import Run, TrainConfig
 from vqcodec.training.systems import SystemTask, SystemTraining
 
-STACK: dict[str, Any] = {
-    "side": 16, "channels": 3, "codebook": 8, "dim": 4, "encoder": (4, 4), "decoder": (4, 4),
-    "places": 256,
-}  # fmt: skip
-SHAPES: dict[str, dict[str, Any]] = {
-    "dqae": {"side": 16, "width": 8, "blocks": 0, "dim": 4, "columns": 2, "sizes": (8, 4)},
-    "ham": STACK,
-    "hqa": STACK,
-    "pqvae": {"side": 32, "hidden": 4, "dim": 4, "rank": (2, 2), "size": 8, "steps": 3},
-    "rrvq": {
-        "side": 16, "grids": (1, 2, 2, 4), "sizes": (4, 4, 6, 8), "embedding": 4, "width": 8,
-        "fine": 4,
-    },
-    "vqvae": {"side": 16, "width": 8, "blocks": 0, "dim": 4, "size": 8, "levels": 2},
-}  # fmt: skip
-
 every_system = pytest.mark.parametrize("system", sorted(SYSTEMS))
 every_quantizer = pytest.mark.parametrize("quantizer", QUANTIZERS)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def config(system: str, quantizer: str) -> Config:
-    return classes(system)[1].from_dict(SHAPES[system] | {"quantizer": quantizer})
 
 
 def squares(shape: Config, count: int, seed: int = 0) -> Tensor:
@@ -61,7 +41,7 @@ def squares(shape: Config, count: int, seed: int = 0) -> Tensor:
 
 def trained(system: str, quantizer: str, steps: int = 3) -> System:
     """All stages begun, and trained for some steps; in evaluation mode."""
-    shape = config(system, quantizer)
+    shape = config(system, quantizer=quantizer)
     torch.manual_seed(0)
     model = classes(system)[0](shape)
     generator = seeded()
@@ -128,7 +108,7 @@ def test_what_the_decoder_sees_in_evaluation_is_what_codes_decode_to(
 def test_a_file_decodes_to_the_codes_that_were_written(
     system: str, quantizer: str, tmp_path: Path
 ) -> None:
-    tiny = made(tmp_path, system, config(system, quantizer), fitting=16)
+    tiny = made(tmp_path, system, config(system, quantizer=quantizer), fitting=16)
     pixels = photo(40, 24, 3)
     for index, rate in enumerate(tiny.card.points):
         codes = tiny.system.encode(pixels, index).latent
@@ -157,7 +137,7 @@ def test_a_training_that_is_stopped_twice_is_bit_identical(
     monkeypatch.setattr(choice, "WINDOW", 3)
     monkeypatch.setattr(choice, "HQA_WINDOW", 3)
     monkeypatch.setattr(pqvae, "REVIVE_EVERY", 5)
-    shape = config(system, quantizer)
+    shape = config(system, quantizer=quantizer)
     total = 6 * len(classes(system)[0](shape).stages())
     training = SystemTraining(
         stage_steps=(6,) * (total // 6), decay_steps=2, warmup_steps=1, batch=4, crop=shape.side,
@@ -249,4 +229,4 @@ def test_train_makes_a_codec_with_a_quantizer_by_name(
 @every_system
 def test_a_quantizer_that_does_not_exist_is_an_input_error(system: str) -> None:
     with pytest.raises(ValueError, match=r"quantizer 'vq' is none of ste, .*, product"):
-        config(system, "vq")
+        config(system, quantizer="vq")

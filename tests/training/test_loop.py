@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_codec
 import torch
 from rich.console import Console
 from tiny_training import SHORT, TINY, ladder_run, photo
@@ -186,18 +187,8 @@ def test_a_step_on_cuda_does_not_wait(tmp_path: Path) -> None:
 # --- precision ------------------------------------------------------------------------------------
 
 
-SMALL: dict[str, dict[str, Any]] = {
-    "dqae": {"width": 8, "blocks": 1},
-    "ham": {"encoder": [4, 4], "decoder": [4, 4], "codebook": 8, "dim": 4},
-    "hqa": {"encoder": [4, 4], "decoder": [4, 4], "codebook": 8, "dim": 4},
-    "pqvae": {"hidden": 8, "dim": 8, "rank": [4, 2], "steps": 4, "size": 16},
-    "rrvq": {"grids": [4, 8], "sizes": [8, 8], "embedding": 8, "width": 16, "fine": 8},
-    "vqvae": {"width": 8, "blocks": 1},
-}
-
-
 def system_run(folder: Path, system: str, config: SystemTraining) -> Run:
-    shape = classes(system)[1].from_dict({"side": 32} | SMALL[system])
+    shape = tiny_codec.config(system, side=32)
     crops = Crops([photo(40, 40, i) for i in range(4)])
     return Run(config, lambda crops: SystemTask(config, system, shape), crops, folder)
 
