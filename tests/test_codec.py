@@ -1,65 +1,25 @@
 """Pictures to files and back with the shipped codec, through the API, Pillow and the program."""
 
 import json
-import math
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from shipped import crop, decoded, made, photo, shipped
 
 import vqcodec
 from vqcodec import container, image, zoo
 from vqcodec.autoencoders.ladder import codec as ladder_codec
 from vqcodec.codec import Codec
-from vqcodec.compress import Compressed, compress, encode_at
-from vqcodec.decompress import decompress, decompress_rows, ideal_bits
-from vqcodec.errors import (
-    CodecError,
-    ImageError,
-    InputError,
-    RateError,
-    UsageError,
-)
-from vqcodec.metrics import measure, psnr_db
-
-PHOTO = Path(__file__).parent / "data" / "photo.png"
-
-
-@cache
-def shipped() -> Codec:
-    return vqcodec.load_codec("photo-2", "cpu")
-
-
-@cache
-def photo() -> np.ndarray:
-    with Image.open(PHOTO) as im:
-        return np.array(im)
-
-
-@cache
-def crop() -> np.ndarray:
-    """(128, 192, 3)"""
-    return np.ascontiguousarray(photo()[80:208, 100:292])
-
-
-@cache
-def made(rate: str) -> Compressed:
-    """The crop's file."""
-    return compress(shipped(), image.from_array(crop()), rate)
-
-
-def decoded(data: bytes, levels: int | None = None) -> np.ndarray:
-    return vqcodec.decode_picture(data, levels, "cpu").pixels
-
+from vqcodec.compress import compress
+from vqcodec.decompress import decompress
+from vqcodec.errors import CodecError, ImageError, InputError, RateError, UsageError
+from vqcodec.metrics import psnr_db
 
 # ---------------------------------------------------------------------------------- round trips
 
@@ -175,203 +135,6 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         vqcodec.encode(tmp_path / "missing.png", device="cpu")
 
 
-# ---------------------------------------------------------------------------------------- rates
-
-
-@pytest.mark.parametrize("rate", ["4.9bit", "10.1bit", "99bit", "9bit-8x8"])
-def test_bits_outside_of_the_codec_are_refused_with_what_it_offers(rate: str) -> None:
-    with pytest.raises(RateError, match="5bit to 10bit"):
-        vqcodec.encode(crop(), rate, device="cpu")
-
-
-def test_more_bits_are_more_bytes_and_more_psnr() -> None:
-    picture = image.from_array(photo())
-    points = []
-    for half in range(10, 21):
-        data = compress(shipped(), picture, f"{half / 2}bit").data
-        points.append((len(data), psnr_db(decoded(data), photo())))
-    for (few, low), (many, high) in pairwise(points):
-        assert few < many and low < high
-
-
-@pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
-@pytest.mark.parametrize("unit", ["bpp", "kB", "B"])
-def test_size_targets_are_kept_and_used(share: float, unit: str) -> None:
-    # a share of the range of sizes, so that any codec can reach it
-    least, most = len(made("5bit").data), len(made("10bit").data)
-    n_bytes = round(least * (most / least) ** (0.5 + share / 2))
-    number = {"bpp": n_bytes * 8 / crop()[..., 0].size, "kB": n_bytes / 1000, "B": n_bytes}[unit]
-    result = compress(shipped(), image.from_array(crop()), f"{number:.6f}{unit}")
-    assert 0.97 * n_bytes <= len(result.data) <= n_bytes
-
-
-def gap() -> image.Picture:
-    """Its files grow by 8 % where the fifth slice begins to be coded, at 7.5bit."""
-    return image.from_array(np.ascontiguousarray(photo()[100:228, 100:292]))
-
-
-def test_a_size_target_is_used_where_no_rate_point_has_it() -> None:
-    below, above = (len(encode_at(shipped(), gap(), index)[0]) for index in (1919, 1920))
-    n_bytes = (below + above) // 2
-    assert below < 0.97 * n_bytes
-    result = compress(shipped(), gap(), f"{n_bytes}B")
-    assert 0.98 * n_bytes <= len(result.data) <= n_bytes and result.rate == "7.5bit"
-    assert decoded(result.data).shape == gap().pixels.shape
-
-
-def test_no_more_is_spent_on_a_psnr_target_where_no_rate_point_has_it() -> None:
-    one, other = (encode_at(shipped(), gap(), index)[0] for index in (1919, 1920))
-    low, high = (psnr_db(decoded(data), gap().pixels) for data in (one, other))
-    result = compress(shipped(), gap(), f"{(low + high) / 2:.4f}dB")
-    assert (low + high) / 2 <= psnr_db(decoded(result.data), gap().pixels) < high
-    assert len(result.data) < len(other)
-
-
-@pytest.mark.parametrize("target", [20, 55, 80])
-def test_quality_targets_are_reached_and_told(target: int) -> None:
-    result = compress(shipped(), image.from_array(crop()), f"{target}q")
-    quality = measure(crop(), decoded(result.data), ["ssimulacra2"])["ssimulacra2"]
-    assert quality == pytest.approx(result.quality) and target <= quality <= target + 0.5
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (40, 40)])
-def test_small_pictures_have_a_quality_too(shape: tuple[int, ...]) -> None:
-    pixels = crop()[: shape[0], : shape[1]]
-    picture = image.from_array(np.ascontiguousarray(pixels if len(shape) == 3 else pixels[..., 1]))
-    low, high = (compress(shipped(), picture, rate) for rate in ("20q", "60q"))
-    assert low.quality is not None and low.quality >= 20
-    assert high.quality is not None and high.quality >= 60 and len(low.data) <= len(high.data)
-
-
-def test_a_sample_of_a_large_picture_spares_tries_of_the_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With a curve in the place of files: of real ones machines make somewhat different codes."""
-    from vqcodec import compress as module
-
-    large = image.from_array(np.tile(photo()[..., :3], (2, 2, 1)))
-    low, high = shipped().span
-    tried: list[int] = []
-
-    def at(codec: Codec, picture: image.Picture, *args: Any, **options: Any) -> Compressed:
-        index = next(arg for arg in args if isinstance(arg, int))
-        tried.append(picture.width)
-        share = (index - low) / (high - low)
-        quality = 95 * share**0.5 + (picture.width == 512)
-        return Compressed(b"", "", picture.width, picture.height, [], [], quality=quality)
-
-    monkeypatch.setattr(module, "_at", at)
-    monkeypatch.setattr(module, "SAMPLE_SIDE", 128)
-    tries = []
-    for most in (960 * 2 * large.height, 1000):
-        monkeypatch.setattr(module, "LARGE", most)
-        tried.clear()
-        made = module.compress(shipped(), large, "70q")
-        assert made.quality is not None and 70 <= made.quality <= 70.2
-        assert set(tried) == ({960} if most > 1000 else {960, 512})
-        tries.append(tried.count(960))
-    assert tries[1] < tries[0]
-
-
-def test_a_large_picture_has_the_quality_that_was_asked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("vqcodec.compress.LARGE", 1000)
-    monkeypatch.setattr("vqcodec.compress.SAMPLE_SIDE", 64)
-    made = compress(shipped(), image.from_array(photo()[..., :3]), "70q")
-    assert made.quality is not None and 70 <= made.quality <= 70.2
-
-
-def test_a_quality_out_of_reach_is_refused_unless_it_is_the_codec_s_own() -> None:
-    best = compress(shipped(), gap(), "10bit")
-    with pytest.raises(RateError, match=r"95q cannot be reached .* the highest of photo-2 is \d\d"):
-        compress(shipped(), gap(), "95q")
-    own = Codec(replace(shipped().card, default_rate="95q"), shipped().system)
-    result = compress(own, gap())
-    assert result.data == best.data and "95q cannot be reached" in result.notes[0]
-
-
-def test_a_size_above_the_best_quality_gives_it_with_a_note() -> None:
-    result = compress(shipped(), image.from_array(crop()), "1MB")
-    assert result.data == made("10bit").data and "10bit" in result.notes[0]
-
-
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_db_targets_are_reached_within_a_fifth_of_a_db(share: float) -> None:
-    low, high = (psnr_db(decoded(made(rate).data), crop()) for rate in ("5bit", "10bit"))
-    target = math.floor((low + share * (high - low)) * 100) / 100
-    result = compress(shipped(), image.from_array(crop()), f"{target}dB")
-    quality = psnr_db(decoded(result.data), crop())
-    assert target <= quality <= target + 0.2
-    assert result.psnr_db == pytest.approx(quality, abs=0.01)
-
-
-def test_db_targets_of_grey_pictures_count_grey_pixels() -> None:
-    grey = np.ascontiguousarray(crop()[..., 1])
-    picture = image.from_array(grey)
-    best = compress(shipped(), picture, "8bit")
-    target = math.floor(psnr_db(decoded(best.data), grey) * 100) / 100
-    result = compress(shipped(), picture, f"{target}dB")
-    assert target <= psnr_db(decoded(result.data), grey) <= target + 0.2
-
-
-def test_targets_that_cannot_be_reached_say_what_can() -> None:
-    picture = image.from_array(crop())
-    with pytest.raises(RateError, match=str(len(made("5bit").data))):
-        compress(shipped(), picture, "40B")
-    best = psnr_db(decoded(made("10bit").data), crop())
-    with pytest.raises(RateError, match=rf"90 dB .*{best:.2f} dB"):
-        compress(shipped(), picture, "90dB")
-
-
-def test_the_lowest_rate_serves_where_it_already_has_the_psnr() -> None:
-    assert compress(shipped(), image.from_array(crop()), "3dB").data == made("5bit").data
-
-
-# ------------------------------------------------------------------------------ levels and bytes
-
-
-def test_each_level_of_a_preview_adds_quality() -> None:
-    data = made("9bit").data
-    previews = [decoded(data, levels) for levels in range(1, 7)]
-    assert {preview.shape for preview in previews} == {crop().shape}
-    qualities = [psnr_db(preview, crop()) for preview in previews]
-    assert qualities == sorted(set(qualities))
-    assert np.array_equal(previews[-1], decoded(data))
-
-
-def test_a_prefix_of_the_file_is_a_preview() -> None:
-    data = made("9bit").data
-    lengths = [len(section) for section in container.read(data).sections]
-    prefix = data[: len(data) - lengths[5] - 6]  # its length and checksum may stay behind
-    assert np.array_equal(decoded(prefix, 4), decoded(data, 4))
-
-
-def test_levels_that_a_file_does_not_have_are_refused() -> None:
-    with pytest.raises(UsageError, match="6 levels, not 7"):
-        decoded(made("9bit").data, 7)
-
-
-@pytest.mark.parametrize("rate", ["5bit", "6.5bit", "8bit", "10bit"])
-def test_payloads_are_hardly_larger_than_their_ideal_bits(rate: str) -> None:
-    result = made(rate)
-    ideal = sum(result.ideal_bits) / 8
-    assert ideal - 2 < sum(result.section_bytes) < ideal * 1.0005 + 5
-    assert ideal_bits(shipped(), result.data) == pytest.approx(result.ideal_bits)
-
-
-@pytest.mark.parametrize("rate", ["7bit", "8.5bit", "10bit"])
-def test_files_are_hardly_larger_than_their_ideal_bits(rate: str) -> None:
-    result = compress(shipped(), image.from_array(photo()), rate)
-    assert len(result.data) <= sum(result.ideal_bits) / 8 * 1.005 + 40
-
-
-def test_the_overhead_is_that_of_the_container() -> None:
-    assert container.overhead(container.read(made("9bit").data)) <= 16 + 6 * 6
-    dot = vqcodec.encode(np.zeros((1, 1, 3), np.uint8), "5bit", device="cpu")
-    assert container.overhead(container.read(dot)) <= 14 + 5 * 3
-
-
 # ---------------------------------------------------------------------------------- other weights
 
 
@@ -403,78 +166,6 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
 def test_an_unknown_codec_is_refused() -> None:
     with pytest.raises(CodecError, match="photo-2"):
         vqcodec.load_codec("photo-999")
-
-
-# -------------------------------------------------------------------------- parts of a picture
-
-
-@pytest.mark.parametrize(
-    "region", [(0, 0, 192, 128), (0, 0, 1, 1), (191, 127, 1, 1), (60, 33, 70, 66), (64, 64, 64, 64)]
-)
-@pytest.mark.parametrize("tile", [4, 128])
-def test_a_region_is_exactly_that_of_the_whole(
-    region: tuple[int, int, int, int], tile: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ladder_codec, "TILE", tile)
-    x, y, width, height = region
-    alpha = np.arange(192, dtype=np.uint8)[None].repeat(128, 0)
-    data = compress(shipped(), image.Picture(crop(), alpha), "7bit").data
-    whole = decompress(shipped(), data)
-    part = decompress(shipped(), data, region=region)
-    by_name = np.array(vqcodec.decode(data, device="cpu", region=region))
-    assert np.array_equal(by_name[:, :, :3], part.pixels)
-    assert np.array_equal(part.pixels, whole.pixels[y : y + height, x : x + width])
-    assert part.alpha is not None
-    assert np.array_equal(part.alpha, alpha[y : y + height, x : x + width])
-
-
-def test_the_pixels_of_a_region_are_all_that_is_synthesized(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(ladder_codec, "TILE", 4)
-    monkeypatch.setattr(ladder_codec, "HALO", 1)
-    cells: list[int] = []
-    plain = ladder_codec.FoldedSynthesis.__call__
-
-    def count(self: ladder_codec.FoldedSynthesis, y: torch.Tensor) -> torch.Tensor:
-        cells.append(y.shape[0] * y.shape[1])
-        return plain(self, y)
-
-    monkeypatch.setattr(ladder_codec.FoldedSynthesis, "__call__", count)
-    decompress(shipped(), made("7bit").data, region=(70, 70, 10, 10))
-    assert cells == [5 * 6]  # one tile of 4 x 4 cells, at the lower edge, with its halo
-
-
-@pytest.mark.parametrize("region", [(0, 0, 193, 1), (-1, 0, 5, 5), (5, 5, 0, 5), (0, 120, 1, 9)])
-def test_a_region_must_lie_within_the_picture(region: tuple[int, int, int, int]) -> None:
-    with pytest.raises(UsageError, match="not within the picture of 192x128"):
-        decompress(shipped(), made("7bit").data, region=region)
-
-
-def test_rows_come_in_bands_that_make_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder_codec, "TILE", 3)
-    rows = decompress_rows(shipped(), made("7bit").data)
-    bands = list(rows.bands)
-    assert [len(band) for band in bands] == [48, 48, 32]
-    assert np.array_equal(np.concatenate(bands), decompress(shipped(), made("7bit").data).pixels)
-
-
-def test_progress_rises_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder_codec, "TILE", 4)
-    monkeypatch.setattr(ladder_codec, "BAND", 24)
-    encoded: list[tuple[str, float]] = []
-    decoded: list[float] = []
-    data = compress(
-        shipped(),
-        image.from_array(crop()),
-        "7bit",
-        progress=lambda rate, share: encoded.append((rate, share)),
-    ).data
-    decompress(shipped(), data, progress=decoded.append)
-    assert {rate for rate, _ in encoded} == {"7bit"}
-    for shares in ([share for _, share in encoded], decoded):
-        assert len(shares) > 10
-        assert shares == sorted(shares) and shares[-1] == 1.0
 
 
 # ----------------------------------------------------------------------------------- exactness

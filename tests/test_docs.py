@@ -44,7 +44,25 @@ def test_the_readme_shows_the_committed_numbers(made: ModuleType) -> None:
     assert made.readme_table(report, labels) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md"]
+PAGES += [f"docs/{path.name}" for path in ROOT.glob("docs/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_that_a_page_names_exists(page: str) -> None:
+    parts = "benchmarks|docs|models|recipes|tests|vqcodec"
+    paths = re.findall(rf"`((?:{parts})/[\w./-]*\w|(?:{parts})/)[`* ]", read_text(page))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_program_that_a_file_says_how_to_run_exists() -> None:
+    files = [path for part in ("benchmarks", "tests") for path in (ROOT / part).rglob("*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    named = set(re.findall(r"\bpython ((?:benchmarks|tests)/[\w/]+\.py)", text))
+    assert named and [path for path in named if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_a_page_links_exists(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:href|src)="([^"]+)"', text)

@@ -7,13 +7,8 @@ from collections.abc import Callable
 import pytest
 from hypothesis import strategies as st
 
-from vqcodec.container import (
-    MAX_CODEC,
-    MAX_RATE,
-    Box,
-    Container,
-    Header,
-)
+from vqcodec.container import MAX_CODEC, MAX_RATE, Box, Container, Header
+from vqcodec.errors import FormatError
 
 HEADER = Header(codec=1, weights_hash=b"\x5e\xa1\xc0\xde", width=48, height=32, rate=777)
 N_HEADER = 14  # bytes of HEADER, without boxes
@@ -51,6 +46,14 @@ def sentence(error: Exception) -> str:
     text = str(error)
     assert text and "\n" not in text and not text.endswith("."), text
     return text
+
+
+def check_missing_and_doubled_bytes(data: bytes, read: Callable[[bytes], object]) -> None:
+    """A file that lacks a byte, or has one twice, is refused, whichever byte it is."""
+    for i in range(len(data)):
+        for damaged in (data[:i] + data[i + 1 :], data[:i] + data[i : i + 1] + data[i:]):
+            with pytest.raises(FormatError):
+                read(damaged)
 
 
 headers = st.builds(

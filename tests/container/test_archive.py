@@ -1,13 +1,13 @@
 """Archives: what is written is read, each picture alone, and damage costs what it hits."""
 
-import random
 import time
 import tracemalloc
 import zlib
 from dataclasses import replace
-from io import BytesIO
 
 import pytest
+from archive_files import BOTH, DIGIT, HEADER, MIXED
+from container_files import check_missing_and_doubled_bytes, part, varint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +26,6 @@ from vqcodec.container import (
     write,
     write_archive,
 )
-from vqcodec.container.header import HEADER_BYTES
 from vqcodec.errors import (
     ChecksumError,
     FormatError,
@@ -35,38 +34,6 @@ from vqcodec.errors import (
     TruncatedError,
     VersionError,
 )
-
-HEADER = Header(codec=3, weights_hash=b"hash", width=32, height=32, rate=9)
-DIGIT = Container(HEADER, (b"\x2a",))
-
-
-def part(size: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-ALIKE = [Container(HEADER, (part(n, n), part(3, n))) for n in (1, 0, 72, 130, 9)]
-MIXED = [
-    DIGIT,
-    Container(replace(HEADER, width=300), (part(128, 1), part(3, 2)), (Box("ICC ", part(5, 7)),)),
-    Container(replace(HEADER, rate=700, grey=True), (part(72, 1),)),
-    Container(HEADER, (part(1, 2),) * 16, (Box("NAME", b"x"), Box("EXIF", b""))),
-]
-BOTH = [pytest.param(ALIKE, id="alike"), pytest.param(MIXED, id="mixed")]
-
-
-class Recorded(BytesIO):
-    """A file that knows what was read of it."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self.seen: list[tuple[int, int]] = []
-
-    def read(self, size: int | None = -1) -> bytes:
-        start = self.tell()
-        data = super().read(size)
-        if data:
-            self.seen.append((start, start + len(data)))
-        return data
 
 
 def fixed_bytes(data: bytes) -> int:
@@ -227,11 +194,7 @@ def test_any_single_changed_byte_is_found_and_costs_one_picture(pictures: list[C
 
 @pytest.mark.parametrize("pictures", BOTH)
 def test_a_missing_or_doubled_byte_is_found(pictures: list[Container]) -> None:
-    data = write_archive(pictures)
-    for i in range(len(data)):
-        for damaged in (data[:i] + data[i + 1 :], data[:i] + data[i : i + 1] + data[i:]):
-            with pytest.raises(FormatError):
-                pictures_of(damaged)
+    check_missing_and_doubled_bytes(write_archive(pictures), pictures_of)
 
 
 def test_swapped_pictures_are_found() -> None:
@@ -307,11 +270,6 @@ def by_hand(
         crc = zlib.crc32(head + index.to_bytes(4, "little") + picture).to_bytes(4, "little")
         data += crc[: 2 if len(picture) < 128 else 4] + picture
     return data
-
-
-def varint(value: int) -> bytes:
-    low = bytes([value & 0x7F | (0x80 if value >> 7 else 0)])
-    return low + (varint(value >> 7) if value >> 7 else b"")
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.sampled_from([1, 3, 0x11, 0]))
@@ -414,48 +372,3 @@ def test_absurd_counts_and_lengths_are_refused_before_anything_is_allocated() ->
 def test_arguments_outside_their_ranges_are_not_written(pictures: list[Container]) -> None:
     with pytest.raises(ValueError):
         write_archive(pictures)
-
-
-# --- random access --------------------------------------------------------------------------------
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 400), min_size=1, max_size=300), st.data())
-def test_of_a_file_nothing_is_read_but_the_index_and_one_picture(
-    sizes: list[int], data: st.DataObject
-) -> None:
-    pictures = [Container(HEADER, (part(size, size),)) for size in sizes]
-    file = Recorded(write_archive(pictures))
-    archive = read_archive(file)
-    end = len(file.getvalue()) - sum(map(archive.cost, range(len(sizes))))
-    end += sum(1 + (size >= 128) for size in sizes)  # their lengths stand in the index
-    # The header is read with what may follow it.
-    assert max(stop for _, stop in file.seen) <= max(end, HEADER_BYTES)
-    assert len(file.seen) < 20
-    file.seen.clear()
-    index = data.draw(st.integers(0, len(sizes) - 1))
-    assert archive[index] == pictures[index]
-    assert sum(stop - start for start, stop in file.seen) == sizes[index] + (
-        4 if sizes[index] >= 128 else 2
-    )
-
-
-@pytest.mark.parametrize("pictures", BOTH)
-def test_a_file_is_read_as_its_bytes_are(pictures: list[Container]) -> None:
-    data = write_archive(pictures)
-    assert [*read_archive(BytesIO(data))] == pictures
-    for size in range(len(data)):
-        with pytest.raises(FormatError) as of_bytes:
-            [*read_archive(data[:size])]
-        with pytest.raises(FormatError) as of_file:
-            [*read_archive(BytesIO(data[:size]))]
-        assert str(of_bytes.value) == str(of_file.value)
-
-
-def test_of_a_truncated_file_the_pictures_before_are_read() -> None:
-    pictures = [Container(HEADER, (part(200, seed),)) for seed in range(5)]
-    data = write_archive(pictures)[:-1]
-    archive = read_archive(BytesIO(data))
-    assert archive[3] == pictures[3]
-    with pytest.raises(TruncatedError, match="picture 5 of 5"):
-        archive[4]

@@ -1,4 +1,4 @@
-"""Encode in each cell of a matrix, decode the files of all: python tests/cells.py FOLDER NAME
+"""Encode in each cell of a matrix, decode all files: python tests/priors/cells.py FOLDER NAME
 
 Writes its files to FOLDER/NAME-*.vqc, prints a line, and waits for one on stdin; then decodes all
 files of the folder in each of its cells and prints their codes' hashes as JSON: cell -> file ->

@@ -1,6 +1,6 @@
 """Reads all of Pillow's own test pictures, which its source distribution carries.
 
-    python tests/pillow_pictures.py [FOLDER]
+    python tests/image/pillow_pictures.py [FOLDER]
 
 FOLDER has them (Tests/images); without it they are downloaded from the package index. A picture
 either has the pixels that Pillow gives it, or a note tells what was done to it, or it is refused on
