@@ -54,7 +54,7 @@ fuzz: $(INSTALLED)
 
 # The folder web/ is then a page that any server of static files can give out. The tests use it too.
 web: $(INSTALLED)
-	cd web && npm ci --no-audit --no-fund && node build.mjs
+	cd web && npm ci --no-audit --no-fund && node build.mjs && rm -rf node_modules
 	$(BIN)/vqcodec export photo-3 --web web/models --force
 	$(BIN)/vqcodec export photo-2 --web web/models --force
 

@@ -15,7 +15,7 @@ export function nodeModels() {
   };
   const runtime = async () => {
     const ort = await import("./ort/ort.wasm.min.mjs");
-    ort.env.wasm.numThreads = 1;
+    ort.env.wasm.numThreads = 1; // it starts more in browsers alone
     return ort;
   };
   return new Models(load, runtime);

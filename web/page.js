@@ -3,11 +3,12 @@
 import { upright, writePng } from "./png.js";
 
 const at = (id) => document.getElementById(id);
-const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+let worker = null;
 const shown = { bytes: null, name: "picture", index: null, job: 0, picture: null };
 
 function ask(how) {
   shown.job++;
+  worker ??= started();
   worker.postMessage({ job: shown.job, ...how });
 }
 
@@ -126,10 +127,14 @@ const answers = {
 };
 
 let queue = Promise.resolve(); // drawing may wait; what comes next then waits, too
-worker.onmessage = ({ data }) => {
-  queue = queue.then(() => (data.job === shown.job ? answers[data.kind](data) : null));
-};
-worker.onerror = (event) => answers.error({ error: event.message || "the decoder cannot be loaded" });
+function started() {
+  const made = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  made.onmessage = ({ data }) => {
+    queue = queue.then(() => (data.job === shown.job ? answers[data.kind](data) : null));
+  };
+  made.onerror = ({ message }) => answers.error({ error: message || "the decoder cannot be loaded" });
+  return made;
+}
 
 at("level").oninput = () => {
   const levels = Number(at("level").value);
@@ -150,7 +155,24 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   });
 }
 
-const src = new URLSearchParams(location.search).get("src");
+/** Loads the page once more where that isolates it, for threads; false where it does. */
+async function settled() {
+  const tried = sessionStorage.getItem("isolated");
+  if (crossOriginIsolated || tried || !navigator.serviceWorker) return true;
+  sessionStorage.setItem("isolated", "tried");
+  try {
+    await navigator.serviceWorker.register(new URL("isolate.js", import.meta.url));
+    await navigator.serviceWorker.ready;
+  } catch {
+    return true; // without threads, then
+  }
+  location.reload();
+  return false;
+}
+
+const ready = await settled();
+if (ready) document.body.dataset.state = "ready";
+const src = ready && new URLSearchParams(location.search).get("src");
 if (src) {
   const place = new URL(src, location.href);
   open(place.href, decodeURIComponent(place.pathname.split("/").pop()));

@@ -80,6 +80,7 @@ class Decoding {
     }
     this.codec = await this.models.get(header);
     this.decoder = new LadderDecoder(this.codec.prior, header);
+    this.codec.synthesis(this.decoder.point).catch(() => {}); // begins to load; #made sees errors
   }
 
   /** Shows a draft where nothing was shown yet. */

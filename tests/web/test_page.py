@@ -106,6 +106,7 @@ def test_golden_files_decode_in_the_browser(
     codec: str, driver: Any, address: str, console: None
 ) -> None:
     driver.get(address)
+    wait(driver, "ready")
     found = driver.execute_async_script(DECODE, codec, [*HASHES[codec]])
     assert "error" not in found, found["error"]
     assert {name: one["codes"] for name, one in found.items()} == HASHES[codec]
@@ -128,6 +129,7 @@ def test_a_file_is_shown_coarse_first(driver: Any, address: str, console: None) 
     with Image.open(GOLDEN / "photo-3" / "photo-7.3bit.png") as stored:
         expected = np.asarray(stored.convert("RGBA")).astype(int)
     assert np.abs(canvas(driver, "#picture") - expected).max() <= 1
+    assert driver.execute_script("return crossOriginIsolated")  # by the service worker
     link = driver.find_element("id", "download")
     assert link.get_attribute("download") == "photo-7.3bit.png"
 
