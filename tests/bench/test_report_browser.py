@@ -3,20 +3,16 @@
 import math
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import chromium
 import pytest
 from bench_sample import HOSTILE, NAMES, REFERENCES, SETTINGS, sample
 
 from vqcodec.bench.report import html
-
-REPORT, PICTURES = sample()
-N_PIXELS = 192 * 128
-MINUS = "\N{MINUS SIGN}"
 
 REPORT, PICTURES = sample()
 N_PIXELS = 192 * 128
@@ -77,17 +73,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    chromedriver = shutil.which("chromedriver")
-    if not chromium or not chromedriver:
-        pytest.skip("no chromium or no chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for name in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{name}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    driver = chromium.started()
     yield driver
     driver.quit()
 
