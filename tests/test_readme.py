@@ -31,6 +31,7 @@ PARSED = {
 FASTER = {
     "vqcodec train": "--smoke --set workers=0 --set steps=4 --set decay_steps=2",
     "vqcodec analyse my-codec": "-n 1",
+    "vqcodec analyse hqa-digits": "-n 6",
     "vqcodec bench": "--no-speed --jobs 1",
     "vqcodec bench PICTURES": "--rates 6bit,7bit,8bit --vs jpeg,avif --metrics psnr,ssimulacra2",
 }
@@ -67,8 +68,8 @@ def parts(size: int, training: int, held_out: int) -> dict[str, bytes]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What a reader has: pictures with the names of the README's."""
-    PHOTO.crop((40, 20, 360, 290)).save(tmp_path / "photo.png")
-    PHOTO.crop((40, 20, 360, 290)).save(tmp_path / "photo.jpg")
+    PHOTO.crop((40, 20, 300, 280)).save(tmp_path / "photo.png")
+    PHOTO.crop((40, 20, 300, 280)).save(tmp_path / "photo.jpg")
     PHOTO.crop((60, 60, 100, 90)).save(tmp_path / "a.png")
     PHOTO.crop((80, 60, 120, 90)).save(tmp_path / "b.png")
     PHOTO.convert("L").crop((60, 60, 92, 92)).save(tmp_path / "digit.png")
@@ -119,6 +120,7 @@ def test_every_command_works_as_it_is_written(folder: Path) -> None:
             wrong.append(f"{line}: exit code {code}: {said}")
     assert not wrong, "\n".join(wrong)
     assert Image.open("back.png").size == Image.open("photo.png").size
+    assert "steps = 4\n" in Path("rotated/recipe.toml").read_text()  # --set goes before --smoke
     assert Path("digit.vqc").stat().st_size == 16  # as its line says
     assert Image.open("part.png").size == (256, 256)
 

@@ -102,7 +102,7 @@ def train_command(
             recipe = read_recipe(find_recipe(path) if path else None, changes)
         recipe = with_own_identity(recipe, changes, wanted.name, out)
     if wanted.smoke:
-        recipe = recipe.smoke()
+        recipe = recipe_of(recipe.smoke().resolved(), "--smoke", changes)  # which go before it
     data = _data(recipe, wanted.data)
     recipe = replace(recipe, data=replace(recipe.data, path=str(data.absolute())))
     if wanted.threads:
