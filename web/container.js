@@ -8,7 +8,7 @@ export class VqcError extends Error {
   }
 }
 
-export const MOST_PIXELS = 100e6; // by default: what a browser has memory for
+export const MOST_PIXELS = 50e6; // by default: what a browser has memory for
 const MOST_SIDE = 2 ** 20;
 const MOST_RATE = 2 ** 21 - 1;
 const MOST_CODEC = 16383;

@@ -11,7 +11,6 @@ const UNIT = 1024; // of activations, means and latents
 const HYPER = 48; // channels of the hyper grid
 const FINEST = 2560; // the rate of 10bit
 const CLASSES = 64;
-const BAND = 8192; // cells that the networks see at once
 
 /** The square root of n, rounded down; `start` is not below it. */
 function isqrt(n, start) {
@@ -208,6 +207,8 @@ function joined(parts, first, count, cells) {
 
 /** The latent of one picture, section by section. */
 export class LadderDecoder {
+  static band = 8192; // cells that the networks see at once, at least a row
+
   constructor(model, header) {
     this.model = model;
     this.point = model.point(header.rate);
@@ -348,7 +349,7 @@ export class LadderDecoder {
     );
     const values = film(model, name, this.point);
     const result = new Int32Array(group.length * out.outs);
-    const rows = Math.max(1, Math.floor(BAND / width));
+    const rows = Math.max(1, Math.floor(LadderDecoder.band / width));
     for (let top = 0, done = 0; top < height; top += rows) {
       const from = Math.max(0, top - 1); // 3x3 cells see one more row on each side
       const to = Math.min(height, top + rows + 1);

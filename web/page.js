@@ -25,6 +25,10 @@ function clear() {
 
 function open(file, name) {
   clear();
+  if (document.body.dataset.state === "busy") {
+    worker?.terminate(); // it hears of this only when it is done
+    worker = null;
+  }
   Object.assign(shown, { bytes: null, index: null, name: name.replace(/\.vqc$/i, "") });
   document.body.dataset.state = "busy";
   say("Decoding …");
@@ -137,8 +141,10 @@ function started() {
 }
 
 at("level").oninput = () => {
+  at("of").textContent = `${at("level").value} of ${at("level").max}`;
+};
+at("level").onchange = () => {
   const levels = Number(at("level").value);
-  at("of").textContent = `${levels} of ${at("level").max}`;
   ask({ bytes: shown.bytes, index: shown.index, levels });
 };
 at("back").onclick = () => open(shown.bytes, shown.name);

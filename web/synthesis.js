@@ -3,9 +3,10 @@
 const HALO = 4; // cells: as far as the network's convolutions reach
 // More takes longer than it saves
 const OPTIONS = { graphOptimizationLevel: "basic" };
-const STRIP = 16384; // cells of a strip, at most: 4 million pixels
 
 export class Synthesis {
+  static strip = 16384; // cells that are made at once, at least a row: 4 million pixels
+
   constructor(ort, session) {
     this.ort = ort;
     this.session = session;
@@ -28,7 +29,7 @@ export class Synthesis {
     const rows = Math.ceil(height / 16);
     const channels = latent.length / (rows * columns);
     const data = new Uint8ClampedArray(4 * width * height);
-    const strip = Math.max(1, Math.floor(STRIP / columns));
+    const strip = Math.max(1, Math.floor(Synthesis.strip / columns));
     const tensor = (values, shape) => new this.ort.Tensor("float32", Float32Array.from(values), shape);
     const steps = tensor(point.steps, [channels]);
     const condition = tensor(point.features, [point.features.length]);

@@ -1,13 +1,15 @@
 // Decodes files for the tests, in Node; it lies in a copy of web/.
 //
-// Each line of standard input is a job in JSON: { file, out, levels, index, codes, stream, float }.
+// Each line of standard input is a job in JSON: { file, out, levels, index, codes, stream, float, piece }.
 // Each line of standard output is what came of it; pixels are written to `out` as bytes of RGBA.
 
 import { readFile, writeFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { codesHash } from "./codes.js";
 import { useKernel } from "./exact.js";
+import { LadderDecoder } from "./ladder.js";
 import { nodeModels } from "./node.js";
+import { Synthesis } from "./synthesis.js";
 import { VqcError, decode, readPicture } from "./vqcodec.js";
 
 const models = nodeModels();
@@ -41,8 +43,9 @@ function slowly(bytes) {
   });
 }
 
-async function run({ file, out, levels, index, codes, stream, float }) {
+async function run({ file, out, levels, index, codes, stream, float, piece = 8192 }) {
   const bytes = new Uint8Array(await readFile(file));
+  LadderDecoder.band = Synthesis.strip = piece;
   try {
     if (codes && !float) return { codes: await codesHash(models, bytes, index) };
     if (codes) return { codes: await withoutKernel(() => codesHash(models, bytes, index)) };

@@ -28,8 +28,8 @@ from vqcodec.container import Container
 from vqcodec.decompress import decompress
 from vqcodec.errors import CodecError, FormatError, VqcodecError
 
-WEB = Path(__file__).parents[2] / "web"
-GOLDEN = Path(__file__).parents[1] / "golden"
+ROOT = Path(__file__).parents[2]
+WEB, GOLDEN = ROOT / "web", ROOT / "tests" / "golden"
 CODECS = "photo-3", "photo-2"
 MAX_PIXELS = 1 << 17  # that of check.mjs
 HASHES: dict[str, str] = {  # "codec/name" -> hash
@@ -118,6 +118,21 @@ def test_golden_files_decode_to_their_pixels_within_a_step(
         assert answer["codec"] == name.split("/")[0]
         assert (answer["grey"], answer["alpha"]) == ("L" in stored.mode, stored.mode[-1] == "A")
         assert_close(pixels(out, stored.mode, *stored.size), stored)
+
+
+@needs_runtime
+def test_large_pictures_are_made_in_pieces(run: Run, tmp_path: Path) -> None:
+    """Of two rows of cells here, so that what a piece sees of its neighbours counts."""
+    photo = np.array(Image.open(ROOT / "tests" / "data" / "photo.png"))
+    file, out = tmp_path / "tall.vqc", tmp_path / "out"
+    file.write_bytes(vqcodec.encode(photo[:250, :50], rate="8bit", device="cpu"))
+    job = {"file": str(file), "out": str(out)}
+    run(job)
+    whole = np.fromfile(out, np.uint8)
+    codes = run({**job, "codes": True})["codes"]
+    assert run({**job, "codes": True, "piece": 8})["codes"] == codes
+    run({**job, "piece": 8})
+    assert_close(np.fromfile(out, np.uint8), whole)
 
 
 @needs_runtime

@@ -3,7 +3,7 @@
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -65,7 +65,7 @@ def address(site: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
     driver = chromium.started()
-    driver.set_script_timeout(300)
+    driver.set_script_timeout(120)
     yield driver
     driver.quit()
 
@@ -78,13 +78,15 @@ def console(driver: Any) -> Iterator[None]:
     assert driver.get_log("browser") == []
 
 
-def wait(driver: Any, state: str) -> None:
+def until(driver: Any, holds: Callable[[Any], bool]) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
+    WebDriverWait(driver, 120, 0.1).until(holds)
+
+
+def wait(driver: Any, state: str) -> None:
     script = "return document.body.dataset.state"
-    WebDriverWait(driver, 300, 0.1).until(
-        lambda driver: driver.execute_script(script) in (state, "error")
-    )
+    until(driver, lambda driver: driver.execute_script(script) in (state, "error"))
     assert driver.execute_script(script) == state, about(driver)
 
 
@@ -132,6 +134,25 @@ def test_a_file_is_shown_coarse_first(driver: Any, address: str, console: None) 
     assert driver.execute_script("return crossOriginIsolated")  # by the service worker
     link = driver.find_element("id", "download")
     assert link.get_attribute("download") == "photo-7.3bit.png"
+
+
+@pytest.mark.parametrize("name", ["photo-icc-exif", "alpha-64x48", "grey-17x9"])
+def test_the_png_that_is_saved_has_all(
+    name: str, driver: Any, address: str, console: None, tmp_path: Path
+) -> None:
+    driver.get(f"{address}?src=golden/photo-3/{name}.vqc")
+    wait(driver, "done")
+    where = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", where)
+    driver.find_element("id", "download").click()
+    until(driver, lambda driver: (tmp_path / f"{name}.png").exists())
+    expected, saved = GOLDEN / "photo-3" / f"{name}.png", tmp_path / f"{name}.png"
+    with Image.open(saved) as found, Image.open(expected) as stored:
+        assert (found.mode, found.size) == (stored.mode, stored.size)
+        assert np.abs(np.asarray(found).astype(int) - np.asarray(stored)).max() <= 1
+        assert found.info.get("icc_profile") == stored.info.get("icc_profile")
+        described = "the inside of Hagia Sophia" if "exif" in name else None
+        assert found.getexif().get(0x010E) == described
 
 
 def test_an_archive_is_a_contact_sheet(driver: Any, address: str, console: None) -> None:
