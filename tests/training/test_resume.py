@@ -29,7 +29,8 @@ def command(out: str) -> ForkServerProcess:
     words += ["--out", out, "--name", "resumed", "--device", "cpu", "--threads", "1"]
     words += [word for setting in SETTINGS for word in ("--set", setting)]
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["vqcodec.training.run"])
+    # The second is what an optimizer imports when it is made.
+    server.set_forkserver_preload(["vqcodec.training.run", "torch._dynamo"])
     process = server.Process(target=main)
     with pytest.MonkeyPatch.context() as patch:  # its arguments and its folder are this one's
         patch.setattr(sys, "argv", ["vqcodec", *words])
