@@ -126,7 +126,8 @@ def test_narrow_range_is_widened() -> None:
 
 
 def test_impossible_chromaticities_are_passed_over() -> None:
-    for primaries in ([0.0] * 8, [0.3] * 8, [0.33, 0.33, *[0.2] * 6]):
+    dark_white, white_outside = (0.3127, 0, *SRGB[2:]), (0.7, 0.2, *SRGB[2:])
+    for primaries in ([0.0] * 8, [0.3] * 8, [0.33, 0.33, *[0.2] * 6], dark_white, white_outside):
         picture = image.read(png(PIXELS, 2, 8, cHRM=chrm(tuple(primaries))), "x")
         assert picture.icc is None and np.array_equal(picture.pixels, PIXELS)
     assert image.read(png(PIXELS, 2, 8, gAMA=bytes(4)), "x").notes == ()
@@ -177,6 +178,32 @@ def test_the_narrow_range_of_an_avif_or_heic_is_widened_once(format: str) -> Non
         data = buffer.getvalue()
     picture = image.read(data, "x")
     assert np.abs(picture.pixels.astype(int) - np.array(im)).max() <= 4 and picture.notes == ()
+
+
+@pytest.mark.parametrize("format", ["PNG", "AVIF"])
+def test_the_colours_of_an_image_of_pillows_are_those_of_its_file(format: str) -> None:
+    """Pillow hands on neither code points nor what stands above what."""
+    data = png(PIXELS, 2, 8, cICP=bytes([12, 13, 0, 1]))
+    if format == "AVIF":
+        data = with_nclx(stored(Image.fromarray(PIXELS), "AVIF"), 12, 13)
+    with Image.open(io.BytesIO(data)) as im:
+        before = dict(im.info)
+        found = image.from_pillow(im)
+        assert found.icc == image.read(data, "x").icc is not None
+        assert before.items() <= im.info.items() and "icc_profile" not in im.info
+
+
+def test_what_pillow_keeps_of_a_pngs_colours_is_heeded_without_its_file() -> None:
+    data = png(PIXELS, 2, 8, gAMA=gama(1), cHRM=chrm(ADOBE))
+    read = image.read(data, "x")
+    with Image.open(io.BytesIO(data)) as im:
+        found = image.from_pillow(im.rotate(180))
+    assert np.array_equal(found.pixels[::-1, ::-1], read.pixels) and found.icc == read.icc
+    with Image.open(io.BytesIO(png(PIXELS, 2, 8, sRGB=b"\0", gAMA=gama(1)))) as im:
+        assert np.array_equal(image.from_pillow(im.rotate(0)).pixels, PIXELS)
+    odd = Image.fromarray(PIXELS)
+    odd.info["gamma"] = "2.2"
+    assert np.array_equal(image.from_pillow(odd).pixels, PIXELS)
 
 
 def test_an_avifs_profile_stands_above_its_code_points() -> None:
@@ -283,6 +310,15 @@ def test_colours_of_a_bmp() -> None:
     )  # fmt: skip
     same = image.read(bmp_of(b"BGRs", ADOBE, 1.0), "x")  # sRGB, whatever else it says
     assert same.icc is None and np.array_equal(same.pixels, PIXELS)
+    encoding = image.read(bmp_of(bytes(4), SRGB, 1 / 2.2), "x")
+    assert encoding.icc is None and np.array_equal(encoding.pixels, PIXELS)
+    xyz = bytearray(bmp_of(bytes(4), SRGB, 2.2))  # chromaticities, which say no white
+    for at, x, y in zip((74, 86, 98), ADOBE[2::2], ADOBE[3::2], strict=True):
+        xyz[at : at + 12] = struct.pack("<3i", *(int(v * 2**30) for v in (x, y, 1 - x - y)))
+    icc = image.read(bytes(xyz), "x").icc
+    assert icc is not None
+    shown = by_profile(PIXELS, icc).astype(int)
+    assert np.abs(shown - by_profile(PIXELS, wide.icc)).max() <= 1
     nothing = bytearray(bmp_of(bytes(4), SRGB, 1.0))
     nothing[74:122] = bytes(48)
     assert np.array_equal(image.read(bytes(nothing), "x").pixels, PIXELS)

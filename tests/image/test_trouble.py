@@ -62,6 +62,7 @@ def test_a_damaged_header_is_refused() -> None:
         {"zTXt": b"big\0\0" + zlib.compress(bytes(3_000_000))},
         {"tEXt": b"big\0" + b"x" * 1_500_000},
         {"zTXt": b"big\0\0junk"},
+        {"zTXt": b"big\0\1" + zlib.compress(b"packed in another way")},
     ],
 )
 def test_texts_over_a_limit_or_broken_are_dropped(chunk: dict[str, bytes]) -> None:
@@ -79,6 +80,15 @@ def test_a_profile_and_xmp_that_are_long_are_read() -> None:
     image.write(Picture(PIXELS, icc=icc, xmp=packet), buffer, "PNG")
     again = image.read(buffer.getvalue(), "x")
     assert (again.icc, again.xmp, again.notes) == (icc, packet, ())
+
+
+def test_an_avif_with_broken_exif_is_read() -> None:
+    exif = exif_with(None)
+    data = stored(IM, "AVIF", exif=exif, icc_profile=RGB_ICC)
+    whole = image.read(data, "x")
+    picture = image.read(data.replace(exif[6:], bytes(len(exif) - 6)), "x")
+    assert np.array_equal(picture.pixels, whole.pixels) and picture.icc == RGB_ICC
+    assert whole.exif and not picture.exif and picture.notes == ("broken metadata dropped",)
 
 
 def test_of_a_long_exif_jpeg_holds_what_it_can() -> None:
@@ -318,8 +328,9 @@ def test_16_bits_are_scaled_by_what_the_file_says() -> None:
     assert dark.pixels.max() == 16 or any("nearly black" in note for note in dark.notes)
     stated = image.read(stored(Image.fromarray(values), "TIFF", tiffinfo={281: 4095}), "x")
     assert stated.pixels.max() == 254 and not any("black" in note for note in stated.notes)
-    darker = image.read(stored(Image.fromarray(values // 2), "PNG"), "x")
-    assert any("nearly black" in note for note in darker.notes)
+    for share in (2, 64):
+        darker = image.read(stored(Image.fromarray(values // share), "PNG"), "x")
+        assert any("nearly black" in note for note in darker.notes)
 
 
 def test_planes_of_16_bits_are_read_right() -> None:

@@ -122,7 +122,9 @@ def _is_possible(primaries: Primaries) -> bool:
         matrix = _to_xyz(primaries)
     except (ZeroDivisionError, np.linalg.LinAlgError):
         return False
-    return bool(np.isfinite(matrix).all() and np.linalg.cond(matrix) < 1000)
+    # White is a mixture of the three, and not dark
+    is_white = primaries[1] > 0 and bool((matrix.sum(axis=0) > 0).all())
+    return is_white and bool(np.isfinite(matrix).all() and np.linalg.cond(matrix) < 1000)
 
 
 def understood(

@@ -2,6 +2,7 @@
 
 import struct
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, TiffTags
@@ -32,6 +33,8 @@ def space_of(found: Opened) -> Space | None:
     im = found.im
     if im.format == "PNG" and found.chunks:
         return _space_of_png(png.before_pixels(found.chunks))
+    if im.info.keys() & {"gamma", "chromaticity"} and not im.info.keys() & {"srgb", "icc_profile"}:
+        return _space_in_memory(im.info)
     if im.format in _ISOBMFF and not im.info.get("icc_profile"):
         colour = contents_of(found).colour
         return of_code_points(colour) if colour else None
@@ -81,13 +84,17 @@ def _space_of_bmp(data: bytes) -> Space | None:
     if len(data) < 122 or struct.unpack_from("<I", data, 14)[0] < 108 or any(data[70:74]):
         return None
     points = np.array(struct.unpack_from("<9i", data, 74)).reshape(3, 3) / 2**30  # X, Y, Z
-    exponents = [value / 65536 for value in struct.unpack_from("<3I", data, 110)]
+    gamma = sum(struct.unpack_from("<3I", data, 110)) / 3 / 65536
+    gamma = 1 / gamma if 0 < gamma < 1 else gamma  # of encoding: some programs mean that
     sums = points.sum(axis=1)
     primaries = None
     if sums.min() > 0:
-        xy = [points.sum(axis=0)[:2] / sums.sum(), *(points[:, :2] / sums[:, None])]
+        white = points.sum(axis=0)[:2] / sums.sum()
+        if np.abs(sums - 1).max() < 0.001:  # x, y, z as ImageMagick has it, which say no white
+            white = np.array(SRGB[:2])
+        xy = [white, *(points[:, :2] / sums[:, None])]
         primaries = tuple(float(v) for v in np.concatenate(xy))
-    return of_values("BMP", sum(exponents) / 3, primaries)
+    return of_values("BMP", gamma, primaries)
 
 
 def _space_of_png(content: dict[bytes, bytes]) -> Space | None:
@@ -104,6 +111,15 @@ def _space_of_png(content: dict[bytes, bytes]) -> Space | None:
     if len(content.get(b"cHRM", b"")) == 32:
         primaries = tuple(v / 100000 for v in struct.unpack(">8I", content[b"cHRM"]))
     return of_values("cHRM", gamma, primaries)
+
+
+def _space_in_memory(info: dict[str | tuple[int, int], Any]) -> Space | None:
+    """By what Pillow hands on of a PNG, where its file is gone."""
+    gamma, points = info.get("gamma"), info.get("chromaticity")
+    try:
+        return of_values("cHRM", 1 / gamma if gamma else None, points and tuple(map(float, points)))
+    except (TypeError, ValueError):  # another program's, or what a user put there
+        return None
 
 
 def contents_of(found: Opened) -> Contents:

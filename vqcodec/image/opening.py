@@ -24,6 +24,8 @@ _MAGIC = b"VQC"
 _REFUSED = {"EPS", "WMF", "VQC", "ICO", "CUR", "ICNS", "IPTC", "BLP"}
 # Formats whose further frames are views, gain maps or layers beside one whole picture.
 _FIRST_FRAME = {"MPO", "PSD"}
+# Formats of which Pillow does not hand on all that is said of the colours
+_SAYS_MORE = {"PNG", "AVIF", "HEIF", "JPEG2000", "BMP"}
 _MOST_PAGES = 1000  # of a TIFF that are looked at
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
@@ -53,6 +55,7 @@ class Opened:
     icc: bytes | None = None  # that Pillow would not read
     xmp: bytes | None = None
     notes: list[str] = field(default_factory=list)
+    dpi: tuple[float, float] | None = None
 
 
 @contextmanager
@@ -119,7 +122,16 @@ def _opened(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -> Ope
             f"{name}: a camera raw file ({raw}), whose picture is not developed; "
             "make a TIFF or JPEG of it first"
         )
-    found = Opened(open_image(stream), stream)
+    try:
+        found = Opened(open_image(stream), stream)
+    except UnidentifiedImageError:
+        raise
+    except Exception:  # whatever it is, of an AVIF it may not be of the pixels
+        if prefix[4:12] not in _FTYP:
+            raise
+        stream.seek(0)
+        im = open_image(BytesIO(isobmff.without_metadata(stream.read())))
+        return Opened(im, stream, notes=["broken metadata dropped"])
     _complete(found, stream)
     return found
 
@@ -132,15 +144,34 @@ def _complete(found: Opened, stream: IO[bytes]) -> None:
         found.xmp = resources.get(1060)
         if len(resources.get(1005, b"")) >= 12:
             x, y = struct.unpack_from(">I4xI", resources[1005])
-            im.info["dpi"] = x / 65536, y / 65536
+            found.dpi = x / 65536, y / 65536
     elif im.format in ("JPEG2000", "BMP"):
         stream.seek(0)
         data = stream.read()
-        icc = isobmff.jp2_icc(data) if im.format == "JPEG2000" else _icc_of_bmp(data)
-        if icc:
-            im.info["icc_profile"] = icc
-        if im.format == "JPEG2000" and "dpi" not in im.info:
-            im.info["dpi"] = isobmff.jp2_resolution(data)
+        is_bmp = im.format == "BMP"
+        found.icc = _icc_of_bmp(data) if is_bmp else isobmff.jp2_icc(data)
+        found.dpi = None if is_bmp else isobmff.jp2_resolution(data)
+
+
+def in_memory(im: Image.Image) -> Opened:
+    """An image of Pillow's, and what its file says of its colours, if that is still open."""
+    found = Opened(im, None)
+    file = getattr(im, "fp", None)
+    if im.format not in _SAYS_MORE or file is None or not getattr(im, "tile", None):
+        return found
+    try:
+        at = file.tell()
+        file.seek(0)
+        stream = BytesIO(file.read())
+        file.seek(at)
+    except (OSError, ValueError, AttributeError):  # closed, or no more than read
+        return found
+    if im.format == "PNG":
+        found.chunks = png.mended(stream).chunks
+    else:
+        found.source = stream
+        _complete(found, stream)
+    return found
 
 
 def _icc_of_bmp(data: bytes) -> bytes | None:

@@ -98,6 +98,8 @@ def mended(stream: IO[bytes]) -> Mended:
         elif chunk.kind in _TEXT:
             keyword, text, packed = chunk.text
             plain = unpacked(text, _MOST_PACKED) if packed else text
+            if chunk.kind == b"zTXt" and chunk.content[len(keyword) + 1 :][:1] > b"\0":
+                plain = None  # packed in a way that does not exist
             if keyword == XMP and plain is not None and len(plain) <= _MOST_PACKED:
                 xmp = plain
             length = len(plain) if plain is not None else _MOST_PACKED + 1

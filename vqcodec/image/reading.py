@@ -17,6 +17,7 @@ from vqcodec.image.colour import is_srgb, to_srgb, understood
 from vqcodec.image.opening import (
     Opened,
     check_size,
+    in_memory,
     line,
     mend_planes,
     opened,
@@ -88,13 +89,16 @@ def read_rgb(path: Path) -> np.ndarray:
 def from_pillow(im: Image.Image, max_pixels: int = MAX_PIXELS, turn: bool | None = None) -> Picture:
     """The same as ``read`` for an image of Pillow's (its current frame). Raises ImageError.
 
+    Of code points (PNG, AVIF) and profiles (JPEG 2000, BMP) Pillow says nothing: they are read from
+    the image's file, which is open until its pixels are loaded.
+
     turn: whether its EXIF orientation is to be applied. By default, it is for an image as it was
     opened; an image in memory may have been turned already, and stays as it is.
     """
     turn = isinstance(im, ImageFile.ImageFile) if turn is None else turn
     try:
         check_size(*im.size, "picture", max_pixels)
-        return _picture(Opened(im, None), "picture", turn)
+        return _picture(in_memory(im), "picture", turn)
     except VqcodecError:
         raise
     except Exception as error:
@@ -114,9 +118,11 @@ def _picture(found: Opened, name: str, turn: bool) -> Picture:
     icc = found.icc or im.info.get("icc_profile") or None
     if icc is not None and space is not None:  # cICP stands above a profile
         icc = None
-    if im.mode == "CMYK" or (icc is not None and im.format == "JXL" and is_srgb(icc)):
+    if icc is not None and im.format == "JXL" and is_srgb(icc):
         icc = None  # JPEG XL states its colours in words, of which the decoder makes a profile
-    pixels, alpha, space = planes(im, name, rawmode, max_value, space, notes)
+    pixels, alpha, space = planes(im, name, rawmode, max_value, icc, space, notes)
+    if im.mode == "CMYK":
+        icc = None
     if space is not None:
         pixels, icc, told = understood(pixels, space)
         notes.extend(told)
@@ -131,7 +137,7 @@ def _picture(found: Opened, name: str, turn: bool) -> Picture:
     orientation = _orientation(found, exif, packet) if turn else 1
     upright = _UPRIGHT.get(orientation, _as_it_is)
     pixels = np.ascontiguousarray(upright(pixels))
-    resolution = metadata.resolution(im)
+    resolution = metadata.resolution(im) or metadata.sound_resolution(*(found.dpi or (0, 0)))
     if metadata.has_oblong_pixels(im):
         lost.append("ratio of the pixels' sides")
     if resolution and orientation > 4:

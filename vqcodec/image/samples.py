@@ -50,13 +50,19 @@ def stated_range(im: Image.Image) -> tuple[float, float] | None:
 
 
 def planes(
-    im: Image.Image, name: str, rawmode: str, max_value: int, space: Space | None, notes: list[str]
+    im: Image.Image,
+    name: str,
+    rawmode: str,
+    max_value: int,
+    icc: bytes | None,
+    space: Space | None,
+    notes: list[str],
 ) -> tuple[np.ndarray, np.ndarray | None, Space | None]:
     """(pixels (h, w) or (h, w, 3) uint8, alpha, their space) of a loaded image.
 
     The space is None where the pixels are sRGB, or of the image's profile.
     """
-    mode, icc = im.mode, im.info.get("icc_profile") or None
+    mode = im.mode
     if mode.startswith("I;16") or (mode == "I" and im.format in ("PNG", "PPM")):
         values = np.array(im)  # (h, w) uint16 or int32, 0..max_value
         alpha = keyed_alpha(values, im, rawmode)
@@ -91,7 +97,7 @@ def planes(
             pixels = pixels[..., 0]
         if mode in ("LAB", "HSV"):
             notes.append(f"{mode} converted to RGB")
-    if (max_value > 255 or mode in ("I", "F")) and 0 < pixels.max() < _NEARLY_BLACK:
+    if (max_value > 255 or mode in ("I", "F")) and pixels.max() < _NEARLY_BLACK:
         share = 100 * int(pixels.max()) / 255
         notes.append(f"nearly black: the samples reach {share:.0f} % of the largest value")
     return pixels, alpha, space
