@@ -168,7 +168,8 @@ async function settled() {
   sessionStorage.setItem("isolated", "tried");
   try {
     await navigator.serviceWorker.register(new URL("isolate.js", import.meta.url));
-    await navigator.serviceWorker.ready;
+    const late = new Promise((resolve) => setTimeout(resolve, 3000)); // where it cannot be installed
+    await Promise.race([navigator.serviceWorker.ready, late]);
   } catch {
     return true; // without threads, then
   }
