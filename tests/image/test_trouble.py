@@ -91,6 +91,50 @@ def test_an_avif_with_broken_exif_is_read() -> None:
     assert whole.exif and not picture.exif and picture.notes == ("broken metadata dropped",)
 
 
+def field_of(data: bytes, tag: int) -> int:
+    """Where the field of a tag stands in a little-endian TIFF of one directory."""
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    places = range(start + 2, start + 2 + 12 * count, 12)
+    return next(at for at in places if struct.unpack_from("<H", data, at)[0] == tag)
+
+
+@pytest.mark.parametrize(
+    ("tag", "change"),
+    [
+        (270, struct.pack("<HI", 2, 1 << 30)),  # ends behind the file
+        (34675, struct.pack("<HI", 4, 4)),  # a profile of numbers
+        (700, struct.pack("<HI", 3, 4)),
+        (34665, struct.pack("<HII", 4, 1, 1 << 30)),
+        (282, struct.pack("<HII", 5, 1, 1 << 30)),
+    ],
+)
+def test_a_broken_field_of_a_tiff_costs_no_picture(tag: int, change: bytes) -> None:
+    """Pillow leaves out all that stands behind it, or does not decode."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[270], tags[34665] = "as long as it takes", {0x829A: (1, 100)}
+    tags.tagtype[700], tags[700] = 1, b"<a/>"
+    made = bytearray(stored(IM, "TIFF", tiffinfo=tags, icc_profile=RGB_ICC, dpi=(300, 300)))
+    whole = image.read(bytes(made), "x")
+    assert whole.notes == () and whole.icc == RGB_ICC and whole.xmp == b"<a/>"
+    at = field_of(made, tag) + 2
+    made[at : at + len(change)] = change
+    picture = image.read(bytes(made), "x")
+    assert np.array_equal(picture.pixels, PIXELS)
+    assert picture.notes == ("1 broken field of metadata dropped",)
+    kept = [picture.icc == whole.icc, picture.xmp == whole.xmp, picture.exif == whole.exif]
+    assert kept.count(False) <= 1
+
+
+def test_xmp_of_a_tiff_that_is_said_to_be_text_is_kept() -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[700], tags[700] = 1, b"<a/>"
+    made = bytearray(stored(IM, "TIFF", tiffinfo=tags))
+    made[field_of(made, 700) + 2] = 2
+    picture = image.read(bytes(made), "x")
+    assert picture.xmp == b"<a/>" and picture.notes == ()
+
+
 def test_of_a_long_exif_jpeg_holds_what_it_can() -> None:
     thumbnail = stored(Image.fromarray(LARGE).resize((200, 200)), "JPEG", quality=100)
     assert len(thumbnail) < 65000

@@ -122,8 +122,14 @@ def _opened(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -> Ope
             f"{name}: a camera raw file ({raw}), whose picture is not developed; "
             "make a TIFF or JPEG of it first"
         )
+    notes = []
+    if prefix.startswith((b"II*\0", b"MM\0*")):
+        stream, n_broken = tiff.mended(stream)
+        if n_broken:
+            s = "s" if n_broken > 1 else ""
+            notes.append(f"{n_broken} broken field{s} of metadata dropped")
     try:
-        found = Opened(open_image(stream), stream)
+        found = Opened(open_image(stream), stream, notes=notes)
     except UnidentifiedImageError:
         raise
     except Exception:  # whatever it is, of an AVIF it may not be of the pixels

@@ -2,12 +2,21 @@
 
 import struct
 from collections.abc import Iterator
+from io import BytesIO
 from typing import IO, NamedTuple
 
 SUBFILE_TYPE, OLD_SUBFILE_TYPE, COMPRESSION, PHOTOMETRIC, MAKE = 254, 255, 259, 262, 271
 BITS, SAMPLES, PLANES, SAMPLE_FORMAT = 258, 277, 284, 339
 ORIENTATION, SUB_DIRECTORIES, EXIF_DIRECTORY = 274, 330, 34665
 DNG_VERSION = 50706
+_DIRECTORIES = {EXIF_DIRECTORY, 34853}
+_PACKETS = {700, 34675}  # XMP and ICC profile
+_BYTES = 7  # the kind of a field
+# Fields that say where the pixels are and how to read them
+_LAYOUT = {
+    *range(254, 260), 262, 263, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320,
+    *range(322, 326), 330, 338, 339, 340, 341, 347, *range(512, 522), *range(529, 533),
+}  # fmt: skip
 REDUCED = 1  # bit of the subfile type
 OLD_REDUCED = 2
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -38,6 +47,7 @@ class Entry(NamedTuple):
     n: int
     at: int  # offset of its 12 bytes
     value_at: int  # offset of its values
+    inline: int  # its last four bytes as a number: an offset, where it has one value
 
 
 class Directory(NamedTuple):
@@ -63,10 +73,9 @@ def directory(data: bytes, at: int, order: str) -> Directory:
     for index in range(count):
         place = at + 2 + 12 * index
         tag, kind, n = struct.unpack_from(order + "HHI", data, place)
-        value_at = place + 8
-        if _SIZES.get(kind, 1) * n > 4:
-            (value_at,) = struct.unpack_from(order + "I", data, value_at)
-        entries.setdefault(tag, Entry(tag, kind, n, place, value_at))
+        (inline,) = struct.unpack_from(order + "I", data, place + 8)
+        value_at = inline if _SIZES.get(kind, 1) * n > 4 else place + 8
+        entries.setdefault(tag, Entry(tag, kind, n, place, value_at, inline))
     next_at = at + 2 + 12 * count
     follows = struct.unpack_from(order + "I", data, next_at)[0] if next_at + 4 <= len(data) else 0
     return Directory(entries, next_at, follows)
@@ -95,6 +104,54 @@ def numbers(data: bytes, entry: Entry | None, order: str) -> Iterator[int]:
         if at + size > len(data):
             return
         yield struct.unpack_from(order + letter, data, at)[0]
+
+
+def mended(stream: IO[bytes]) -> tuple[IO[bytes], int]:
+    """The same file without the fields of metadata that are broken, and how many those are.
+
+    For their sake Pillow would leave out the fields behind them, or not decode. The same stream
+    where nothing was wrong.
+    """
+    stream.seek(0)
+    head = stream.read(8)
+    try:
+        order = order_of(head)
+        (start,) = struct.unpack_from(order + "I", head, 4)
+        fields = _directory_at(stream, start, order).entries.values()
+    except (OSError, ValueError, struct.error):
+        return stream, 0
+    end = stream.seek(0, 2)
+    new: dict[int, tuple[int, int]] = {}  # (kind, number of values) by the place of a field
+    for field in fields:
+        size = _SIZES.get(field.kind, 1) * field.n
+        is_there = size <= 4 or field.value_at + size <= end
+        if field.tag in _DIRECTORIES:
+            is_there = is_there and _is_directory(stream, field, order)
+        if field.tag not in _LAYOUT and not is_there:
+            new[start + field.at - 8] = _BYTES, 0
+        elif field.tag in _PACKETS and field.kind not in (1, _BYTES):
+            # Text is bytes by another name, and numbers are none.
+            new[start + field.at - 8] = _BYTES, field.n if field.kind in (2, 6) else 0
+    if not new:
+        return stream, 0
+    stream.seek(0)
+    data = bytearray(stream.read())
+    for at, (kind, n) in new.items():
+        struct.pack_into(order + "HI", data, at + 2, kind, n)
+    return BytesIO(data), sum(n == 0 for _, n in new.values())
+
+
+def _directory_at(stream: IO[bytes], start: int, order: str) -> Directory:
+    """The directory at an offset of a file; the places of its fields count as if that were 8."""
+    stream.seek(start)
+    return directory(bytes(8) + stream.read(2 + 12 * _MOST + 4), 8, order)
+
+
+def _is_directory(stream: IO[bytes], field: Entry, order: str) -> bool:
+    try:
+        return field.n == 1 and bool(_directory_at(stream, field.inline, order).entries)
+    except (OSError, ValueError, struct.error):
+        return False
 
 
 def samples_of(stream: IO[bytes]) -> str:
