@@ -196,6 +196,46 @@ def test_xmp_of_a_photoshop_file_is_kept_and_turns_nothing() -> None:
     assert xmp.orientation(picture.xmp) == 1
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"<a xmlns:tiff='http://ns.adobe.com/tiff/1.0/' tiff:Orientation = '6'/>",
+        b'<a xmlns:t="http://ns.adobe.com/tiff/1.0/" t:Orientation="6"/>',
+        b'<a><tiff:Orientation x="1">6</tiff:Orientation></a>',
+        b'<a xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>\0\0',
+        '<a xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'.encode("utf-16"),
+    ],
+)
+def test_an_orientation_in_xmp_is_heeded_however_it_is_written(said: bytes) -> None:
+    picture = image.read(stored(Image.fromarray(PIXELS), "WEBP", lossless=True, xmp=said), "x")
+    assert np.array_equal(picture.pixels, np.rot90(PIXELS, -1))
+    assert picture.xmp and picture.xmp.endswith(b">") and b"6" not in picture.xmp
+    buffer = io.BytesIO()
+    assert image.write(picture, buffer, "PNG") == ()
+    assert image.read(buffer.getvalue(), "x").xmp == picture.xmp
+
+
+def test_of_a_picture_that_was_turned_xmp_has_no_thumbnail() -> None:
+    packet = b"<a><xmp:Thumbnails>...</xmp:Thumbnails></a>"
+    for orientation, kept in ((1, packet), (6, b"<a></a>")):
+        data = stored(
+            Image.fromarray(PIXELS), "JPEG", exif=exif_with(orientation), xmp=packet
+        )  # fmt: skip
+        assert image.read(data, "x").xmp == kept
+
+
+def test_a_resolution_that_is_rounded_is_told() -> None:
+    for format, resolution, told in (
+        ("JPEG", (300.0, 150.5), True),
+        ("JPEG", (72.009, 299.999), False),
+        ("PNG", (0.6, 0.6), True),
+        ("PNG", (300.0, 150.5), False),
+        ("TIFF", (300.0, 150.5), False),
+    ):
+        notes = image.write(Picture(PIXELS, resolution=resolution), io.BytesIO(), format)
+        assert any("rounded" in note for note in notes) == told
+
+
 def test_xmp_says_nothing_of_parts_that_are_not_kept() -> None:
     packet = (
         b'<a xmlns:hdrgm="h" xmlns:Container="c" hdrgm:Version="1.0" b="c">'

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, TiffTags
 
-from vqcodec.image import isobmff, jpeg, png
+from vqcodec.image import isobmff, jpeg, png, xmp
 from vqcodec.image.colour import ADOBE_RGB, SRGB, Space, exponent_of, of_code_points, of_values
 from vqcodec.image.isobmff import Colour, Contents
 from vqcodec.image.opening import Opened
@@ -149,14 +149,15 @@ def xmp_of(found: Opened) -> bytes | None:
         packet = isobmff.jp2_xmp(_all_of(found))
     if isinstance(packet, str):
         packet = packet.encode("utf-8", "replace")
-    return packet if isinstance(packet, bytes) and packet.strip(b"\0 ") else None
+    packet = xmp.as_utf8(packet) if isinstance(packet, bytes) else b""
+    return packet if packet.strip() else None
 
 
-def lost_of(found: Opened, xmp: bytes | None) -> list[str]:
+def lost_of(found: Opened, packet: bytes | None) -> list[str]:
     """What is there and is not kept, a few words each."""
     im = found.im
     if im.format in ("JPEG", "MPO"):
-        return jpeg.lost(_all_of(found), xmp or b"")
+        return jpeg.lost(_all_of(found), packet or b"")
     if im.format == "PNG":
         return png.lost(found.chunks)
     if im.format == "TIFF":

@@ -116,7 +116,7 @@ def _picture(found: Opened, name: str, turn: bool) -> Picture:
     if bits > 8 and not (im.mode == "F" or (im.mode == "I" and im.format not in ("PNG", "PPM"))):
         notes.append(f"{bits} bits per sample coded as 8")
     icc = found.icc or im.info.get("icc_profile") or None
-    if icc is not None and space is not None:  # cICP stands above a profile
+    if not isinstance(icc, bytes) or space is not None:  # cICP stands above a profile
         icc = None
     if icc is not None and im.format == "JXL" and is_srgb(icc):
         icc = None  # JPEG XL states its colours in words, of which the decoder makes a profile
@@ -149,7 +149,7 @@ def _picture(found: Opened, name: str, turn: bool) -> Picture:
         _of_these_pixels(exif, pixels, found),
         bits > 8 or im.mode in ("I", "F"),
         tuple(notes),
-        _xmp_of_these_pixels(packet, pixels, lost),
+        _xmp_of_these_pixels(packet, pixels, lost, orientation != 1),
         resolution,
         tuple(lost),
     )
@@ -206,10 +206,12 @@ def _of_these_pixels(exif: bytes | None, pixels: np.ndarray, found: Opened) -> b
         return None
 
 
-def _xmp_of_these_pixels(packet: bytes | None, pixels: np.ndarray, lost: list[str]) -> bytes | None:
+def _xmp_of_these_pixels(
+    packet: bytes | None, pixels: np.ndarray, lost: list[str], turned: bool = False
+) -> bytes | None:
     if packet is None:
         return None
-    packet = xmp.of_this_size(xmp.upright(packet), pixels.shape[1], pixels.shape[0])
+    packet = xmp.of_this_size(xmp.upright(packet, turned), pixels.shape[1], pixels.shape[0])
     made = xmp.without_parts(packet)
     if made is None:
         lost.append("XMP, which is broken")

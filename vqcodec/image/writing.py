@@ -29,6 +29,7 @@ _WITH_ALPHA = {"PNG", "WEBP", "TIFF"}
 _WITH_METADATA = {"PNG", "JPEG", "WEBP", "TIFF"}
 # The longest that JPEG can hold: a segment has 65533 bytes, of an ICC profile there are 255
 _MOST_EXIF, _MOST_XMP, _MOST_ICC = 65533 - 6, 65533 - 29, 255 * (65533 - 14)
+_DENSITIES = {"JPEG": 1.0, "BMP": 0.0254, "PNG": 0.0254}  # whole numbers of this, per inch
 _MOST_DENSITY = {"JPEG": 65535, "BMP": (1 << 31) / 40, "PNG": (1 << 31) / 40}  # per inch
 
 
@@ -163,6 +164,9 @@ class Kept:
         ):
             resolution = None
             out.append("resolution")
+        step = _DENSITIES.get(format)
+        if resolution and step and any(_off(v, step) > 0.002 for v in resolution):
+            notes.append(f"resolution rounded: {format} holds whole numbers of it")
         if out:
             notes.insert(0, f"{_listed(out)} left out: {format} cannot hold that")
         return Kept(icc, exif, xmp, resolution, tuple(notes))
@@ -208,6 +212,11 @@ class Kept:
             tags.tagtype[TiffImagePlugin.XMP] = TiffTags.BYTE
             tags[TiffImagePlugin.XMP] = self.xmp
         return tags
+
+
+def _off(value: float, step: float) -> float:
+    """By what share a number changes that is stored as a whole number of steps."""
+    return abs(max(1, round(value / step)) * step / value - 1)
 
 
 def _is_text(packet: bytes) -> bool:
