@@ -125,10 +125,16 @@ def test_options_that_are_of_no_use_are_told_what_is_taken(vqc: bytes, pixels: n
         ("levels are a whole number", {"levels": "1"}),
         ("index is a whole number", {"index": "0"}),
         ("device is auto, cpu or cuda", {"device": "tpu"}),
+        ("codec is an id or the path", {"codec": 5}),
+        ("max_pixels is a number", {"max_pixels": "9"}),
     ]
     for told, options in wrong:
         with pytest.raises(UsageError, match=told):
             vqcodec.decode(vqc, **options)
+    with pytest.raises(UsageError, match="codec is an id or the path"):
+        vqcodec.load_codec(5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="max_pixels is a number"):
+        vqcodec.encode(pixels, RATE, max_pixels="9")  # type: ignore[arg-type]
     part = vqcodec.decode(vqc, region=np.array([0, 0, 5, 4]))  # type: ignore[arg-type]
     assert part.size == (5, 4)
     for sources in ("a.png", b"a", Path("a.png"), 7, Image.fromarray(pixels)):

@@ -26,25 +26,40 @@ if TYPE_CHECKING:
     from vqcodec.image import Picture
 
     Bytes: TypeAlias = bytes | bytearray | memoryview
+    Name: TypeAlias = str | os.PathLike[str]  # of a codec
     Source: TypeAlias = str | os.PathLike[str] | Bytes | BinaryIO | Image | np.ndarray
     File: TypeAlias = str | os.PathLike[str] | Bytes | BinaryIO
 
 
-def load_codec(name: str | None = None, device: str = "auto") -> "Codec":
+def load_codec(name: "Name | None" = None, device: str = "auto") -> "Codec":
     """The codec with an id or in a folder; device: 'auto', 'cpu' or 'cuda'.
 
     Raises CodecError, UsageError where there is no CUDA.
     """
     from vqcodec import zoo
 
-    return zoo.load(zoo.find(name), device)
+    return zoo.load(zoo.find(_name(name)), device)
+
+
+def _name(codec: object) -> str | None:
+    """Raises UsageError for what can name no codec."""
+    name = os.fspath(codec) if isinstance(codec, os.PathLike) else codec
+    if not (name is None or isinstance(name, str)):
+        raise UsageError(f"a codec is an id or the path of a folder, not {codec!r}")
+    return name
+
+
+def _check_limit(max_pixels: object) -> None:
+    """Raises UsageError for what is no number of pixels."""
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Real):
+        raise UsageError(f"max_pixels is a number, not {max_pixels!r}")
 
 
 def encode(
     source: "Source",
     rate: str | float | None = None,
     *,
-    codec: str | None = None,
+    codec: "Name | None" = None,
     tune: str | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
@@ -68,6 +83,7 @@ def _picture(source: "Source", max_pixels: int) -> "Picture":
 
     from vqcodec import image
 
+    _check_limit(max_pixels)
     if isinstance(source, str | os.PathLike):
         return image.read(Path(source), str(source), max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
@@ -99,7 +115,7 @@ def decode(
     *,
     index: int | None = None,
     levels: int | None = None,
-    codec: str | None = None,
+    codec: "Name | None" = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
     region: "Region | None" = None,
@@ -141,7 +157,7 @@ def _content(source: "File", index: int | None) -> bytes:
     return source if isinstance(source, bytes) else bytes(source.read())
 
 
-def info(data: "File", *, codec: str | None = None) -> "FileInfo":
+def info(data: "File", *, codec: "Name | None" = None) -> "FileInfo":
     """What a .vqc file, of one picture or an archive, holds; its pixels are not decoded.
 
     data: as for ``decode``. codec: an id or a folder, where the file's is not installed. Raises
@@ -149,14 +165,14 @@ def info(data: "File", *, codec: str | None = None) -> "FileInfo":
     """
     from vqcodec import contents
 
-    return contents.look(_content(data, None), codec)
+    return contents.look(_content(data, None), _name(codec))
 
 
 def encode_many(
     sources: "Iterable[Source]",
     rate: str | float | None = None,
     *,
-    codec: str | None = None,
+    codec: "Name | None" = None,
     tune: str | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
@@ -172,7 +188,7 @@ def encode_many(
         raise UsageError(f"pictures for an archive are a list of them, not {_kind(sources)}")
     sources = list(sources)
     rate = _rate(rate)
-    archive.check(len(sources), rate or zoo.find(codec).default_rate)
+    archive.check(len(sources), rate or zoo.find(_name(codec)).default_rate)
     pictures = [_picture(source, max_pixels) for source in sources]
     loaded = load_codec(codec, device).tuned(tune)
     from vqcodec.compress import compress_many
@@ -185,7 +201,7 @@ def decode_many(
     data: "File",
     *,
     levels: int | None = None,
-    codec: str | None = None,
+    codec: "Name | None" = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
 ) -> "list[Image]":
@@ -202,7 +218,7 @@ def decode_many(
 def encode_picture(
     picture: "Picture",
     rate: str | float | None = None,
-    codec: str | None = None,
+    codec: "Name | None" = None,
     device: str = "auto",
     tune: str | None = None,
 ) -> bytes:
@@ -233,7 +249,7 @@ def decode_picture(
     data: bytes,
     levels: int | None = None,
     device: str = "auto",
-    codec: str | None = None,
+    codec: "Name | None" = None,
     max_pixels: int = MAX_PIXELS,
     region: "Region | None" = None,
 ) -> "Picture":
@@ -245,8 +261,10 @@ def decode_picture(
 
     if not (levels is None or (isinstance(levels, SupportsIndex) and int(levels) >= 1)):
         raise UsageError(f"levels are a whole number from 1, not {levels!r}")
+    _check_limit(max_pixels)
     region = None if region is None else _region(region)
-    loaded = zoo.load(zoo.for_header(container.read(data, levels).header, codec), device)
+    card = zoo.for_header(container.read(data, levels).header, _name(codec))
+    loaded = zoo.load(card, device)
     from vqcodec.decompress import decompress
 
     return decompress(loaded, data, levels, max_pixels=max_pixels, region=region)

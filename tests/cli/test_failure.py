@@ -2,6 +2,7 @@
 
 import os
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,6 +210,23 @@ def test_errors_of_the_real_program_are_one_line() -> None:
     result = process("decode", "missing.vqc")
     assert result.returncode == 3 and result.stdout == b""
     assert result.stderr == b"vqcodec: error: missing.vqc: no such file\n"
+
+
+def test_a_warning_of_a_library_is_one_line(
+    codec: types.SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress = codec.compress
+
+    def warning(*args: object, **options: object) -> object:
+        warnings.warn("the library's\nown words", stacklevel=1)
+        return compress(*args, **options)
+
+    monkeypatch.setattr(codec, "compress", warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        draw("a.png")
+        result = run("encode", "a.png")
+    assert result.stderr == "vqcodec: warning: the library's own words\n"
 
 
 def test_usage_errors_name_the_help() -> None:

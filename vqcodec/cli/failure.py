@@ -1,5 +1,6 @@
 """What the user reads when something goes wrong: one line and an exit code."""
 
+import warnings
 from contextlib import suppress
 
 import click
@@ -29,3 +30,10 @@ def print_error(sentence: str, code: int) -> int:
 def print_warning(sentence: str) -> None:
     """Prints the line on stderr."""
     click.echo(one_line(f"vqcodec: warning: {sentence}"), err=True)
+
+
+def warn_on_one_line() -> None:
+    """From now on warnings of Python and of libraries look as ours do, without lines of code."""
+    warnings.showwarning = lambda message, *place, **more: print_warning(
+        " ".join(str(message).split())
+    )

@@ -13,7 +13,7 @@ import click
 
 import vqcodec
 from vqcodec.cli import streams
-from vqcodec.cli.failure import explain, print_error
+from vqcodec.cli.failure import explain, print_error, warn_on_one_line
 
 _COMMANDS = (
     "encode",
@@ -91,6 +91,7 @@ class Program(click.Group):
         """
         streams.open_closed()
         streams.print_any_name()
+        warn_on_one_line()
         try:
             code = super().main(
                 args, prog_name or "vqcodec", complete_var, standalone_mode=False, **extra

@@ -11,6 +11,7 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import TypeVar
 
+from vqcodec.cli.failure import warn_on_one_line
 from vqcodec.cli.jobs import Job
 from vqcodec.errors import VqcodecError
 from vqcodec.processes import end_with_parent
@@ -90,4 +91,5 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for all: what was begun is finished
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    warn_on_one_line()
     end_with_parent()
