@@ -13,7 +13,9 @@ import pytest
 import torch
 
 import vqcodec
-from vqcodec import zoo
+from vqcodec import metrics, zoo
+from vqcodec.metrics import blur
+from vqcodec.metrics.quality import quality_of
 
 PHOTO = Path(__file__).parent / "data" / "photo.png"
 IDS = [card.id for card in zoo.cards()]
@@ -142,3 +144,13 @@ assert torch.get_num_threads() == 2
 )
 def test_a_fork_of_a_process_that_has_decoded_decodes() -> None:
     subprocess.run([sys.executable, "-c", FORK, str(PHOTO)], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_metrics_are_the_same(setting: str) -> None:
+    original = np.tile(pixels(), (3, 3, 1))
+    decoded = original // 2
+    expected = metrics.measure(original, decoded), quality_of(original, decoded)
+    blur._band.cache_clear()  # as at their first use
+    with SETTINGS[setting]():
+        assert (metrics.measure(original, decoded), quality_of(original, decoded)) == expected

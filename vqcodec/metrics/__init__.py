@@ -76,10 +76,12 @@ def _of_arrays(module: str, function: str) -> Callable[[np.ndarray, np.ndarray],
     def compute(original: np.ndarray, decoded: np.ndarray) -> float:
         import torch  # here and not above: it takes seconds
 
-        x, x_hat = (
-            torch.tensor(pixels).permute(2, 0, 1)[None] for pixels in (original, decoded)
-        )  # (1, 3, h, w)
-        with torch.no_grad():
+        from vqcodec.guest import own_torch
+
+        with own_torch():
+            x, x_hat = (
+                torch.tensor(pixels).permute(2, 0, 1)[None] for pixels in (original, decoded)
+            )  # (1, 3, h, w)
             return float(getattr(import_module(module), function)(x_hat, x))
 
     return compute

@@ -3,9 +3,11 @@
 import numpy as np
 import torch
 
+from vqcodec.guest import own_torch
 from vqcodec.metrics.ssimulacra2 import SIDE, scores
 
 
+@own_torch()
 def quality_of(original: np.ndarray, decoded: np.ndarray) -> float:
     """original, decoded: (h, w, 3) uint8 -> SSIMULACRA2, at most 100.
 
@@ -20,5 +22,4 @@ def quality_of(original: np.ndarray, decoded: np.ndarray) -> float:
         .contiguous()  # (1, 3, h, w)
         for pixels in (original, decoded)
     ]
-    with torch.no_grad():
-        return float(scores(planes[1], planes[0]))
+    return float(scores(planes[1], planes[0]))

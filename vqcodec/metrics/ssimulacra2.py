@@ -95,7 +95,8 @@ def scores(x_hat: Tensor, x: Tensor) -> Tensor:
     check_pair(x_hat, x)
     whole = torch.is_grad_enabled() and x_hat.requires_grad
     a, b, light = x, x_hat, _light
-    rows, total = x.shape[2] if whole else _STRIP, torch.zeros(x.shape[0], device=x.device)
+    rows = x.shape[2] if whole else _STRIP
+    total = torch.zeros(x.shape[0], dtype=torch.float32, device=x.device)
     with full_precision(x.device):
         for scale in range(6):
             part, a, b = _scale(a, b, rows, light, [weights[scale] for weights in _WEIGHTS])
