@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,7 +182,9 @@ def test_the_narrow_range_of_an_avif_or_heic_is_widened_once(format: str) -> Non
 
 
 @pytest.mark.parametrize("format", ["PNG", "AVIF"])
-def test_the_colours_of_an_image_of_pillows_are_those_of_its_file(format: str) -> None:
+def test_the_colours_of_an_image_of_pillows_are_those_of_its_file(
+    format: str, tmp_path: Path
+) -> None:
     """Pillow hands on neither code points nor what stands above what."""
     data = png(PIXELS, 2, 8, cICP=bytes([12, 13, 0, 1]))
     if format == "AVIF":
@@ -191,6 +194,21 @@ def test_the_colours_of_an_image_of_pillows_are_those_of_its_file(format: str) -
         found = image.from_pillow(im)
         assert found.icc == image.read(data, "x").icc is not None
         assert before.items() <= im.info.items() and "icc_profile" not in im.info
+    (tmp_path / "a").write_bytes(data)
+    with Image.open(tmp_path / "a") as im:
+        im.load()  # as Pillow does before it saves
+        assert image.from_pillow(im).icc == found.icc
+    (tmp_path / "a").unlink()
+    assert image.from_pillow(im).icc is None
+
+
+def test_an_image_of_pillow_heif_has_its_code_points() -> None:
+    heif, buffer = pytest.importorskip("pillow_heif"), io.BytesIO()
+    heif.from_pillow(Image.fromarray(PIXELS)).save(
+        buffer, color_primaries=12, transfer_characteristics=13, save_nclx_profile=True
+    )
+    im = heif.HeifImageFile(buffer, "")
+    assert image.from_pillow(im).icc == image.read(buffer.getvalue(), "x").icc is not None
 
 
 def test_what_pillow_keeps_of_a_pngs_colours_is_heeded_without_its_file() -> None:

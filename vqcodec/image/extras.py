@@ -36,7 +36,7 @@ def space_of(found: Opened) -> Space | None:
     if im.info.keys() & {"gamma", "chromaticity"} and not im.info.keys() & {"srgb", "icc_profile"}:
         return _space_in_memory(im.info)
     if im.format in _ISOBMFF and not im.info.get("icc_profile"):
-        colour = contents_of(found).colour
+        colour = contents_of(found).colour or _colour_in_memory(im.info.get("nclx_profile"))
         return of_code_points(colour) if colour else None
     if im.format in ("JPEG", "MPO") and not im.info.get("icc_profile"):
         return ADOBE_RGB if _is_adobe_rgb(im) else None
@@ -111,6 +111,14 @@ def _space_of_png(content: dict[bytes, bytes]) -> Space | None:
     if len(content.get(b"cHRM", b"")) == 32:
         primaries = tuple(v / 100000 for v in struct.unpack(">8I", content[b"cHRM"]))
     return of_values("cHRM", gamma, primaries)
+
+
+def _colour_in_memory(stated: object) -> Colour | None:
+    """By what pillow-heif hands on, where the file is gone."""
+    values = stated if isinstance(stated, dict) else {}
+    primaries, transfer = values.get("color_primaries"), values.get("transfer_characteristics")
+    known = isinstance(primaries, int) and isinstance(transfer, int)
+    return Colour(int(primaries), int(transfer)) if known else None
 
 
 def _space_in_memory(info: dict[str | tuple[int, int], Any]) -> Space | None:

@@ -160,17 +160,20 @@ def _complete(found: Opened, stream: IO[bytes]) -> None:
 
 
 def in_memory(im: Image.Image) -> Opened:
-    """An image of Pillow's, and what its file says of its colours, if that is still open."""
+    """An image of Pillow's, and what its file says of its colours, if that is still there."""
     found = Opened(im, None)
-    file = getattr(im, "fp", None)
-    if im.format not in _SAYS_MORE or file is None or not getattr(im, "tile", None):
+    if im.format not in _SAYS_MORE or not isinstance(im, ImageFile.ImageFile):
         return found
+    file = im.fp if im.tile else None  # which Pillow closes when it loads, as before it saves
     try:
-        at = file.tell()
-        file.seek(0)
-        stream = BytesIO(file.read())
-        file.seek(at)
-    except (OSError, ValueError, AttributeError):  # closed, or no more than read
+        if file is None:
+            stream = BytesIO(Path(os.fsdecode(im.filename)).read_bytes())
+        else:
+            at = file.tell()
+            file.seek(0)
+            stream = BytesIO(file.read())
+            file.seek(at)
+    except (OSError, ValueError, AttributeError):  # closed, or no more than read; no name
         return found
     if im.format == "PNG":
         found.chunks = png.mended(stream).chunks

@@ -90,7 +90,7 @@ def from_pillow(im: Image.Image, max_pixels: int = MAX_PIXELS, turn: bool | None
     """The same as ``read`` for an image of Pillow's (its current frame). Raises ImageError.
 
     Of code points (PNG, AVIF) and profiles (JPEG 2000, BMP) Pillow says nothing: they are read from
-    the image's file, which is open until its pixels are loaded.
+    the image's file, where that is open, as it is until its pixels are loaded, or has a name.
 
     turn: whether its EXIF orientation is to be applied. By default, it is for an image as it was
     opened; an image in memory may have been turned already, and stays as it is.
@@ -245,7 +245,7 @@ def described(
     given = exif.tobytes() if isinstance(exif, Image.Exif) else exif
     found.im.info.update({"exif": given} if given else {}, xmp=xmp)
     pixels = picture.pixels
-    pair = dpi if isinstance(dpi, tuple) else (dpi, dpi)
+    pair = dpi if isinstance(dpi, tuple) and len(dpi) == 2 else (dpi, dpi)
     return replace(
         picture,
         exif=_of_these_pixels(_exif(found), pixels, found),
