@@ -117,8 +117,9 @@ def _colour_in_memory(stated: object) -> Colour | None:
     """By what pillow-heif hands on, where the file is gone."""
     values = stated if isinstance(stated, dict) else {}
     primaries, transfer = values.get("color_primaries"), values.get("transfer_characteristics")
-    known = isinstance(primaries, int) and isinstance(transfer, int)
-    return Colour(int(primaries), int(transfer)) if known else None
+    if not (isinstance(primaries, int) and isinstance(transfer, int)):
+        return None
+    return Colour(int(primaries), int(transfer))
 
 
 def _space_in_memory(info: dict[str | tuple[int, int], Any]) -> Space | None:
