@@ -203,6 +203,8 @@ def test_other_arrays_are_refused(decoded: np.ndarray) -> None:
 def test_empty_arrays_and_unknown_metrics_are_refused() -> None:
     with pytest.raises(ValueError, match="are compared"):
         measure(PHOTO[:0], PHOTO[:0])
+    with pytest.raises(ValueError, match="two arrays are compared, not a list"):
+        measure([[0]], [[0]])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no metric 'vmaf': there are psnr, psnr_y, ssim"):
         measure(PHOTO, PHOTO, ["psnr", "vmaf"])
 

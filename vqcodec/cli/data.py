@@ -33,7 +33,7 @@ Examples:
 """
 
 
-@data.command(epilog=_EXAMPLES)
+@data.command(epilog=_EXAMPLES, short_help="Pack pictures into shards, for train.")
 @click.argument("source", metavar="DIR|LIST", type=options.PATH)
 @click.argument("out", metavar="OUT", type=options.PATH)
 @options.number(

@@ -47,6 +47,8 @@ def measure(
     metric's package is missing (see ``computable``).
     """
     for pixels in (original, decoded):
+        if not isinstance(pixels, np.ndarray):
+            raise ValueError(f"two arrays are compared, not a {type(pixels).__name__}")
         if pixels.dtype != np.uint8 or pixels.shape != (*original.shape[:2], 3) or not pixels.size:
             raise ValueError(
                 f"two (h, w, 3) uint8 arrays are compared, not {original.dtype} {original.shape} "
