@@ -67,7 +67,7 @@ def synthesis(tensors: Tensors) -> bytes:
     try:
         from onnx import TensorProto, helper
     except ImportError:
-        raise CodecError("the package onnx is missing: pip install 'vqcodec[web]'") from None
+        raise CodecError("the package onnx is missing: pip install onnx") from None
 
     graph = _Graph()
     channels = len(tensors["synthesis.linear"])
