@@ -7,18 +7,16 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, TiffTags
 
-from vqcodec.image import isobmff, jpeg, png, xmp
+from vqcodec.image import isobmff, jpeg, png, tiff, xmp
 from vqcodec.image.colour import ADOBE_RGB, SRGB, Space, exponent_of, of_code_points, of_values
 from vqcodec.image.isobmff import Colour, Contents
 from vqcodec.image.opening import Opened
 
 _ISOBMFF = ("AVIF", "HEIF")
-# Tags of a TIFF that lay out its bytes, or that are kept
-_LAYOUT = {
-    *range(254, 260), 262, 263, 266, 269, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 285,
-    *range(286, 294), 296, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 332, 334, 336,
-    338, 339, 340, 341, 347, *range(512, 522), 529, 530, 531, 532, 34675, 700,
-    270, 271, 272, 305, 306, 315, 316, 33432, 34665, 34853, 330,
+# Tags of a TIFF that lay out its bytes, or say how its samples are meant, or are kept
+_LAYOUT = tiff.LAYOUT | {
+    *range(269, 273), *range(280, 284), *range(285, 292), 296, 297, 301, 305, 306, 315, 316, 318,
+    319, 321, 332, 334, 336, 700, 33432, 34665, 34675, 34853,
 }  # fmt: skip
 _OF_RGB = {0, 1, 2, 3, 6}  # photometric: grey, RGB, a palette, YCbCr
 _NAMED = {33723: "IPTC", 37724: "Photoshop layers", 33550: "GeoTIFF", 33922: "GeoTIFF"}
@@ -35,14 +33,16 @@ def space_of(found: Opened) -> Space | None:
         return _space_of_png(png.before_pixels(found.chunks))
     if im.info.keys() & {"gamma", "chromaticity"} and not im.info.keys() & {"srgb", "icc_profile"}:
         return _space_in_memory(im.info)
-    if im.format in _ISOBMFF and not im.info.get("icc_profile"):
+    if im.info.get("icc_profile"):
+        return None
+    if im.format in _ISOBMFF:
         colour = contents_of(found).colour or _colour_in_memory(im.info.get("nclx_profile"))
         return of_code_points(colour) if colour else None
-    if im.format in ("JPEG", "MPO") and not im.info.get("icc_profile"):
+    if im.format in ("JPEG", "MPO"):
         return ADOBE_RGB if _is_adobe_rgb(im) else None
-    if im.format == "TIFF" and not im.info.get("icc_profile"):
+    if im.format == "TIFF":
         return _space_of_tiff(im)
-    if im.format == "BMP" and not im.info.get("icc_profile"):
+    if im.format == "BMP":
         return _space_of_bmp(_all_of(found)[:126])
     return None
 

@@ -13,7 +13,7 @@ _DIRECTORIES = {EXIF_DIRECTORY, 34853}
 _PACKETS = {700, 34675}  # XMP and ICC profile
 _BYTES = 7  # the kind of a field
 # Fields that say where the pixels are and how to read them
-_LAYOUT = {
+LAYOUT = {
     *range(254, 260), 262, 263, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320,
     *range(322, 326), 330, 338, 339, 340, 341, 347, *range(512, 522), *range(529, 533),
 }  # fmt: skip
@@ -127,7 +127,7 @@ def mended(stream: IO[bytes]) -> tuple[IO[bytes], int]:
         is_there = size <= 4 or field.value_at + size <= end
         if field.tag in _DIRECTORIES:
             is_there = is_there and _is_directory(stream, field, order)
-        if field.tag not in _LAYOUT and not is_there:
+        if field.tag not in LAYOUT and not is_there:
             new[start + field.at - 8] = _BYTES, 0
         elif field.tag in _PACKETS and field.kind not in (1, _BYTES):
             # Text is bytes by another name, and numbers are none.
