@@ -55,6 +55,24 @@ def test_small_pictures_are_padded_with_their_edge() -> None:
     assert torch.equal(batch[:, :, 35:], batch[:, :, 34:35].expand(-1, -1, 29, -1))
 
 
+def test_a_share_of_the_crops_is_of_another_scale() -> None:
+    pixels = photo(120, 130, 0)
+    crops = Crops([pixels], resized=0.5)
+    drawn = [crops.draw(crops.name("a", position), 64) for position in range(400)]
+    sides = np.array([one.side for one in drawn])
+    assert abs((sides == 64).mean() - 0.5) < 0.1
+    assert sides.min() == round(64 / 2**0.8) and sides.max() == round(64 * 2**0.6)
+    assert abs((sides < 64).mean() - 0.5 * 0.8 / 1.4) < 0.1
+    plain = Crops([pixels]).take("a", range(400), 64)
+    for one, crop, other in zip(drawn, crops.take("a", range(400), 64), plain, strict=True):
+        part = pixels[one.top : one.top + one.side, one.left : one.left + one.side]
+        assert part.shape == (one.side, one.side, 3)
+        if one.side == 64:
+            assert np.array_equal(crop, other)
+        else:
+            assert abs(crop.mean() - part.mean()) < 3  # noise keeps its mean, not its variance
+
+
 def test_whole_pictures_are_from_all_over_and_not_too_large() -> None:
     pictures = [photo(20 + i, 20, i) for i in range(20)]
     chosen = Crops(pictures).whole(5, 26)

@@ -20,11 +20,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vqcodec.errors import ImageError, InputError, VqcodecError
+from vqcodec.training import resize
 from vqcodec.training.data import Pictures, Skip, at_least, at_most, spread, usable
 
 ATTEMPTS = 100  # pictures drawn for one crop before the data is given up
 MOST_WORKERS = 8
 PREFETCHED = 2  # batches, by each worker
+MASK = 2**32 - 1
 Shape = Callable[[int], tuple[int, int]]  # step -> (crops of all ranks, their side in pixels)
 Skips = dict[int, str]  # index of a picture -> why it is unusable
 
@@ -36,13 +38,15 @@ class Drawn(NamedTuple):
     pixels: np.ndarray  # (h, w, 3) uint8, padded
     top: int
     left: int
+    side: int  # of what is cut there, and resized where a crop has another
     flip: bool
 
 
 class Crops:
     """Random square crops, flipped left to right half of the time. Small pictures are padded.
 
-    Unusable pictures are replaced by others; ``report`` gets a line about each.
+    ``resized`` is the share of those of another scale, see ``resize``. Unusable pictures are
+    replaced by others; ``report`` gets a line about each.
     """
 
     def __init__(
@@ -51,8 +55,10 @@ class Crops:
         seed: int = 1,
         flip: bool = True,
         report: Skip = lambda why: None,
+        resized: float = 0.0,
     ) -> None:
         self.pictures, self.seed, self.flip, self.report = pictures, seed, flip, report
+        self.resized = resized
         self.skipped: Skips = {}
 
     def some(self, count: int, side: int, purpose: str) -> Tensor:
@@ -66,8 +72,10 @@ class Crops:
         """Those at ``positions`` of all that ``purpose`` has: (n, side, side, 3) uint8."""
         crops = np.empty((len(positions), side, side, 3), np.uint8)
         for crop, position in zip(crops, positions, strict=True):
-            _, pixels, top, left, flip = self.draw(self.name(purpose, position), side)
-            drawn = pixels[top : top + side, left : left + side]
+            _, pixels, top, left, cut, flip = self.draw(self.name(purpose, position), side)
+            drawn = pixels[top : top + cut, left : left + cut]
+            if cut != side:
+                drawn = resize.resized(drawn, side)
             if flip:
                 for channel in range(3):  # all at once numpy takes ten times as long
                     crop[..., channel] = drawn[:, ::-1, channel]
@@ -102,9 +110,12 @@ class Crops:
                 why = str(error)
                 self.skip(index, why)
                 continue
-            top = _below(pixels.shape[0] - side + 1, top)
-            left = _below(pixels.shape[1] - side + 1, left)
-            return Drawn(index, pixels, top, left, self.flip and _below(2, flip) == 1)
+            # The bits of ``flip`` that flipping has no use for say the scale.
+            cut = resize.side_before(side, self.resized, (flip & MASK) / (MASK + 1))
+            cut = min(cut, *pixels.shape[:2])
+            top = _below(pixels.shape[0] - cut + 1, top)
+            left = _below(pixels.shape[1] - cut + 1, left)
+            return Drawn(index, pixels, top, left, cut, self.flip and _below(2, flip) == 1)
         raise InputError(f"hardly any picture is usable: {why}")
 
     def name(self, purpose: str, position: int) -> str:

@@ -1,6 +1,7 @@
 """Training pictures in the memory of a GPU, where crops are cut without the host's pixels.
 
-The host draws only where the crops are: the same crops as ``batches.Batches`` makes.
+The host draws only where the crops are: the same crops as ``batches.Batches`` makes, to within a
+step where they are resized.
 """
 
 import time
@@ -12,6 +13,7 @@ from torch import Tensor
 from vqcodec.errors import ImageError, InputError
 from vqcodec.training.batches import Crops, Drawn, Shape, part_of
 from vqcodec.training.data import Pictures
+from vqcodec.training.resize import resized_on_device
 
 SHARE = 0.4  # of the device's free memory that pictures may take
 
@@ -59,25 +61,30 @@ class ResidentBatches:
         begun = time.monotonic()
         positions, side = part_of(self.shape(step), self.rank, self.world)
         names = (self.crops.name(f"step {step}", position) for position in positions)
-        rows = torch.tensor([self._place(self.crops.draw(name, side)) for name in names])
+        drawn = [self.crops.draw(name, side) for name in names]
+        rows = torch.tensor([self._place(one) for one in drawn])
         if self.device.type == "cuda":
             rows = rows.pin_memory().to(self.device, non_blocking=True)
-        start, height, width, top, left, flip = rows.t()[:, :, None]
-        along = torch.arange(side, device=self.device)
+        start, height, width, top, left, cut, flip = rows.t()[:, :, None]
+        cuts = [one.side for one in drawn]
+        along = torch.arange(max(cuts), device=self.device)
         zero = torch.zeros_like(height)
         # Beyond the edge of a picture is its edge, as ``data.at_least`` pads.
         y = torch.minimum(torch.maximum(top + along, zero), height - 1)
-        x = torch.where(flip == 1, side - 1 - along, along)
+        x = torch.where(flip == 1, cut - 1 - along, along)
         x = torch.minimum(torch.maximum(left + x, zero), width - 1)
         index = (start + y * width)[:, :, None] + x[:, None, :]
-        crops = self.pixels.index_select(0, index.flatten()).view(len(rows), side, side, 3)
+        crops = self.pixels.index_select(0, index.flatten()).view(len(rows), *index.shape[1:], 3)
+        if any(one != side for one in cuts):
+            crops = resized_on_device(crops, cuts, side)
         self.wait_seconds += time.monotonic() - begun
         return crops.permute(0, 3, 1, 2)
 
     def _place(self, drawn: Drawn) -> tuple[int, ...]:
         start, height, width = self.places[drawn.picture]
         above, before = ((n - m) // 2 for n, m in zip(drawn.pixels.shape, (height, width)))  # noqa: B905
-        return start, height, width, drawn.top - above, drawn.left - before, int(drawn.flip)
+        top, left = drawn.top - above, drawn.left - before
+        return start, height, width, top, left, drawn.side, int(drawn.flip)
 
     def close(self) -> None:
         """Nothing is left running."""

@@ -262,7 +262,8 @@ def _read(
 ) -> tuple[Crops, list[np.ndarray]]:
     """What to train on, and pictures that are held out."""
     pictures, held_out = read_pictures(data, recipe.data, recipe.config, display.track, skipped)
-    return Crops(pictures, recipe.config.seed, recipe.config.flip, skipped), held_out
+    config = recipe.config
+    return Crops(pictures, config.seed, config.flip, skipped, config.resized), held_out
 
 
 def _squares(pictures: Sequence[np.ndarray], task: Task) -> Tensor:

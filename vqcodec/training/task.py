@@ -44,6 +44,7 @@ class TrainConfig(Settings):
     evaluate_steps: int = 1000
     evaluate_files_steps: int = 0  # the same with real files; 0: at the end of stages alone
     flip: bool = True  # left to right, half of the time
+    resized: float = 0.0  # share of the crops that are resized, by 0.66 to 1.74
     held_out: int = 40  # pictures to measure on, at most
     workers: int = -1  # processes that make batches; -1: one per core, at most 8
     fitting: int = 40  # pictures, or squares, whose codes make the tables of the priors
@@ -59,6 +60,8 @@ class TrainConfig(Settings):
         for name in ("batch", "crop", "accumulate", "evaluate_steps", "late_batch", "late_crop"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1")
+        if not 0 <= self.resized <= 1:
+            raise ValueError("resized is not from 0 to 1")
 
     def smallest(self) -> int:
         """The short side that pictures need, in pixels."""
