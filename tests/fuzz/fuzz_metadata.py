@@ -13,7 +13,7 @@ from vqcodec import image
 from vqcodec.boxes import read_boxes
 from vqcodec.container import Box
 from vqcodec.errors import FormatError, ImageError
-from vqcodec.image import isobmff, jpeg, png
+from vqcodec.image import isobmff, jpeg, png, sequence
 from vqcodec.image.picture import Picture
 
 KINDS = ("ICC ", "EXIF", "XMP ", "RES ", "ALPH", "CMYK", "file")
@@ -93,6 +93,8 @@ def _check_parsers(data: bytes) -> None:
     isobmff.jp2_xmp(data)
     isobmff.jp2_bits(data)
     isobmff.jxl_size(data)
+    sequence.colour_of_av1(data)
+    sequence.colour_of_hevc(data)
     mended = png.mended(BytesIO(data))
     png.lost(mended.chunks)
     width, height = png.size(mended.chunks) or (0, 0)

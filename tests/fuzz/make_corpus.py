@@ -65,6 +65,9 @@ def metadata() -> None:
             "jpeg": stored(im, "JPEG", exif=exif, xmp=packet, comment=b"hello", dpi=(300, 300)),
             "png": stored(im, "PNG", exif=exif, icc_profile=p3),
             "avif": stored(im, "AVIF", exif=exif),
+            "avif-stream": stored(im, "AVIF").replace(b"colr", b"free"),
+            "obu": bytes.fromhex("12000a0918157ffda204d0140c1a0d"),
+            "hvcc": HVCC,
             "jp2": stored(im, "JPEG2000"),
             "ultra": jpeg_with(stored(im, "JPEG"), (0xE2, b"MPF\0II*\0\x08\0\0\0\0\0"), after=b"x"),
         },
@@ -72,6 +75,14 @@ def metadata() -> None:
     for index, kind in enumerate(fuzz_metadata.KINDS):
         for name, data in seeds[kind].items():
             keep("metadata", f"{kind.strip().lower()}-{name}", bytes([index]) + data)
+
+
+# Of x265: the configuration record of a picture whose stream states Display P3
+HVCC = bytes.fromhex(
+    "0103700000009000000000001ef000fcfdf8f800000f03600001001840010c01ffff03700000030090000003000003"
+    "001eba0240610001002b42010103700000030090000003000003001ea020810596ea4929ae6e181a0c0800000300c8"
+    "00000300084062000100074401c172b02240"
+)
 
 
 def coloured() -> None:

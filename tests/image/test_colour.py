@@ -240,20 +240,27 @@ def test_without_its_profile_a_picture_is_converted_first() -> None:
         image.stripped(Picture(PIXELS, icc=b"junk"), profile=True)
 
 
-def jpeg_of_a_camera(index: str, stated: int) -> bytes:
+def of_a_camera(index: str, stated: int, format: str = "JPEG", **options: object) -> bytes:
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ColorSpace] = stated
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: index}
-    return stored(Image.fromarray(PIXELS), "JPEG", quality=95, exif=exif)
+    if format != "TIFF":
+        return stored(Image.fromarray(PIXELS), format, exif=exif.tobytes(), **options)
+    buffer = io.BytesIO()  # Pillow's would state an offset that is not this file's
+    image.write(Picture(PIXELS, exif=exif.tobytes()[6:]), buffer, "TIFF")
+    return buffer.getvalue()
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize(
     ("index", "stated", "wide"),
     [("R03", 0xFFFF, True), ("R98", 2, True), ("R98", 1, False), ("R03", 1, False)],
 )
-def test_exif_says_adobe_rgb(index: str, stated: int, wide: bool) -> None:
+def test_exif_says_adobe_rgb(index: str, stated: int, wide: bool, format: str) -> None:
     """A camera set to it writes no profile (DCF 2.0)."""
-    data = jpeg_of_a_camera(index, stated)
+    data = of_a_camera(index, stated, format)
+    if format == "AVIF":
+        data = with_nclx(data, 2, 2)
     picture = image.read(data, "x")
     assert np.array_equal(picture.pixels, np.array(Image.open(io.BytesIO(data))))
     assert (picture.icc is not None) == wide
@@ -266,11 +273,17 @@ def test_exif_says_adobe_rgb(index: str, stated: int, wide: bool) -> None:
     assert np.allclose(profile.green_colorant[0], (0.20528, 0.62567, 0.06087), atol=1e-4)
 
 
-def test_a_profile_stands_above_exif() -> None:
-    exif = Image.Exif()
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ColorSpace] = 2
-    data = stored(Image.fromarray(PIXELS), "JPEG", exif=exif, icc_profile=RGB_ICC)
-    assert image.read(data, "x").icc == RGB_ICC
+def test_what_a_file_states_itself_stands_above_exif() -> None:
+    assert image.read(of_a_camera("R03", 0xFFFF, "JPEG", icc_profile=RGB_ICC), "x").icc == RGB_ICC
+    assert image.read(of_a_camera("R03", 0xFFFF, "AVIF"), "x").icc is None, "of nclx, sRGB"
+    exif = Image.open(io.BytesIO(of_a_camera("R03", 0xFFFF))).info["exif"]
+    for name, content, icc in (
+        ("sRGB", b"\0", None),
+        ("gAMA", gama(1 / 2.2), None),
+        ("iCCP", b"x\0\0" + zlib.compress(RGB_ICC), RGB_ICC),
+    ):
+        said = {name: content, "eXIf": exif.removeprefix(b"Exif\0\0")}
+        assert image.read(png(PIXELS, 2, 8, **said), "x").icc == icc
 
 
 def tiff_of(**fields: tuple[float, ...] | None) -> bytes:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageCms
 
-from vqcodec.image.isobmff import Colour
+from vqcodec.image.sequence import Colour
 
 Primaries = tuple[float, ...]  # x, y of white, red, green and blue (CIE 1931)
 

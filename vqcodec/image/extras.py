@@ -9,8 +9,9 @@ from PIL import ExifTags, Image, TiffTags
 
 from vqcodec.image import isobmff, jpeg, png, tiff, xmp
 from vqcodec.image.colour import ADOBE_RGB, SRGB, Space, exponent_of, of_code_points, of_values
-from vqcodec.image.isobmff import Colour, Contents
+from vqcodec.image.isobmff import Contents
 from vqcodec.image.opening import Opened
+from vqcodec.image.sequence import Colour
 
 _ISOBMFF = ("AVIF", "HEIF")
 # Tags of a TIFF that lay out its bytes, or say how its samples are meant, or are kept
@@ -26,20 +27,28 @@ _NAMED |= {34264: "GeoTIFF", 34735: "GeoTIFF", 34736: "GeoTIFF", 34737: "GeoTIFF
 def space_of(found: Opened) -> Space | None:
     """The colours that the file states by other means than a profile, where these matter.
 
-    Of a PNG the first that is there counts: cICP, iCCP, sRGB, gAMA and cHRM (section 4.3).
+    Of a PNG the first that is there counts: cICP, iCCP, sRGB, gAMA and cHRM (section 4.3). What
+    EXIF says comes last.
     """
     im = found.im
     if im.format == "PNG" and found.chunks:
-        return _space_of_png(png.before_pixels(found.chunks))
-    if im.info.keys() & {"gamma", "chromaticity"} and not im.info.keys() & {"srgb", "icc_profile"}:
-        return _space_in_memory(im.info)
+        space = _space_of_png(png.before_pixels(found.chunks))
+    elif im.info.keys() & {"gamma", "chromaticity", "srgb"}:
+        space = _space_in_memory(im.info)
+    else:
+        space = _space_of_file(found)
+    if space is None and not (found.icc or im.info.get("icc_profile")) and _is_adobe_rgb(im):
+        return ADOBE_RGB
+    return space
+
+
+def _space_of_file(found: Opened) -> Space | None:
+    im = found.im
     if im.info.get("icc_profile"):
         return None
     if im.format in _ISOBMFF:
         colour = contents_of(found).colour or _colour_in_memory(im.info.get("nclx_profile"))
         return of_code_points(colour) if colour else None
-    if im.format in ("JPEG", "MPO"):
-        return ADOBE_RGB if _is_adobe_rgb(im) else None
     if im.format == "TIFF":
         return _space_of_tiff(im)
     if im.format == "BMP":
@@ -103,14 +112,16 @@ def _space_of_png(content: dict[bytes, bytes]) -> Space | None:
         space = of_code_points(Colour(points[0], points[1], bool(points[3])))
         if space is not None:
             return space
-    if b"iCCP" in content or b"sRGB" in content:
+    if b"iCCP" in content:
         return None
+    if b"sRGB" in content:
+        return Space()
     gamma = primaries = None
     if len(content.get(b"gAMA", b"")) == 4:
         gamma = 100000 / max(1, int.from_bytes(content[b"gAMA"], "big"))
     if len(content.get(b"cHRM", b"")) == 32:
         primaries = tuple(v / 100000 for v in struct.unpack(">8I", content[b"cHRM"]))
-    return of_values("cHRM", gamma, primaries)
+    return of_values("cHRM", gamma, primaries) if gamma or primaries else None
 
 
 def _colour_in_memory(stated: object) -> Colour | None:
@@ -124,6 +135,10 @@ def _colour_in_memory(stated: object) -> Colour | None:
 
 def _space_in_memory(info: dict[str | tuple[int, int], Any]) -> Space | None:
     """By what Pillow hands on of a PNG, where its file is gone."""
+    if "icc_profile" in info:
+        return None
+    if "srgb" in info:
+        return Space()
     gamma, points = info.get("gamma"), info.get("chromaticity")
     try:
         return of_values("cHRM", 1 / gamma if gamma else None, points and tuple(map(float, points)))

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from vqcodec.image.sequence import Colour, colour_of_av1, colour_of_hevc
+
 _FULL = {b"meta", b"iref"}  # boxes whose content begins with version and flags
 _MOST = 4096  # boxes that are looked at
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -13,14 +15,6 @@ _UUIDS = {
     bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"): "IPTC",
     bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03"): "GeoTIFF",
 }
-
-
-class Colour(NamedTuple):
-    """Code points of ITU-T H.273."""
-
-    primaries: int
-    transfer: int
-    full_range: bool = True
 
 
 class Contents(NamedTuple):
@@ -76,14 +70,20 @@ def _contents(data: bytes) -> Contents:
     properties = {kind: (a, b) for kind, a, b in boxes(data, *parts.get(b"iprp", (0, 0)))}
     all_of = list(boxes(data, *properties.get(b"ipco", (0, 0))))
     owned = _associations(data, *properties[b"ipma"]) if b"ipma" in properties else {}
-    mine = [all_of[i - 1] for i in owned.get(primary, []) if 0 < i <= len(all_of)]
+
+    def properties_of(item: int) -> list[tuple[bytes, int, int]]:
+        return [all_of[i - 1] for i in owned.get(item, []) if 0 < i <= len(all_of)]
+
     colour, bits = None, 8
-    for kind, a, b in mine:
+    for kind, a, b in properties_of(primary):
         if kind == b"colr" and data[a : a + 4] == b"nclx" and b - a >= 8:
             primaries, transfer = struct.unpack_from(">HH", data, a + 4)
             colour = Colour(primaries, transfer)  # decoders have widened the range
         elif kind == b"pixi" and b - a > 5:
             bits = max(data[a + 5 : a + 5 + data[a + 4]], default=8)
+    if colour is None:  # as decoders do, by what is coded: of tiles, the first
+        item = _first_tile(data, parts, primary) or primary
+        colour = _colour_of_stream(data, parts, item, properties_of(item))
     lost: dict[str, None] = {}
     types = _types(data, *parts[b"iinf"]) if b"iinf" in parts else {}
     if any(data[at : at + 4] == b"tmap" for at in types.values()):
@@ -100,6 +100,63 @@ def _contents(data: bytes) -> Contents:
     if any(kind in (b"moov", b"mpvd") for kind, _, _ in boxes(data)):
         lost["motion video"] = None
     return Contents(colour, bits, tuple(lost))
+
+
+def _colour_of_stream(
+    data: bytes, parts: dict[bytes, tuple[int, int]], item: int,
+    properties: list[tuple[bytes, int, int]],
+) -> Colour | None:  # fmt: skip
+    for kind, a, b in properties:
+        if kind == b"hvcC":
+            return colour_of_hevc(data[a:b])
+        if kind == b"av1C":
+            coded = b""
+            with suppress(IndexError, KeyError):
+                coded = data[_place(data, parts, item)]
+            return colour_of_av1(coded) or colour_of_av1(data[a + 4 : b])
+    return None
+
+
+def _first_tile(data: bytes, parts: dict[bytes, tuple[int, int]], item: int) -> int | None:
+    """The first of the items that an item is put together from."""
+    start, end = parts.get(b"iref", (0, 0))
+    letter = ">I" if start and data[start - 4] else ">H"
+    step = struct.calcsize(letter)
+    for kind, a, _ in boxes(data, start, end):
+        if kind == b"dimg" and struct.unpack_from(letter, data, a)[0] == item:
+            return int(struct.unpack_from(letter, data, a + step + 2)[0])
+    return None
+
+
+def _place(data: bytes, parts: dict[bytes, tuple[int, int]], item: int) -> slice:
+    """Where the first part of an item lies in the file. Raises IndexError, KeyError."""
+    at = parts[b"iloc"][0]
+    version = data[at]
+    n_offset, n_length, n_base, n_index = (
+        data[at + 4 + i // 2] >> (0 if i % 2 else 4) & 15 for i in range(4)
+    )
+    n_index *= version > 0
+    at += 6
+
+    def take(n: int) -> int:
+        nonlocal at
+        at += n
+        if at > len(data):
+            raise IndexError
+        return int.from_bytes(data[at - n : at], "big")
+
+    for _ in range(min(take(4 if version == 2 else 2), _MOST)):
+        found = take(4 if version == 2 else 2)
+        is_inside = bool(version and take(2) & 15)  # of the box idat, or of another item
+        take(2)
+        base, count = take(n_base), take(2)
+        if found == item and count:
+            take(n_index)
+            start = base + take(n_offset) + (parts[b"idat"][0] if is_inside else 0)
+            length = take(n_length)
+            return slice(start, start + length if length else None)
+        at += count * (n_index + n_offset + n_length)
+    return slice(0)
 
 
 def without_metadata(data: bytes) -> bytes:

@@ -4,6 +4,7 @@ import math
 import struct
 from contextlib import suppress
 from io import BytesIO
+from typing import Any
 
 from PIL import ExifTags, Image, ImageCms
 
@@ -128,12 +129,21 @@ def of_tags(tags: Image.Exif) -> tuple[bytes | None, int]:
         elif tag in tags:
             n_broken += 1
     for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        found = dict(tags.get_ifd(ifd))
+        found = inner(tags, ifd)
         sound = {tag: found[tag] for tag in found if _can_be_stored({ifd: {tag: found[tag]}})}
         n_broken += len(found) - len(sound)
         if sound:
             kept[ifd] = sound
     return kept.tobytes().removeprefix(EXIF_PREFIX) if len(kept) else None, n_broken
+
+
+def inner(tags: Image.Exif, ifd: int) -> dict[int, Any]:
+    """A directory within EXIF; the one within that in place of an offset, which may not stay."""
+    found = dict(tags.get_ifd(ifd))
+    if found.pop(ExifTags.IFD.Interop, None) is not None:
+        with suppress(Exception):  # Pillow's parser raises nearly everything
+            found[ExifTags.IFD.Interop] = tags.get_ifd(ExifTags.IFD.Interop)
+    return found
 
 
 def _can_be_stored(tags: dict[int, object]) -> bool:

@@ -110,9 +110,9 @@ def _picture(found: Opened, name: str, turn: bool) -> Picture:
     im, notes = found.im, found.notes
     mend_planes(im)
     rawmode, max_value = raw(im)  # before load() forgets it
-    space = extras.space_of(found)
     bits = max(max_value.bit_length(), extras.bits_of(found))
     im.load()
+    space = extras.space_of(found)
     if bits > 8 and not (im.mode == "F" or (im.mode == "I" and im.format not in ("PNG", "PPM"))):
         notes.append(f"{bits} bits per sample coded as 8")
     icc = found.icc or im.info.get("icc_profile") or None

@@ -96,6 +96,7 @@ def planes(
         if grey or (mode in ("P", "PA") and icc is None and not np.ptp(pixels, axis=2).any()):
             pixels = pixels[..., 0]
         if mode in ("LAB", "HSV"):
+            space = None
             notes.append(f"{mode} converted to RGB")
     if (max_value > 255 or mode in ("I", "F")) and pixels.max() < _NEARLY_BLACK:
         share = 100 * int(pixels.max()) / 255

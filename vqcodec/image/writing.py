@@ -207,7 +207,7 @@ class Kept:
             described.load(self.exif)
             for tag in described:
                 group = tag in TiffTags.TAGS_V2_GROUPS
-                tags[tag] = described.get_ifd(tag) if group else described[tag]
+                tags[tag] = metadata.inner(described, tag) if group else described[tag]
         if self.xmp:
             tags.tagtype[TiffImagePlugin.XMP] = TiffTags.BYTE
             tags[TiffImagePlugin.XMP] = self.xmp
