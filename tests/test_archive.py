@@ -275,6 +275,16 @@ def test_a_folder_becomes_an_archive_and_an_archive_a_folder_with_its_name() -> 
     assert new_files() == {f"set/000{i}.png" for i in (1, 2, 3)}
 
 
+def test_an_archive_that_is_larger_than_its_pictures_is_said_to_be() -> None:
+    for name in ("a.pbm", "b.pbm"):
+        Path(name).write_bytes(b"P1 1 1 0")
+    result = run("encode", "a.pbm", "b.pbm", "-o", "set.vqc", "--rate", "8bit")
+    n_bytes = Path("set.vqc").stat().st_size
+    assert n_bytes > 16
+    said = f"the file is larger than its input: 16 B became {n_bytes} B"
+    assert result.stderr == f"vqcodec: warning: 2 pictures: {said}\n"
+
+
 def test_an_output_folder_takes_files_and_not_an_archive() -> None:
     Path("there.vqc").mkdir()
     assert run("encode", "a.png", "b.png", "-o", "there.vqc", "--rate", "5bit").exit_code == 0

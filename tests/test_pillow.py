@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from vqcodec import api, container, image, pillow
 from vqcodec.boxes import boxes_of
 from vqcodec.container import Container, Header
-from vqcodec.errors import FormatError, RateError
+from vqcodec.errors import FormatError, RateError, UsageError
 from vqcodec.image import Picture
 
 XMP = (
@@ -135,3 +135,26 @@ def test_pillow_removes_the_file_of_a_failed_save(
     with pytest.raises(RateError):
         Image.fromarray(PIXELS).save(tmp_path / "a.vqc", rate="0dB")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "given", [{"icc_profile": "sRGB"}, {"exif": 5}, {"xmp": 5}, {"dpi": "72"}, {"dpi": (1, 2, 3)}]
+)
+def test_metadata_of_another_type_is_told_what_is_taken(
+    plugin: dict[str, object], given: dict[str, object]
+) -> None:
+    with pytest.raises(UsageError, match=rf"^{next(iter(given))}= takes "):
+        stored(Image.fromarray(PIXELS), "VQC", **given)
+    assert "picture" not in plugin
+
+
+def test_metadata_may_be_of_any_type_of_bytes(plugin: dict[str, object]) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Other"
+    data = stored(
+        Image.fromarray(PIXELS), "VQC",
+        icc_profile=bytearray(RGB_ICC), exif=exif, xmp=XMP.decode(), dpi=[72, 96],
+    )  # fmt: skip
+    again = Image.open(io.BytesIO(data))
+    assert again.info["icc_profile"] == RGB_ICC and again.getexif()[0x010F] == "Other"
+    assert again.info["dpi"] == (72, 96) and b'Orientation="1"' in again.info["xmp"]

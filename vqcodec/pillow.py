@@ -4,11 +4,12 @@ Every ``import vqcodec`` comes through here, so nothing but Pillow's core is imp
 picture is opened or saved.
 """
 
+from numbers import Real
 from typing import IO, TYPE_CHECKING
 
 from PIL import Image, ImageFile
 
-from vqcodec.errors import FormatError, NotVqcError, VqcodecError
+from vqcodec.errors import FormatError, NotVqcError, UsageError, VqcodecError
 
 if TYPE_CHECKING:
     from PIL import _imaging
@@ -71,7 +72,8 @@ def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     Metadata is icc_profile=, exif=, xmp= and dpi=. As with Pillow's JPEG, the pixels are stored as
     they are in memory, with the EXIF and XMP that are given: those of the image may be of other
     pixels by now. An orientation in them is dropped, so that nothing is turned twice. The image's
-    ICC profile goes along unless another, or None, is given.
+    ICC profile goes along unless another, or None, is given. Raises UsageError for metadata of
+    another type than Pillow's own formats take.
     """
     from dataclasses import replace
 
@@ -81,9 +83,9 @@ def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     picture = image.from_pillow(im, turn=False)
     picture = replace(picture, exif=None, xmp=None, resolution=None)
     if "icc_profile" in options:
-        picture = replace(picture, icc=options["icc_profile"] or None)
+        picture = replace(picture, icc=_bytes_of(options, "icc_profile"))
     picture = image.described(
-        picture, exif=options.get("exif"), xmp=options.get("xmp"), dpi=options.get("dpi")
+        picture, _bytes_of(options, "exif"), _bytes_of(options, "xmp"), _dpi_of(options)
     )
     fp.write(
         api.encode_picture(
@@ -94,6 +96,27 @@ def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
             device=options.get("device", "cpu"),
         )
     )
+
+
+def _bytes_of(options: dict[str, object], name: str) -> bytes | None:
+    value = options.get(name)
+    if isinstance(value, Image.Exif):
+        value = value.tobytes()
+    elif isinstance(value, str) and name == "xmp":
+        value = value.encode()
+    if not (value is None or isinstance(value, bytes | bytearray | memoryview)):
+        raise UsageError(f"{name}= takes bytes, not {type(value).__name__}")
+    return bytes(value) if value else None
+
+
+def _dpi_of(options: dict[str, object]) -> tuple[float, float] | None:
+    value = options.get("dpi")
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if value is None:
+        return None
+    if len(pair) != 2 or not all(isinstance(number, Real) for number in pair):
+        raise UsageError(f"dpi= takes two numbers, across and down, not {value!r}")
+    return float(pair[0]), float(pair[1])
 
 
 def register() -> None:

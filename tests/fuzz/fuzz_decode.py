@@ -15,6 +15,10 @@ MAX_PIXELS = 1 << 13
 torch.set_num_threads(1)
 
 
+def prepare() -> None:
+    codecs()
+
+
 @cache
 def codecs() -> dict[tuple[int, bytes], Codec]:
     """By what a file says."""

@@ -1,7 +1,8 @@
 """What the fuzz targets share: limits of an input, the seeded engine, files with sound checksums.
 
 A target is a file ``fuzz_NAME.py`` with a function ``check(data)``, which raises for a finding, and
-a folder ``corpus/NAME`` of inputs to start from; past findings are among them.
+a folder ``corpus/NAME`` of inputs to start from; past findings are among them. What it needs for
+all inputs it loads in a function ``prepare()``, if it has one: that counts for none of them.
 """
 
 import importlib
@@ -31,7 +32,9 @@ class Finding(AssertionError):
 
 def load(name: str) -> Check:
     """The check of a target, with its limits."""
-    check: Check = importlib.import_module(f"fuzz.fuzz_{name}").check
+    module = importlib.import_module(f"fuzz.fuzz_{name}")
+    check: Check = module.check
+    getattr(module, "prepare", lambda: None)()
     # Of a process that has had much already, as that of all tests, how much more counts.
     most = max(MEBIBYTES, peak_mebibytes() + MEBIBYTES // 4)
 

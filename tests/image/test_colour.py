@@ -208,7 +208,8 @@ def test_an_image_of_pillow_heif_has_its_code_points() -> None:
         buffer, color_primaries=12, transfer_characteristics=13, save_nclx_profile=True
     )
     im = heif.HeifImageFile(buffer, "")
-    assert image.from_pillow(im).icc == image.read(buffer.getvalue(), "x").icc is not None
+    icc = image.read(buffer.getvalue(), "x").icc
+    assert image.from_pillow(im).icc == image.from_pillow(im.rotate(180)).icc == icc is not None
 
 
 def test_what_pillow_keeps_of_a_pngs_colours_is_heeded_without_its_file() -> None:

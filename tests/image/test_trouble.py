@@ -51,6 +51,32 @@ def test_a_chunk_that_is_too_short_costs_no_picture(kind: str) -> None:
     assert kind == "cICP" or any("dropped" in note for note in picture.notes)
 
 
+def shortened(data: bytes, kind: bytes, *within: bytes) -> bytes:
+    """A file of boxes, one of which is four bytes shorter than it has to be."""
+    made = bytearray(data)
+    end = data.index(kind) - 4 + int.from_bytes(data[data.index(kind) - 4 :][:4], "big")
+    del made[end - 4 : end]
+    for name in (kind, *within):
+        at = data.index(name) - 4
+        made[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") - 4).to_bytes(4, "big")
+    return bytes(made)
+
+
+def test_a_box_that_is_too_short_costs_no_jpeg_2000() -> None:
+    data = stored(IM, "JPEG2000")
+    picture = image.read(shortened(data, b"colr", b"jp2h"), "x")
+    assert np.array_equal(picture.pixels, PIXELS)
+    assert picture.notes == ("1 broken field of metadata dropped",)
+    at = data.index(b"jp2h") - 4
+    end = at + int.from_bytes(data[at : at + 4], "big")
+    inner = struct.pack(">I4s4H2B", 18, b"resc", 1, 1, 1, 1, 0, 0)
+    head = data[at + 8 : end] + struct.pack(">I4s", 26, b"res ") + inner
+    whole = data[:at] + struct.pack(">I4s", 8 + len(head), b"jp2h") + head + data[end:]
+    assert image.read(whole, "x").notes == ()
+    picture = image.read(shortened(whole, b"resc", b"res ", b"jp2h"), "x")
+    assert np.array_equal(picture.pixels, PIXELS) and len(picture.notes) == 1
+
+
 def test_a_damaged_header_is_refused() -> None:
     with pytest.raises(ImageError):
         image.read(damaged(png(PIXELS, 2, 8), b"IHDR"), "x")

@@ -46,9 +46,10 @@ def _space_of_file(found: Opened) -> Space | None:
     im = found.im
     if im.info.get("icc_profile"):
         return None
-    if im.format in _ISOBMFF:
-        colour = contents_of(found).colour or _colour_in_memory(im.info.get("nclx_profile"))
-        return of_code_points(colour) if colour else None
+    colour = contents_of(found).colour if im.format in _ISOBMFF else None
+    colour = colour or _colour_in_memory(im.info.get("nclx_profile"))
+    if colour is not None:
+        return of_code_points(colour)
     if im.format == "TIFF":
         return _space_of_tiff(im)
     if im.format == "BMP":

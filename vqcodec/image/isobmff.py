@@ -3,12 +3,14 @@
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from io import BytesIO
+from typing import IO, NamedTuple
 
 from vqcodec.image.sequence import Colour, colour_of_av1, colour_of_hevc
 
 _FULL = {b"meta", b"iref"}  # boxes whose content begins with version and flags
 _MOST = 4096  # boxes that are looked at
+_LEAST_OF_JP2 = {(b"jp2h", b"colr"): 7, (b"jp2h", b"res ", b"resc"): 10}  # bytes of the content
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _UUIDS = {
     b"JpgTiffExif->JP2": "EXIF",
@@ -204,6 +206,22 @@ def _associations(data: bytes, start: int, end: int) -> dict[int, list[int]]:
         owned[item] = [struct.unpack_from(letter, data, at + i * step)[0] & mask for i in range(n)]
         at += n * step
     return owned
+
+
+def jp2_mended(stream: IO[bytes]) -> tuple[IO[bytes], int]:
+    """The same JPEG 2000 file without boxes that are too short, for whose sake it would not be
+    read, and how many those are. The same stream where nothing was wrong. No byte moves."""
+    stream.seek(0)
+    data = stream.read()
+    bad = []
+    for path, least in _LEAST_OF_JP2.items():
+        bad += [start for start, end in _at(data, *path) if end - start < least]
+    if not bad:
+        return stream, 0
+    made = bytearray(data)
+    for start in bad:
+        made[start - 4 : start] = b"free"
+    return BytesIO(made), len(bad)
 
 
 def jp2_xmp(data: bytes) -> bytes | None:

@@ -29,10 +29,11 @@ _SAYS_MORE = {"PNG", "AVIF", "HEIF", "JPEG2000", "BMP"}
 _MOST_PAGES = 1000  # of a TIFF that are looked at
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 # How files of the formats begin that are taken by their content; others are by their suffix
 _BEGINNINGS = (
     *(png.SIGNATURE, b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"8BPS", b"qoif", b"DDS "),
-    *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51", b"II+\0", b"MM\0+", b"\x01\xda"),
+    *(_JP2, b"\xff\x4f\xff\x51", b"II+\0", b"MM\0+", b"\x01\xda"),
     *(b"P%d%c" % (kind, space) for kind in range(1, 7) for space in b"\n\r\t "),
 )
 _BMP = re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0", re.DOTALL)
@@ -123,11 +124,14 @@ def _opened(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -> Ope
             "make a TIFF or JPEG of it first"
         )
     notes = []
+    n_broken = 0
     if prefix.startswith((b"II*\0", b"MM\0*")):
         stream, n_broken = tiff.mended(stream)
-        if n_broken:
-            s = "s" if n_broken > 1 else ""
-            notes.append(f"{n_broken} broken field{s} of metadata dropped")
+    elif prefix.startswith(_JP2):
+        stream, n_broken = isobmff.jp2_mended(stream)
+    if n_broken:
+        s = "s" if n_broken > 1 else ""
+        notes.append(f"{n_broken} broken field{s} of metadata dropped")
     try:
         found = Opened(open_image(stream), stream, notes=notes)
     except UnidentifiedImageError:

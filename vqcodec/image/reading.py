@@ -235,22 +235,23 @@ def stripped(picture: Picture, profile: bool = False) -> Picture:
 
 
 def described(
-    picture: Picture, exif: object = None, xmp: object = None, dpi: object = None
+    picture: Picture,
+    exif: bytes | None = None,
+    xmp: bytes | None = None,
+    dpi: tuple[float, float] | None = None,
 ) -> Picture:
-    """The picture with metadata as Pillow's ``save`` takes it: bytes, or an ``Image.Exif``.
+    """The picture with metadata as Pillow's ``save`` takes it.
 
     It is of the pixels as they are: an orientation in it is dropped.
     """
     found = Opened(Image.new("L", (1, 1)), None)
-    given = exif.tobytes() if isinstance(exif, Image.Exif) else exif
-    found.im.info.update({"exif": given} if given else {}, xmp=xmp)
+    found.im.info.update({"exif": exif} if exif else {}, xmp=xmp)
     pixels = picture.pixels
-    pair = dpi if isinstance(dpi, tuple) and len(dpi) == 2 else (dpi, dpi)
     return replace(
         picture,
         exif=_of_these_pixels(_exif(found), pixels, found),
         xmp=_xmp_of_these_pixels(extras.xmp_of(found), pixels, []),
-        resolution=metadata.sound_resolution(*pair),
+        resolution=metadata.sound_resolution(*(dpi or (0, 0))),
         notes=(*picture.notes, *found.notes),
     )
 
