@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import vqcodec
+from vqcodec import zoo
 from vqcodec.errors import InputError, UsageError
 
 RATE = "5bit"
@@ -165,7 +166,7 @@ def test_a_missing_file_is_named() -> None:
 
 def test_a_number_is_a_quality_unless_it_may_be_bits(pixels: np.ndarray) -> None:
     for rate in (30, 30.0, np.float32(30), np.int64(30)):
-        assert vqcodec.api._rate(rate) == "30q"
+        assert vqcodec.api._rate(rate, zoo.find()) == "30q"
     for rate in (9, 7.5, True, [8], b"8bit"):
         with pytest.raises(UsageError, match="rate"):
             vqcodec.encode(pixels, rate)  # type: ignore[arg-type]

@@ -5,12 +5,14 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import vqcodec
 from vqcodec import container, zoo
 from vqcodec.cli.program import program
-from vqcodec.errors import CodecError, UsageError
+from vqcodec.errors import CodecError, InputError, RateError, UsageError
 
 SHA256 = "ab" * 32
 CARD = f"""\
@@ -51,6 +53,25 @@ def test_a_codec_is_found_by_its_id_or_its_folder(models: Path, tmp_path: Path) 
     for name in ("", "other", "no/such", "a\0b", "x" * 5000):
         with pytest.raises(CodecError, match=r"installed: .*mine"):
             zoo.find(name)
+
+
+def test_what_is_wrong_with_a_variable_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.zeros((9, 17, 3), np.uint8)
+    for name, value, error, said in (
+        ("VQCODEC_CODEC", "none", CodecError, "VQCODEC_CODEC: no codec named 'none'"),
+        ("VQCODEC_CODEC", "photo-2:psnr", UsageError, "VQCODEC_CODEC: photo-2 has no choice"),
+        ("VQCODEC_RATE", "good", RateError, "VQCODEC_RATE: no rate 'good'"),
+        ("VQCODEC_RATE", "12bit", RateError, "VQCODEC_RATE: photo-3 offers 5bit to 10bit"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            with pytest.raises(error, match=f"^{said}"):
+                vqcodec.encode(picture)
+            result = CliRunner().invoke(program, ["encode", "none.png"])
+            assert result.exit_code == error.exit_code and said in result.stderr
+            # what is named goes before the variable
+            with pytest.raises((CodecError, InputError), match=r"^none"):
+                vqcodec.encode("none.png", "7bit", codec="photo-1")
 
 
 def test_the_codec_of_a_file_is_the_one_with_its_number_and_weights(models: Path) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vqcodec.autoencoders.system import Region
+    from vqcodec.card import Card
     from vqcodec.codec import Codec
     from vqcodec.contents import FileInfo
     from vqcodec.image import Picture
@@ -187,10 +188,11 @@ def encode_many(
     if one_picture or not isinstance(sources, Iterable):
         raise UsageError(f"pictures for an archive are a list of them, not {_kind(sources)}")
     sources = list(sources)
-    rate = _rate(rate)
-    archive.check(len(sources), rate or zoo.find(_name(codec)).default_rate)
+    card = zoo.find(_name(codec)).tuned(tune)
+    rate = _rate(rate, card)
+    archive.check(len(sources), rate or card.default_rate)
     pictures = [_picture(source, max_pixels) for source in sources]
-    loaded = load_codec(codec, device).tuned(tune)
+    loaded = zoo.load(card, device)
     from vqcodec.compress import compress_many
 
     made = compress_many(loaded, pictures, rate)
@@ -223,20 +225,28 @@ def encode_picture(
     tune: str | None = None,
 ) -> bytes:
     """As ``encode``, of a ``Picture``."""
-    # Before vqcodec.compress, whose import brings torch
-    loaded = load_codec(codec, device).tuned(tune)
-    from vqcodec.compress import compress
-
-    return compress(loaded, picture, _rate(rate)).data
-
-
-def _rate(rate: object) -> str | None:
-    """The rate as a text. Raises UsageError for what is neither that nor a quality."""
     from vqcodec import zoo
 
+    card = zoo.find(_name(codec)).tuned(tune)
+    rate = _rate(rate, card)  # refused before torch is imported
+    loaded = zoo.load(card, device)
+    from vqcodec.compress import compress
+
+    return compress(loaded, picture, rate).data
+
+
+def _rate(rate: object, card: "Card") -> str | None:
+    """The rate as a text; None: the codec's own.
+
+    Raises UsageError for what is neither that nor a quality, RateError for what is not offered.
+    """
+    from vqcodec import zoo
+    from vqcodec.rate import check_rate
+
     if rate is None:
-        return zoo.default_rate()
+        return zoo.default_rate(card)
     if isinstance(rate, str):
+        check_rate(card, rate)
         return rate
     if isinstance(rate, bool) or not isinstance(rate, Real):
         raise UsageError(f"a rate is a text such as '80q' or '12kB', or a quality, not {rate!r}")

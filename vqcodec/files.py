@@ -78,14 +78,56 @@ def atomic_write(path: Path, *, force: bool) -> Iterator[BinaryIO]:
         raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
 
 
+def check_output(path: Path, *, force: bool, in_new_folder: bool = False) -> None:
+    """Finds out before the work, and not after it, that a file cannot be written.
+
+    in_new_folder: its folder, and those above it, are made for it. Raises OutputError.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder")
+    if not force and path.is_file():
+        raise OutputError(f"{path}: exists; --force overwrites")
+    if path.exists() and not path.is_file():
+        return  # a pipe or a device
+    if in_new_folder:
+        check_folder(path.parent)
+        return
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: no such folder: {path.parent}")
+    _try(folder, path)
+
+
+def check_folder(folder: Path) -> None:
+    """Finds out that ``make_folder`` would fail, without making it. Raises OutputError."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise OutputError(f"{folder}: cannot be made: {there} is not a folder")
+    _try(there, folder)
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder to write files to, and those above it. Raises OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made: {reason(error)}") from error
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{folder}: cannot be written to")
+    _try(folder, folder)
+
+
+def _try(folder: Path, named: Path) -> None:
+    """Whether a file can be made in a folder is known when one was: permissions say little to root,
+    and /proc takes none of anybody. Raises OutputError for what the user has ``named``."""
+    probe = folder / f".vqcodec-{secrets.token_hex(8)}.tmp"
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)  # what /proc says
+        why = "no files can be made there" if missing else reason(error)
+        raise OutputError(f"{named}: cannot be written: {why}") from error
 
 
 def _move_to_free(source: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ from vqcodec.card import TUNES, Card
 from vqcodec.errors import RateError
 
 RATE_UNIT = 256  # on a scale of N bits, a rate point is stored as N times this
+LEAST_BITS, MOST_BITS = 5, 10  # the ends of the scale of N bits
 VISUAL = 16 * RATE_UNIT  # more, where the file is tuned for the eye and its codec has the choice
 LARGEST_QUALITY = 95.0  # above it SSIMULACRA2 tells rounding errors apart, and no codec reaches it
 FORMS = "80q, 8bit, 0.25bpp, 12kB, 12000B or 34dB"
@@ -80,17 +81,26 @@ def _nearest(text: str) -> str:
 def rate_index(card: Card, rate: Rate) -> int:
     """The rate point nearest to N of ``Nbit``, or the finest of those with its bits and grid.
 
-    Whether it is within the codec's scale, the codec knows. Raises RateError.
+    Raises RateError for what the codec does not offer.
     """
     name = f"{rate.value:g}bit"
-    if not card.points and not rate.grid:
+    number = round(rate.value * RATE_UNIT)
+    on_scale = LEAST_BITS * RATE_UNIT <= number <= MOST_BITS * RATE_UNIT
+    if not card.points and not rate.grid and on_scale:
         visual = card.tunes != () and card.tune in (None, "visual")
-        return round(rate.value * RATE_UNIT) + VISUAL * visual
+        return number + VISUAL * visual
     wanted = f"{name}-{rate.grid}" if rate.grid else None
     for index, point in reversed([*enumerate(card.points)]):
         if point == (wanted or point) and point.partition("-")[0] == name:
             return index
     raise RateError(f"{card.id} offers {card.rates}, not {wanted or name}")
+
+
+def check_rate(card: Card, text: str) -> None:
+    """Raises RateError for what is no rate, and for one that the codec offers on no picture."""
+    rate = parse_rate(text)
+    if rate.kind == "bit":
+        rate_index(card, rate)
 
 
 def rate_name(card: Card, index: int) -> str:

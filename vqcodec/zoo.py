@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from vqcodec.card import TUNES, Card, read_card
 from vqcodec.container import Header
-from vqcodec.errors import CodecError, RateError, UsageError, reason
-from vqcodec.rate import parse_rate
+from vqcodec.errors import CodecError, RateError, UsageError, VqcodecError, reason
+from vqcodec.rate import check_rate
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
@@ -74,6 +74,16 @@ def recipes() -> dict[str, Path]:
     return {path.stem: path for path in found}
 
 
+def find_recipe(name: Path) -> Path:
+    """The recipe's file, or that of the shipped recipe with this name. Raises UsageError."""
+    known = recipes()
+    if name.exists() or name.suffix or str(name) != name.name:
+        return name
+    if name.name not in known:
+        raise UsageError(f"no recipe {name.name!r}; there are {', '.join(known)}, or name a file")
+    return known[name.name]
+
+
 def shipped() -> list[Card]:
     """The codecs of the package."""
     return [read_card(folder) for folder in _folders()[0]]
@@ -98,7 +108,11 @@ def find(name: str | None = None) -> Card:
     For None the one that the environment variable VQCODEC_CODEC names so, or else the default one.
     Of a codec with a choice of tunes, 'photo-3:psnr' is the one that is tuned so.
     """
-    name = default_codec() if name is None else name
+    if name is None:
+        try:
+            return find(default_codec())
+        except VqcodecError as error:
+            raise type(error)(f"VQCODEC_CODEC: {error}") from None
     stem, _, tune = name.rpartition(":")
     if stem and tune in TUNES:
         return find(stem).tuned(tune)
@@ -121,12 +135,12 @@ def default_codec() -> str:
     return os.environ.get("VQCODEC_CODEC") or DEFAULT
 
 
-def default_rate() -> str | None:
-    """What the environment variable VQCODEC_RATE says; None: a codec's own. Raises RateError."""
+def default_rate(card: Card) -> str | None:
+    """What the environment variable VQCODEC_RATE says; None: the codec's own. Raises RateError."""
     rate = os.environ.get("VQCODEC_RATE") or None
     if rate is not None:
         try:
-            parse_rate(rate)
+            check_rate(card, rate)
         except RateError as error:
             raise RateError(f"VQCODEC_RATE: {error}") from None
     return rate

@@ -97,7 +97,7 @@ def test_what_cannot_be_analysed_has_its_exit_code_and_one_line(
     for arguments, code, message in (
         (("nothing", data), 6, "no codec named 'nothing'"),
         ((folder, tmp_path / "none"), 3, "no such folder"),
-        ((folder, tmp_path / "none.npz"), 3, "cannot be read"),
+        ((folder, tmp_path / "none.npz"), 3, "none.npz: no such file"),
         ((folder, tmp_path / "bad.npz"), 3, "cannot be read"),
         ((folder, tmp_path / "few", "--held-out"), 3, "too few pictures"),
         ((folder, tmp_path / "labels.npz"), 3, "y is not one integer for each picture"),
@@ -107,7 +107,8 @@ def test_what_cannot_be_analysed_has_its_exit_code_and_one_line(
         assert result.exit_code == code, result.output
         assert message in result.stderr and len(result.stderr.splitlines()) == 1
     assert analyse(folder, data, "-o", data).exit_code == 8
-    shutil.copy(data, tmp_path / "out" / "two.json")
+    out.mkdir()
+    shutil.copy(data, out / "two.json")
     result = analyse(folder, data, "-o", out)
     assert result.exit_code == 8 and "holds two.json already" in result.stderr
 

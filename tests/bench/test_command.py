@@ -21,7 +21,7 @@ from vqcodec import zoo
 from vqcodec.bench import aims, measure, output, speed, summary, tries
 from vqcodec.bench.bdrate import bd_rate
 from vqcodec.bench.curves import compared, mean_curve, to_scale
-from vqcodec.bench.measure import Plan
+from vqcodec.bench.plan import Plan
 from vqcodec.bench.references import available
 from vqcodec.bench.run import run
 from vqcodec.card import read_card

@@ -18,7 +18,7 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         cards=lambda: [stand_in.Card()],
         broken=lambda: [],
         find=stand_in.find,
-        default_rate=lambda: None,
+        default_rate=lambda card: None,
         recipes=lambda: {"fake-1": Path("recipes/fake-1.toml")},
         for_header=stand_in.for_header,
         load=lambda card, device: card,

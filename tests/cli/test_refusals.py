@@ -30,8 +30,12 @@ for args in json.load(sys.stdin):
 REFUSED = [
     (["encode", "a.png"], 8, "a.vqc: exists"),
     (["encode", "a.png", "no/b.vqc"], 8, "no such folder: no"),
-    (["encode", "a.png", "-o", "a.png/b/"], 8, "cannot be made: not a folder"),
+    (["encode", "a.png", "-o", "a.png/b/"], 8, "cannot be made: a.png is not a folder"),
+    (["encode", "a.png", "-o", "/proc/b.vqc"], 8, "/proc/b.vqc: "),
+    (["encode", "a.png", "b.jpg"], 2, "b.jpg: no such picture, and encode makes files"),
     (["encode", "a.png", "--rate", "80%", "--force"], 7, "did you mean 80q?"),
+    (["encode", "a.png", "--rate", "12bit", "--force"], 7, "offers 5bit to 10bit, not 12bit"),
+    (["encode", "a.png", "b.vqc", "--codec", "hqa-digits", "--rate", "5bit"], 7, "8bit-16x16"),
     (["encode", "a.png", "-q", "80"], 2, "--quality 80"),
     (["encode", "a.vqc", "b.vqc"], 4, "already"),
     (["encode", "a.png", "--rate", "RATE", "--update", "--json"], 0, ""),
@@ -41,6 +45,33 @@ REFUSED = [
     (["decode", "a.png", "b.png"], 5, "a.png: a PNG picture, not a .vqc file"),
     (["decode", "newer.vqc", "old.png", "--update"], 0, ""),
     (["verify", "a.png"], 5, "not a .vqc file"),
+    (["compare", "a.png", "none.png"], 3, "none.png: no such file"),
+    (["compare", "a.png", "wide.png"], 4, "wide.png: 20x9 pixels, but a.png has 17x9"),
+    (["compare", "a.png", "a.vqc", "--metrics", "beauty"], 2, "no metric 'beauty'"),
+    (["compare", "a.png", "a.vqc", "--html", "no/a.html"], 8, "no such folder: no"),
+    (["bench", "none"], 3, "none: no such file"),
+    (["bench", "a.png", "none.png"], 3, "none.png: no such file"),
+    (["bench", "a.png", "--metrics", "beauty"], 2, "no metric 'beauty'"),
+    (["bench", "a.png", "--vs", "bpg"], 2, "no encoder for bpg"),
+    (["bench", "a.png", "--codec", "none"], 6, "no codec named 'none'"),
+    (["bench", "a.png", "--json", "no/a.json"], 8, "no such folder: no"),
+    (["train", ".", "--recipe", "none", "--out", "new"], 2, "no recipe 'none'; there are"),
+    (["train", ".", "--recipe", "none.toml", "--out", "new"], 3, "none.toml: no such file"),
+    (["train", ".", "--from", "none", "--name", "new"], 6, "no codec named 'none'"),
+    (["train", ".", "--from", "photo-3", "--name", "photo-2"], 2, "a shipped codec's"),
+    (["train", ".", "--system", "none", "--out", "new"], 2, "no system 'none'"),
+    (["train", "none", "--smoke", "--out", "new"], 3, "none: no such folder"),
+    (["train", "none.npz", "--smoke", "--out", "new"], 3, "none.npz: no such file"),
+    (["train", "none-{0..1}.tar", "--smoke", "--out", "new"], 3, "none-0.tar: no such file"),
+    (["train", ".", "--smoke", "--out", "a.png"], 8, "cannot be made"),
+    (["export", "none", "-o", "new"], 3, "none: there is no run"),
+    (["export", "none", "--web", "new"], 6, "no codec named 'none'"),
+    (["analyse", "none", ".", "-o", "new"], 6, "no codec named 'none'"),
+    (["analyse", "photo-3", "none", "-o", "new"], 3, "none: no such folder"),
+    (["analyse", "photo-3", ".", "-o", "."], 8, "holds a.png already"),
+    (["sample", "none", "-o", "b.png"], 6, "no codec named 'none'"),
+    (["sample", "photo-3", "-o", "a.png"], 8, "a.png: exists"),
+    (["sample", "photo-3", "-o", "b.png", "--rate", "4bit"], 7, "not 4bit"),
 ]
 
 
@@ -49,6 +80,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "old.png"):
         Image.new("RGB", (17, 9)).save(name)
+    Image.new("RGB", (20, 9)).save("wide.png")
     for name in ("a.vqc", "newer.vqc"):
         shutil.copy(GOLDEN, name)
     os.utime("a.png", (0, 0))
@@ -67,6 +99,8 @@ def test_refusals_do_not_load_torch(folder: Path) -> None:
     told = [json.loads(line) for line in result.stdout.splitlines()]
     for (args, code, word), (_, found, said, loaded) in zip(REFUSED, told, strict=True):
         assert (found, loaded) == (code, []) and word in said, (args, found, said, loaded)
+        assert said.count("\n") <= 1
+    assert not (folder / "new").exists()
 
 
 def test_dev_stdout_carries_only_the_file(folder: Path) -> None:
@@ -85,6 +119,7 @@ def test_dev_stdout_carries_only_the_file(folder: Path) -> None:
         (["bench", "--metrics"], "psnr,ssimul", {"psnr,ssimulacra2"}),
         (["bench", "--vs"], "jpeg,web", {"jpeg,webp"}),
         (["train", "--system"], "lad", {"ladder"}),
+        (["train", "--recipe"], "photo", {"photo-1", "photo-2", "photo-3"}),
     ],
 )
 def test_the_shell_completes_names(args: list[str], begun: str, expected: set[str]) -> None:

@@ -5,7 +5,7 @@ import types
 from pathlib import Path
 
 import pytest
-from stand_in import run
+from stand_in import draw, run
 
 pytestmark = pytest.mark.usefixtures("codec", "folder")
 
@@ -16,6 +16,8 @@ def test_train_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
         train_command=lambda *args: seen.append(args), Wanted=lambda **how: how
     )
     monkeypatch.setitem(sys.modules, "vqcodec.training.run", module)
+    draw("photos/a.png")
+    Path("r.toml").touch()
     args = ["train", "photos", "--out", "run", "--threads", "2"]
     assert run(*args, "--recipe", "r.toml").exit_code == 0
     assert run(*args, "--smoke", "--no-resume", "-q", "--minutes", "3").exit_code == 0

@@ -117,7 +117,7 @@ def test_shards_are_named_by_patterns_or_their_folder(tmp_path: Path, format: in
         ("missing", "no such folder"),
         ("missing.txt", "no such file"),
         ("missing.tar", "no such file"),
-        ("missing-*.tar", "no pictures in it"),
+        ("missing-*.tar", "no such file"),
         ("a.png", "is no folder, a list"),
         ("both", "has pictures and shards"),
         ("broken.tar", "not a whole, uncompressed tar file"),

@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def identity(name: str | None, out: str, changes: tuple[str, ...] = ()) -> recipe.CardSettings:
-    path = recipe.find_recipe(Path("photo-2"))
+    path = zoo.find_recipe(Path("photo-2"))
     return with_own_identity(recipe.read_recipe(path, changes), changes, name, Path(out)).card
 
 
@@ -63,7 +63,7 @@ def test_a_codec_of_a_shipped_recipe_has_an_identity_of_its_own() -> None:
 
 def test_who_sets_the_id_keeps_the_recipe_s_card() -> None:
     card = identity(None, "x", ("card.id=photo-2",))
-    assert card == recipe.read_recipe(recipe.find_recipe(Path("photo-2"))).card
+    assert card == recipe.read_recipe(zoo.find_recipe(Path("photo-2"))).card
 
 
 def test_a_recipe_of_one_s_own_keeps_its_card_but_for_the_name(tmp_path: Path) -> None:
@@ -105,12 +105,13 @@ def test_a_shipped_codec_is_not_shadowed(
 
 
 def test_recipes_are_found_by_name_and_listed() -> None:
-    assert recipe.find_recipe(Path("photo-2")).read_text().startswith("# Photographs")
+    assert zoo.find_recipe(Path("photo-2")).read_text().startswith("# Photographs")
     with pytest.raises(UsageError, match=r"no recipe 'photo-x'; there are .*photo-2"):
-        recipe.find_recipe(Path("photo-x"))
-    result = vqcodec("train", "photos", "--out", "x")
-    assert result.exit_code == 2 and "--recipe NAME" in result.stderr
-    assert all(name in result.stderr for name in zoo.recipes())
+        zoo.find_recipe(Path("photo-x"))
+    for args in (["photos", "--out", "x"], ["photos"], []):
+        result = vqcodec("train", *args)
+        assert result.exit_code == 2 and "--from photo-3 --minutes" in result.stderr
+        assert all(name in result.stderr for name in zoo.recipes())
     result = vqcodec("train", "photos", "--recipe", "photo-2")
     assert result.exit_code == 2 and "--out DIR or --name NAME" in result.stderr
     result = vqcodec("train", "photos", "--from", "photo-2", "--smoke", "--name", "x")
@@ -254,7 +255,7 @@ def test_a_recipe_begins_as_the_codec_s_own(folder: Path) -> None:
     assert isinstance(made.shape, LadderConfig) and made.shape == TINY
     assert (made.config.batch, made.config.crop, made.config.late_steps) == (2, 64, 0)
     shipped = recipe.recipe_of(finetune.tables_of(zoo.find("photo-2"), "photo-2"), "test")
-    own = recipe.read_recipe(recipe.find_recipe(Path("photo-2")))
+    own = recipe.read_recipe(zoo.find_recipe(Path("photo-2")))
     assert shipped.shape == own.shape and shipped.config.amp == own.config.amp
     assert (shipped.config.start, shipped.config.lr) == ("photo-2", finetune.LR)
 

@@ -1,6 +1,8 @@
 """Training: what is drawn, how it resumes, and that a model comes out at the end."""
 
+import errno
 import json
+import os
 import re
 import tarfile
 from collections.abc import Sequence
@@ -282,14 +284,26 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_work(
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OutputError, match=f"^{out}: cannot be made: "):
             train(tmp_path / "no photos", out)
-    monkeypatch.setattr("os.access", lambda *args, **options: False)  # which root always has
-    with pytest.raises(OutputError, match="cannot be written to"):
+
+    def refuse(path: Path, **how: object) -> None:  # which hardly anybody does to root
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    with pytest.raises(OutputError, match="cannot be written: permission denied"):
         train(tmp_path / "no photos", tmp_path)
+
+
+def test_a_training_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 1, 0, side=260)
+    with pytest.raises(InputError, match="too few pictures"):
+        train(tmp_path / "photos", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_device_that_cannot_train_is_wrong_usage(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("CUDA is here")
+    Image.fromarray(photo(8, 8, 0)).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="no CUDA device"):
         run.train_command(None, (), tmp_path, run.Wanted(tmp_path, smoke=True, device="cuda"))
 

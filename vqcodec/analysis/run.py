@@ -13,12 +13,9 @@ from vqcodec.analysis.page import Part, page
 from vqcodec.analysis.subject import LeftOut, Made, Settings, subject
 from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.codec import Codec
-from vqcodec.errors import OutputError
-from vqcodec.files import atomic_write, make_folder
 from vqcodec.rate import tune_name
 from vqcodec.training.data import Track
 
-JSON, INDEX = "analysis.json", "index.html"
 ENTROPIES = (
     "Entropies have the correction of Miller and Madow; mutual information is of sums of those. "
     "'shuffled' is what is left of it where nothing is shared: its bias."
@@ -77,25 +74,6 @@ def analyse(
         shown.append(Part(name, inspect.getdoc(section) or "", made))
     numbers |= {"left_out": left_out, "files": sorted(figures)}
     return Report(numbers, figures, page(codec.card, data.name, shown, left_out))
-
-
-def check_folder(folder: Path, force: bool) -> None:
-    """Makes it, before the work. Raises OutputError, also where it holds an analysis already."""
-    make_folder(folder)
-    there = sorted(path.name for path in folder.iterdir() if path.suffix in (".png", ".json"))
-    if there and not force:
-        raise OutputError(f"{folder}: holds {there[0]} already; --force overwrites")
-
-
-def write(report: Report, folder: Path, force: bool) -> None:
-    """Raises OutputError."""
-    for name, content in {
-        **report.figures,
-        JSON: (report.json() + "\n").encode(),
-        INDEX: report.page.encode(),
-    }.items():
-        with atomic_write(folder / name, force=force) as file:
-            file.write(content)
 
 
 def _plain(value: Any) -> Any:

@@ -34,13 +34,14 @@ def compare(pictures: Sequence[Shown], which: Collection[str]) -> dict[str, Any]
     """
     original = pictures[0]
     height, width = original.pixels.shape[:2]
-    rows = []
     for picture in pictures:
         if picture.pixels.shape != original.pixels.shape:
             size = f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}"
             raise ImageError(
                 f"{picture.name}: {size} pixels, but {original.name} has {width}x{height}"
             )
+    rows = []
+    for picture in pictures:
         values = (
             {} if picture is original else metrics.measure(original.pixels, picture.pixels, which)
         )

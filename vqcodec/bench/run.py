@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from vqcodec.bench.measure import Plan, measure_pixels
+from vqcodec.bench.measure import measure_pixels
+from vqcodec.bench.plan import Plan
 from vqcodec.errors import ImageError, InputError, VqcodecError
 from vqcodec.image import read_rgb
 from vqcodec.processes import end_with_parent

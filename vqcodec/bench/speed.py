@@ -22,7 +22,7 @@ import torch
 from vqcodec import container, image, zoo
 from vqcodec.autoencoders.ladder.codec import LadderCodec
 from vqcodec.autoencoders.ladder.rate import RatePoint
-from vqcodec.bench.measure import Plan
+from vqcodec.bench.plan import Plan
 from vqcodec.bench.references import Reference
 from vqcodec.bench.tries import OwnCodec, read_json, write_json
 from vqcodec.codec import Codec

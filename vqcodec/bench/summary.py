@@ -16,7 +16,7 @@ import vqcodec
 from vqcodec import zoo
 from vqcodec.bench import aims
 from vqcodec.bench.curves import INTERVALS, compared, mean_curve
-from vqcodec.bench.measure import Plan
+from vqcodec.bench.plan import Plan
 from vqcodec.metrics import METRICS, PANEL
 
 

@@ -73,23 +73,29 @@ def analyse(
     left out, and said why. DATA is a folder of pictures or an .npz file, as for `vqcodec train`.
     Pictures are taken from all of them, or from `x_test` where an .npz file has it.
     """
-    options.need_matplotlib("analyse")
     from vqcodec import zoo
+    from vqcodec.analysis import folder
+    from vqcodec.training import sources
+
+    card = zoo.find(codec_id)
+    folder.check(output, force)
+    sources.check(data)
+    options.need_matplotlib("analyse")
+    options.use_threads(threads)  # which brings torch: what can be refused without it has been
     from vqcodec.analysis import run
     from vqcodec.analysis.subject import Settings
 
-    card = zoo.find(codec_id)
-    run.check_folder(output, force)
-    options.use_threads(threads)
     codec = zoo.load(card, device)
     with _bar(quiet or not sys.stderr.isatty()) as bar:
         settings = Settings(number, learn, scale, held_out, card.split, seed)
         report = run.analyse(codec, data, settings, partial(_track, bar))
-    run.write(report, output, force)
+    numbers = report.json() + "\n"
+    contents = {folder.JSON: numbers.encode(), folder.INDEX: report.page.encode()}
+    folder.write(output, report.figures | contents, force)
     if as_json:
-        click.echo(report.json())
+        click.echo(numbers, nl=False)
     elif not quiet:
-        click.echo(one_line(f"{output}: {run.INDEX}, {run.JSON}, {', '.join(report.figures)}"))
+        click.echo(one_line(f"{output}: {', '.join([*contents, *report.figures])}"))
         for name, why in report.numbers["left_out"].items():
             click.echo(f"no {name}: {why}")
 

@@ -5,8 +5,9 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +16,10 @@ from vqcodec.cli import options
 from vqcodec.cli.failure import print_error, print_warning
 from vqcodec.cli.jobs import pictures_in
 from vqcodec.errors import OutputError, RateError, one_line
-from vqcodec.files import atomic_write, make_folder
+from vqcodec.files import atomic_write, check_output, make_folder
+
+if TYPE_CHECKING:
+    from vqcodec.bench.plan import Plan
 
 
 def _references() -> list[str]:
@@ -62,8 +66,7 @@ Examples:
 )
 @options.metrics(
     "Such as psnr,ms_ssim, or all.  [default: psnr,psnr_y,ssimulacra2; of ours and AVIF also the "
-    "panel of seven others, with vqcodec's extra bench]",
-    "all",
+    "panel of seven others, with vqcodec's extra bench]"
 )
 @click.option("--html", metavar="FILE", type=options.PATH, help="A page to look at.")
 @click.option("--json", "json_", metavar="FILE", type=options.PATH, help="All that was measured.")
@@ -114,19 +117,21 @@ def bench(
     """
     paths = pictures_in(inputs, recursive)[:limit]
     _check_outputs([path for path in (html, json_, csv_, plot) if path], paths, force)
+    plan = _plan(codecs, tunes, vs, external, rates, metrics, html is not None)
+    if cache:
+        make_folder(cache)
     if plot:
         options.need_matplotlib("--plot")
-    options.use_threads(threads)
+    options.use_threads(threads)  # which brings torch: what can be refused without it has been
 
     from rich.console import Console
 
+    from vqcodec import zoo
     from vqcodec.bench import output, report, speed, summary
     from vqcodec.bench.run import run
     from vqcodec.image import read_rgb
 
-    plan = _plan(codecs, tunes, vs, external, rates, metrics, device, html is not None)
-    if cache:
-        make_folder(cache)
+    plan = replace(plan, device=zoo.device_of(device))
     with _bar(disable=quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("measuring", total=len(paths))
         records, skipped = run(
@@ -179,12 +184,7 @@ def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path], force: bool)
         if os.path.realpath(path) in taken:
             raise OutputError(f"{path}: is an input or another output")
         taken.add(os.path.realpath(path))
-        if path.is_dir():
-            raise OutputError(f"{path}: is a folder")
-        if not force and path.is_file():
-            raise OutputError(f"{path}: exists; --force overwrites")
-        if not (path.exists() or (path.parent.is_dir() and os.access(path.parent, os.W_OK))):
-            raise OutputError(f"{path}: the folder does not exist or cannot be written to")
+        check_output(path, force=force)
 
 
 def _plan(
@@ -194,28 +194,20 @@ def _plan(
     external: bool,
     rates: tuple[str, ...],
     metrics: tuple[str, ...],
-    device: str,
     pictures: bool,
-) -> Any:
+) -> "Plan":
     """Refuses unknown names before any work."""
     from vqcodec import metrics as known
     from vqcodec import zoo
     from vqcodec.bench import aims, references
-    from vqcodec.bench.measure import RATES, USUAL, Plan
+    from vqcodec.bench.plan import RATES, USUAL, Plan
     from vqcodec.rate import parse_rate
 
     for rate in rates:
         parse_rate(rate)
     at_hand = list(references.available())
-    ids, computable = [m.id for m in known.METRICS], known.computable()
-    if metrics == ("all",):
-        metrics = tuple(computable)
-    for name in metrics:
-        if name not in ids:
-            raise click.UsageError(f"no metric {name!r}; there are {', '.join(ids)} and all")
-        if name not in computable:
-            raise click.UsageError(f"{name} needs the package piq, of vqcodec's extra bench")
-    usual = [m for m in computable if m in (*USUAL, *known.PANEL)]
+    chosen_metrics = options.known_metrics(metrics)
+    usual = tuple(m for m in known.computable() if m in (*USUAL, *known.PANEL))
     # Others of JPEG's settings are compared when they are asked for.
     default_vs = [name for name in at_hand if not name.startswith("jpeg-")]
     chosen = list(vs or default_vs)
@@ -232,8 +224,7 @@ def _plan(
         codecs=codecs,
         references=tuple(dict.fromkeys(chosen)),
         rates=rates or RATES,
-        metrics=metrics or tuple(usual),
-        device=zoo.device_of(device),
+        metrics=chosen_metrics if metrics else usual,
         pictures=pictures,
         panel_of=None if metrics else (aims.BESIDE[aims.LOOKS],),
     )

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,8 @@ from typing import Any
 import click
 
 from vqcodec.cli import options, streams
-from vqcodec.errors import OutputError
-from vqcodec.files import atomic_write
+from vqcodec.errors import FormatError, OutputError
+from vqcodec.files import atomic_write, check_output
 
 _EXAMPLES = """\b
 Examples:
@@ -50,13 +52,17 @@ def compare(
     names = (original, *others)
     if html:
         _check_page(html, names, force)
-    which = _known(metrics)
+    which = options.known_metrics(metrics)
+    files = [_read(name, max_pixels) for name in names]
     options.use_threads(threads)
 
     from vqcodec.bench.compare import compare as compared
     from vqcodec.bench.compare import for_page
 
-    pictures = [_shown(name, codec_id, device, max_pixels) for name in names]
+    pictures = [
+        _shown(name, read, codec_id, device, max_pixels)
+        for name, read in zip(names, files, strict=True)
+    ]
     short = [os.path.basename(name) for name in names]
     if len(set(short)) == len(short):
         pictures = [replace(p, name=name) for p, name in zip(pictures, short, strict=True)]
@@ -73,40 +79,42 @@ def compare(
         _print(found, which)
 
 
-def _known(metrics: tuple[str, ...]) -> tuple[str, ...]:
-    """Those asked for, or all that are at hand, in order. Raises click.UsageError."""
-    from vqcodec.metrics import METRICS, computable
-
-    ids, at_hand = [m.id for m in METRICS], computable()
-    for name in metrics:
-        if name not in ids:
-            raise click.UsageError(f"no metric {name!r}; there are {', '.join(ids)}")
-        if name not in at_hand:
-            raise click.UsageError(f"{name} needs the package piq, of vqcodec's extra bench")
-    return tuple(name for name in at_hand if name in (metrics or at_hand))
-
-
 def _check_page(path: Path, inputs: tuple[str, ...], force: bool) -> None:
     if os.path.realpath(path) in {os.path.realpath(name) for name in inputs}:
         raise OutputError(f"{path}: is an input")
-    if not force and path.is_file():
-        raise OutputError(f"{path}: exists; --force overwrites")
+    check_output(path, force=force)
 
 
-def _shown(name: str, codec_id: str | None, device: str, max_pixels: int) -> Any:
-    """The picture in a file, whatever its format."""
+def _read(name: str, max_pixels: int) -> tuple[Any, int]:
+    """The picture in a file, or the bytes of a .vqc file, which needs torch; and its size."""
+    from vqcodec import container, image
+
+    if streams.is_vqc(name):
+        data = streams.read_vqc(name)
+        with _named(name):
+            container.read(data)  # what is broken is refused now
+        return data, len(data)
+    source, n_bytes = streams.open_picture(name)
+    return image.read(source, name, max_pixels), n_bytes
+
+
+def _shown(name: str, read: tuple[Any, int], codec: str | None, device: str, limit: int) -> Any:
     from vqcodec import image
     from vqcodec.api import decode_picture
     from vqcodec.bench.compare import Shown
-    from vqcodec.errors import FormatError
 
+    picture, n_bytes = read
+    if isinstance(picture, bytes):
+        with _named(name):
+            picture = decode_picture(picture, device=device, codec=codec, max_pixels=limit)
+    return Shown(name, n_bytes, image.rgb(picture))
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors of a file say which."""
     try:
-        if streams.is_vqc(name):
-            data = streams.read_vqc(name)
-            picture = decode_picture(data, device=device, codec=codec_id, max_pixels=max_pixels)
-            return Shown(name, len(data), image.rgb(picture))
-        source, n_bytes = streams.open_picture(name)
-        return Shown(name, n_bytes, image.rgb(image.read(source, name, max_pixels)))
+        yield
     except FormatError as error:
         raise type(error)(f"{name}: {error}") from error
 

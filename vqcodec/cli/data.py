@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def data(ctx: click.Context) -> None:
-    """Prepare pictures for training."""
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
-
-
 _EXAMPLES = """\b
 Examples:
   vqcodec data pack PHOTOS shards
   vqcodec data pack PHOTOS shards --long-side 1024 --min-quality 80
 """
+
+
+@click.group(invoke_without_command=True, epilog=_EXAMPLES)
+@click.pass_context
+def data(ctx: click.Context) -> None:
+    """Prepare pictures for training."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @data.command(epilog=_EXAMPLES, short_help="Pack pictures into shards, for train.")

@@ -13,7 +13,7 @@ from vqcodec.cli.failure import print_warning
 from vqcodec.cli.jobs import Job, names_of, plan, plan_archive
 from vqcodec.errors import OutputError, UsageError
 from vqcodec.files import PICTURES
-from vqcodec.rate import LARGEST_QUALITY, parse_rate
+from vqcodec.rate import LARGEST_QUALITY, check_rate
 
 # Suffixes of outputs that are asked for by mistake
 _NOT_VQC = (*PICTURES, ".gif", ".avif", ".heic", ".jxl", ".jp2", ".pdf")
@@ -91,16 +91,19 @@ def encode(
     card = zoo.find(codec_id).tuned(tune)
     if tune is not None:
         codec_id = f"{codec_id or zoo.default_codec()}:{tune}"
-    rate = zoo.default_rate() if rate is None else rate
     rate = rate if quality is None else f"{quality:g}q"
-    if rate is not None:
-        parse_rate(rate)  # a wrong one is said once, not for each file
+    if rate is None:
+        rate = zoo.default_rate(card)
+    else:
+        check_rate(card, rate)  # a wrong one is said once, not for each file
     if engine == "ray":
         if len(given.inputs) > 1 or given.output is None or names or keep_suffix:
             raise click.UsageError("--engine ray takes one folder or bucket, and one for -o OUT")
         return _on_ray(given, given.output, rate, codec_id, strip or False, address)
 
     inputs, output = names_of(given.inputs, given.output, _is_output)
+    if output is None and len(inputs) == 2 and _is_other_output(*inputs):
+        raise UsageError(f"{inputs[1]}: no such picture, and encode makes files that end in .vqc")
     if output and not os.path.isdir(output) and output.lower().endswith(_NOT_VQC):
         raise UsageError(f"{output}: encode makes .vqc files; decode makes other pictures of them")
     leave_out = (lambda why: None) if given.quiet else print_warning
@@ -140,6 +143,12 @@ def encode(
 
 def _is_output(name: str) -> bool:
     return name.lower().endswith(".vqc")
+
+
+def _is_other_output(first: str, second: str) -> bool:
+    """Whether ``encode a.png b.jpg`` is meant to make b.jpg, and not to encode it too."""
+    one, other = (os.path.splitext(name)[1].lower() for name in (first, second))
+    return one != other and not os.path.exists(second)
 
 
 def _packing(jobs: Sequence[Job], force: bool) -> Callable[[list[report.Done]], report.Done]:

@@ -59,6 +59,9 @@ def export(
     if (out is None) == (web is None):
         raise click.UsageError("either -o DIR or --web DIR says what to make")
     if web is not None:
+        from vqcodec import zoo
+
+        zoo.find(str(run))
         from vqcodec.web import export_web
 
         written = [str(path) for path in export_web(str(run), web, force)]
@@ -69,6 +72,9 @@ def export(
                 click.echo(path)
         return
     assert out is not None
+    from vqcodec.training.refusals import check_export
+
+    check_export(run, data, name, out, force)
     from vqcodec.training.interrupts import exit_on_sigterm
     from vqcodec.training.run import export_command
 

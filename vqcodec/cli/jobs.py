@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from vqcodec.errors import InputError, OutputError, UsageError, reason
-from vqcodec.files import PICTURES, make_folder
+from vqcodec.files import PICTURES, check_output, make_folder
 
 SOME, SOME_BYTES = 16, 1 << 17  # jobs that a process gets at once, and the bytes of their inputs
 NAMED = 5  # of the files that are left out
@@ -38,20 +38,7 @@ class Job:
             return
         if self.input != STDIO and os.path.realpath(self.output) == os.path.realpath(self.input):
             raise OutputError(f"{self.output}: is the input and would be overwritten")
-        if os.path.isdir(self.output):
-            raise OutputError(f"{self.output}: is a folder")
-        if not (force or self.again) and os.path.isfile(self.output):
-            raise OutputError(f"{self.output}: exists; --force overwrites")
-        folder = os.path.dirname(self.output) or os.curdir
-        if self.in_folder:  # which is made, with those above it
-            while not os.path.exists(folder):
-                folder = os.path.dirname(folder) or os.curdir
-            if not os.path.isdir(folder):
-                raise OutputError(f"{os.path.dirname(self.output)}: cannot be made: not a folder")
-        elif not os.path.isdir(folder):
-            raise OutputError(f"{self.output}: no such folder: {folder}")
-        if not os.path.exists(self.output) and not os.access(folder, os.W_OK):
-            raise OutputError(f"{folder}: cannot be written to")
+        check_output(Path(self.output), force=force or self.again, in_new_folder=self.in_folder)
 
     def is_newer(self) -> bool:
         """Whether the output is there and no older than the input."""
@@ -184,7 +171,13 @@ def _n_bytes(job: Job) -> int:
 
 
 def pictures_in(inputs: Sequence[str], recursive: bool) -> list[Path]:
-    """The files that are named, and the pictures in the folders. Raises InputError."""
+    """The files that are named, and the pictures in the folders.
+
+    Raises InputError, also for a name that is none of both.
+    """
+    for name in inputs:
+        if not os.path.exists(name):
+            raise InputError(f"{name}: no such file")
     return [Path(top, name) for top, name in _find(inputs, recursive, PICTURES)]
 
 

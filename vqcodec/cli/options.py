@@ -46,6 +46,18 @@ class CodecName(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gen
         return [folders, *(CompletionItem(card.id, help=card.title) for card in installed)]
 
 
+class Recipe(FileName):
+    """A file, or the name of a shipped recipe. The shell completes both."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from vqcodec import zoo
+
+        named = [CompletionItem(name) for name in zoo.recipes() if name.startswith(incomplete)]
+        return [*super().shell_complete(ctx, param, incomplete), *named]
+
+
 class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2
     """Names with commas between, which the shell completes. Each must be known to whoever asks."""
 
@@ -199,15 +211,30 @@ update = click.option(
 )
 
 
-def metrics(help: str, *more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option ``--metrics``, of ids of ``vqcodec.metrics``; the shell completes ``more`` too."""
+def metrics(help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option ``--metrics``, of ids of ``vqcodec.metrics`` or ``all``: see ``known_metrics``."""
 
     def known() -> list[str]:
         from vqcodec.metrics import METRICS
 
-        return [*more, *(metric.id for metric in METRICS)]
+        return ["all", *(metric.id for metric in METRICS)]
 
     return click.option("--metrics", metavar="LIST", type=Names(known), callback=names, help=help)
+
+
+def known_metrics(named: tuple[str, ...]) -> tuple[str, ...]:
+    """Those named, or for none and for ``all`` those at hand. Raises click.UsageError."""
+    from vqcodec.metrics import METRICS, computable
+
+    ids, at_hand = [metric.id for metric in METRICS], computable()
+    if named in ((), ("all",)):
+        return tuple(at_hand)
+    for name in named:
+        if name not in ids:
+            raise click.UsageError(f"no metric {name!r}; there are {', '.join(ids)} and all")
+        if name not in at_hand:
+            raise click.UsageError(f"{name} needs the package piq, of vqcodec's extra bench")
+    return tuple(name for name in at_hand if name in named)
 
 
 recursive = click.option("-r", "--recursive", is_flag=True, help="Look into folders of folders.")
@@ -284,10 +311,10 @@ def _is_number(name: str) -> bool:
 
 
 def use_threads(threads: int | None) -> None:
-    """Sets torch's threads. Imports torch."""
-    import torch
-
+    """Sets torch's threads, where a number is given: torch is then imported."""
     if threads is not None:
+        import torch
+
         torch.set_num_threads(threads)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from vqcodec.cli import options
-from vqcodec.errors import OutputError
+from vqcodec.files import check_output
+from vqcodec.rate import check_rate
 
 _EXAMPLES = """\b
 Examples:
@@ -49,9 +50,10 @@ def sample(
     from vqcodec import image, zoo
 
     image.format_of(output)  # before the work
-    if output.exists() and not force:
-        raise OutputError(f"{output}: exists; --force overwrites it")
+    check_output(output, force=force)
     card = zoo.find(codec_id)
+    if rate is not None:
+        check_rate(card, rate)
     options.use_threads(threads)
     model = zoo.load(card, device)
     from vqcodec.decompress import sample

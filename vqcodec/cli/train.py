@@ -20,6 +20,14 @@ Examples:
 """
 
 
+# What is said where no recipe is named: the two usual ways, and all recipes.
+_HOW = (
+    "--from CODEC, --recipe NAME, --system NAME or --smoke is needed: "
+    "`vqcodec train PHOTOS --from photo-3 --minutes 60 --name mine` trains a codec further, "
+    "`vqcodec train PHOTOS --recipe photo-2 --out my-codec` begins anew; recipes: {recipes}"
+)
+
+
 def _systems() -> list[str]:
     from vqcodec.autoencoders import SYSTEMS
 
@@ -31,7 +39,7 @@ def _systems() -> list[str]:
 @click.option(
     "--recipe",
     metavar="FILE",
-    type=options.PATH,
+    type=options.Recipe(path_type=Path),
     help="A file with all settings, or the name of a recipe of ours.  "
     "[default: that of the run in DIR]",
 )
@@ -104,19 +112,21 @@ def train(
     Ctrl-C, SIGTERM and loss of power are safe: `vqcodec train --out DIR` goes on from the last
     checkpoint. With `torchrun -m vqcodec train ...` several processes share the work.
     """
+    from vqcodec import zoo
+
+    begun = out is not None and (out / "recipe.toml").exists()
+    if not (recipe or system or smoke or start or begun):
+        raise click.UsageError(_HOW.format(recipes=", ".join(zoo.recipes())))
     if out is None and name is None:
         raise click.UsageError("--out DIR or --name NAME is needed")
     out = Path(str(name)) if out is None else out
-    begun = (out / "recipe.toml").exists()
     if start and (recipe or system or smoke):
         raise click.UsageError("--from has the recipe of its codec: no --recipe, --system, --smoke")
-    if not (recipe or system or smoke or start or begun):
-        from vqcodec import zoo
+    if system and system not in _systems():
+        raise click.UsageError(f"no system {system!r}; there are {', '.join(_systems())}")
+    from vqcodec.training.refusals import check_training
 
-        raise click.UsageError(
-            "--recipe NAME, --from CODEC, --system NAME or --smoke is needed; "
-            f"recipes: {', '.join(zoo.recipes())}"
-        )
+    check_training(data, recipe, start, name, out, resume)
     # MKL else sums in an order that depends on where a tensor lies in memory: a run that is resumed
     # would not be the one that was never stopped. It is read when torch is imported.
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")

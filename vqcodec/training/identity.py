@@ -8,8 +8,8 @@ from pathlib import Path
 
 from vqcodec import zoo
 from vqcodec.card import MAX_CODEC
-from vqcodec.errors import UsageError
 from vqcodec.training.recipe import CardSettings, Recipe, read_recipe
+from vqcodec.training.refusals import check_name
 
 PRIVATE = 8192  # numbers from here on belong to whoever trains; those below are the project's
 
@@ -25,7 +25,7 @@ def with_own_identity(
     that of a shipped codec.
     """
     if name is not None:
-        _check(name)
+        check_name(name)
     card = recipe.card
     chosen = {change.partition("=")[0].strip().removeprefix("card.") for change in changes}
     if "id" not in chosen and card.id in _ours():
@@ -56,15 +56,6 @@ def _ours() -> set[str]:
     """The ids of the project's codecs and recipes."""
     recipes = {read_recipe(path).card.id for path in zoo.recipes().values()}
     return recipes | {card.id for card in zoo.shipped()}
-
-
-def _check(name: str) -> None:
-    if not re.fullmatch(r"\w[\w.-]{0,63}", name):
-        raise UsageError(
-            f"--name {name!r}: a name has letters, digits, dots and dashes, 64 at most"
-        )
-    if name in {card.id for card in zoo.shipped()}:
-        raise UsageError(f"--name {name}: that is a shipped codec's; choose another")
 
 
 def _from_folder(out: Path) -> str:

@@ -7,11 +7,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from vqcodec import autoencoders, zoo
+from vqcodec import autoencoders
 from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.autoencoders.system import Config
 from vqcodec.card import MAX_CODEC
-from vqcodec.errors import InputError, UsageError, reason
+from vqcodec.errors import InputError, reason
 from vqcodec.settings import Settings
 from vqcodec.training.batches import Crops
 from vqcodec.training.export import toml_lines
@@ -126,16 +126,6 @@ class Recipe:
         """As a file that ``read_recipe`` takes."""
         tables = self.resolved().items()
         return "\n".join("\n".join([f"[{n}]", *toml_lines(t), ""]) for n, t in tables)
-
-
-def find_recipe(name: Path) -> Path:
-    """The recipe's file, or that of the shipped recipe with this name. Raises UsageError."""
-    shipped = zoo.recipes()
-    if name.exists() or name.suffix or str(name) != name.name:
-        return name
-    if name.name not in shipped:
-        raise UsageError(f"no recipe {name.name!r}; there are {', '.join(shipped)}, or name a file")
-    return shipped[name.name]
 
 
 def read_recipe(path: Path | None, changes: Sequence[str] = ()) -> Recipe:

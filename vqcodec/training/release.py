@@ -23,9 +23,9 @@ from vqcodec.rate import parse_rate
 from vqcodec.training import export
 from vqcodec.training.batches import Crops
 from vqcodec.training.recipe import Recipe
+from vqcodec.training.refusals import CARD, WEIGHTS, check_no_codec
 from vqcodec.training.task import Task
 
-WEIGHTS, CARD = "weights.safetensors", "card.toml"
 Track = Callable[[str, int], AbstractContextManager[Callable[[], None]]]  # name, total -> advance
 
 
@@ -111,8 +111,7 @@ def published(out: Path, force: bool) -> Iterator[Path]:
     An existing ``out`` keeps its other files. Without ``force`` no codec is replaced. Raises
     OutputError.
     """
-    if not force and any((out / name).exists() for name in (CARD, WEIGHTS)):
-        raise OutputError(f"{out}: there is a codec; --force replaces it")
+    check_no_codec(out, force)
     where = out if out.is_dir() else out.parent
     make_folder(where)
     try:

@@ -5,6 +5,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec import distributed, zoo
-from vqcodec.errors import InputError, OutputError, UsageError
+from vqcodec.errors import InputError, UsageError
 from vqcodec.files import atomic_write, make_folder
 from vqcodec.training import data as pictures_of
 from vqcodec.training import finetune, release, sources
@@ -24,8 +25,9 @@ from vqcodec.training.display import Display
 from vqcodec.training.finetune import MINUTES, Compared
 from vqcodec.training.identity import with_own_identity
 from vqcodec.training.journal import Journal
-from vqcodec.training.loop import CHECKPOINT, Measured, Run, train
-from vqcodec.training.recipe import DataSettings, Recipe, find_recipe, read_recipe, recipe_of
+from vqcodec.training.loop import Measured, Run, train
+from vqcodec.training.recipe import DataSettings, Recipe, read_recipe, recipe_of
+from vqcodec.training.refusals import check_export, check_training
 from vqcodec.training.systems import SystemTraining
 from vqcodec.training.task import Task, TrainConfig
 
@@ -99,7 +101,7 @@ def train_command(
         if start and wanted.start:
             recipe = recipe_of(finetune.tables_of(start, wanted.start), start.id, changes)
         else:
-            recipe = read_recipe(find_recipe(path) if path else None, changes)
+            recipe = read_recipe(zoo.find_recipe(path) if path else None, changes)
         recipe = with_own_identity(recipe, changes, wanted.name, out)
     if wanted.smoke:
         recipe = recipe_of(recipe.smoke().resolved(), "--smoke", changes)  # which go before it
@@ -107,8 +109,8 @@ def train_command(
     recipe = replace(recipe, data=replace(recipe.data, path=str(data.absolute())))
     if wanted.threads:
         torch.set_num_threads(wanted.threads)
-    if (out / CHECKPOINT).exists() and not wanted.resume:
-        raise OutputError(f"{out / CHECKPOINT}: exists; --resume continues it")
+    check_training(wanted.data, path, wanted.start, wanted.name, out, wanted.resume)
+    is_new = not out.exists()
     make_folder(out)  # before the work
     device = distributed.start(zoo.device_of(wanted.device))
     first = distributed.rank() == 0
@@ -174,6 +176,9 @@ def train_command(
             return Compared(out, start.id, len(held), before, table)
     finally:
         distributed.stop()
+        if is_new:
+            with suppress(OSError):  # there is something in it
+                out.rmdir()
 
 
 def export_command(
@@ -189,8 +194,7 @@ def export_command(
 
     Raises CodecError, and leaves ``out`` as it was, where files do not decode as they should.
     """
-    if not (folder / CHECKPOINT).exists():
-        raise InputError(f"{folder}: there is no run with a checkpoint")
+    check_export(folder, data, name, out, force)
     recipe = read_recipe(folder / RECIPE)
     if name:
         recipe = with_own_identity(recipe, (), name, out)

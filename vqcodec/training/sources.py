@@ -45,6 +45,25 @@ class Source(Protocol):
         """
 
 
+def check(data: Path) -> None:
+    """Raises InputError where there can be no pictures, nor arrays, as far as names tell."""
+    if data.is_dir():
+        if not (any(_below(str(data))) or any(data.glob("*.tar"))):
+            raise InputError(f"{data}: no pictures in it")
+    elif data.suffix == ".tar":
+        paths = _shards(data)
+        missing = [path for path in paths if not path.is_file()]
+        if missing or not paths:
+            raise InputError(f"{missing[0] if missing else data}: no such file")
+    elif data.suffix not in (".txt", ".npz"):
+        kinds = "a list (.txt), shards (.tar) or arrays (.npz)"
+        raise InputError(
+            f"{data}: is no folder, {kinds}" if data.exists() else f"{data}: no such folder"
+        )
+    elif not data.is_file():
+        raise InputError(f"{data}: no such file")
+
+
 def find(data: Path) -> Source:
     """The pictures of a folder and below, of a list (.txt), or of shards (.tar).
 
@@ -52,6 +71,7 @@ def find(data: Path) -> Source:
     Shards are named one by one, by a pattern such as ``train-{000..017}.tar`` or ``train-*.tar``,
     or by their folder. Raises InputError where there are no pictures.
     """
+    check(data)
     if data.is_dir():
         names = sorted(_below(str(data)))
         shards = sorted(data.glob("*.tar"))
@@ -61,14 +81,11 @@ def find(data: Path) -> Source:
             )
         source: Source = Shards(shards) if shards else Files(str(data), names)
     elif data.suffix == ".tar":
-        source = Shards([Path(path) for pattern in _braces(str(data)) for path in _glob(pattern)])
+        source = Shards(_shards(data))
     elif data.suffix == ".txt":
         source = Files(str(data.parent), _lines(data))
     else:
-        kinds = "a list (.txt), shards (.tar) or arrays (.npz)"
-        raise InputError(
-            f"{data}: is no folder, {kinds}" if data.exists() else f"{data}: no such folder"
-        )
+        raise InputError(f"{data}: arrays, and not files of pictures")
     if not len(source):
         raise InputError(f"{data}: no pictures in it")
     return source
@@ -182,6 +199,10 @@ def _braces(pattern: str) -> list[str]:
         parts = match[1].split(",")
     head, tail = pattern[: match.start()], pattern[match.end() :]
     return [one for part in parts for one in _braces(head + part + tail)]
+
+
+def _shards(pattern: Path) -> list[Path]:
+    return [Path(path) for part in _braces(str(pattern)) for path in _glob(part)]
 
 
 def _glob(pattern: str) -> list[str]:

@@ -12,9 +12,9 @@ from torch import Tensor
 from vqcodec import fixedpoint
 from vqcodec.autoencoders.ladder.config import BITS_CENTRE, RANGE
 from vqcodec.autoencoders.ladder.model import MAX_WEIGHT, MIN_WEIGHT, mean_unit
-from vqcodec.rate import RATE_UNIT, VISUAL
+from vqcodec.rate import LEAST_BITS, MOST_BITS, RATE_UNIT, VISUAL
 
-RATE_LOW, RATE_HIGH = 5 * RATE_UNIT, 10 * RATE_UNIT
+RATE_LOW, RATE_HIGH = LEAST_BITS * RATE_UNIT, MOST_BITS * RATE_UNIT
 BANDS = 6  # of rates with a hyper table each, one for each whole N from 5 to 10
 WEIGHT_STEP = RATE_UNIT // 32  # to whose multiples channels' step weights are rounded: 1/32 octave
 
