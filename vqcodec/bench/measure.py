@@ -6,6 +6,7 @@ A record is a JSON object and depends on nothing but the picture's pixels and th
 import base64
 import hashlib
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,27 +144,32 @@ def _at(tries: Tries, n_bytes: int, plan: Plan) -> dict[str, Any]:
 def within(tries: Tries, n_bytes: int) -> int:
     """The setting of the largest file of a reference with at most ``n_bytes``, or its smallest.
 
-    By bisection, first of the ladder and then between two of its steps: the size hardly ever falls
-    along the ladder.
+    By bisection of the ladder, and between two of its steps by interpolation of the sizes, whose
+    logarithm is nearly straight there: the size hardly ever falls along the ladder.
     """
     assert isinstance(tries.encoder, Reference)
     ladder = tries.encoder.ladder
-    if len(tries.file(ladder[0])) > n_bytes:
+
+    def size(setting: int) -> int:
+        return len(tries.file(setting))
+
+    if size(ladder[0]) > n_bytes:
         return ladder[0]
     low, high = 0, len(ladder) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        if len(tries.file(ladder[middle])) <= n_bytes:
+        if size(ladder[middle]) <= n_bytes:
             low = middle
         else:
             high = middle - 1
     if low == len(ladder) - 1:
         return ladder[-1]
-    step = 1 if ladder[0] < ladder[-1] else -1  # compression ratios fall
     good, bad = ladder[low], ladder[low + 1]
-    while abs(bad - good) > 1:
-        between = good + step * (abs(bad - good) // 2)
-        if len(tries.file(between)) <= n_bytes:
+    step = 1 if good < bad else -1  # compression ratios fall
+    while (gap := abs(bad - good)) > 1:
+        grown = math.log(n_bytes / size(good)) / math.log(size(bad) / size(good))
+        between = good + step * min(max(1, round(gap * grown)), gap - 1)
+        if size(between) <= n_bytes:
             good = between
         else:
             bad = between

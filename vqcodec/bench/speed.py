@@ -31,7 +31,7 @@ from vqcodec.decompress import decompress
 from vqcodec.priors.classes import ClassTables
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder
 
-ROUNDS = 7
+ROUNDS = 5
 
 
 def seconds(work: Callable[[], Any], rounds: int = ROUNDS) -> float:
