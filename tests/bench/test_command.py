@@ -276,17 +276,45 @@ def test_the_panel_leaves_out_what_a_codec_was_trained_on(tmp_path: Path) -> Non
 def test_the_headline_says_who_wins_at_which_aim(tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     Image.open(ROOT / "tests/data/photo.png").crop((100, 100, 260, 228)).save(photo)
-    plan = Plan(("photo-2",), ("jpeg",), ("6bit", "8bit", "9.5bit"), ("psnr", "ssimulacra2"))
+    metrics = ("psnr", "ssimulacra2")
+    plan = Plan(("photo-2",), ("jpeg", "webp"), ("6bit", "8bit", "9.5bit"), metrics)
     records, _ = run([photo], plan)
     report = summary.report(records, plan, command="x")
     fidelity, looks = report["headline"]
     rows = {(r["reference"], r["metric"]): r["used"]["percent"] for r in report["bd_rate"]}
-    assert fidelity["percent"] == rows["jpeg", "psnr"] < -20
+    assert fidelity["reference"] == looks["reference"] == "webp"  # the stronger one
+    assert rows["jpeg", "psnr"] < fidelity["percent"] == rows["webp", "psnr"] < -5
     n = round(-fidelity["percent"])
     assert fidelity["text"] == (
-        f"Fidelity (PSNR 27 to 34 dB): photo-2 needs {n} % fewer bytes than JPEG."
+        f"Fidelity (PSNR 27 to 34 dB): photo-2 needs {n} % fewer bytes than WebP, "
+        "the strongest of 2 references."
     )
     assert looks["text"].startswith("Looks (SSIMULACRA2 30 to 85): photo-2 needs ")
+    (alone, _) = summary.report(records, replace(plan, references=("jpeg",)), command="x")[
+        "headline"
+    ]
+    n = round(-rows["jpeg", "psnr"])
+    assert alone["text"].endswith(f"photo-2 needs {n} % fewer bytes than JPEG.")
+
+
+def test_the_panel_is_called_the_same_everywhere() -> None:
+    """Seven metrics, and how many of them judge a codec that was trained on some."""
+    judged = {"codec": "a", "reference": "b", "percent": -2.0, "left_out": ["ms_ssim_y"]}
+    judged["each"] = {name: -2.0 for name in PANEL if name != "ms_ssim_y"}
+    used = {"codec": "a", "reference": "b", "metric": "ssimulacra2", "used": {"percent": -9.0}}
+    report = {
+        "codecs": [
+            {"id": "a", "label": "A", "own": True, "trained_on": []},
+            {"id": "b", "label": "B", "own": False},
+        ],
+        "metrics": [{"id": "ssimulacra2", "label": "SSIMULACRA2"}],
+        "bd_rate": [used],
+        "panel": [judged],
+    }
+    (line,) = aims.headline(report)
+    assert "by the mean of 6 of the panel's 7 metrics needs 2 % fewer bytes" in line["text"]
+    table = output._overview(report, report["codecs"][0], {"b": "B"})
+    assert [column.header for column in table.columns][-1] == "panel\n6 of 7"
 
 
 def test_speed_is_split(folder: Path) -> None:

@@ -26,7 +26,7 @@ from vqcodec.training.data import Track, at_most, scaled
 
 RATES = ("6bit", "7bit", "8bit", "9bit")
 MAPPED = "8bit"  # the rate whose bits and errors are shown by place
-PICTURES = 20  # where no number is named: a minute or two of one core
+PICTURES = 10  # where no number is named: less than a minute of one core
 LARGEST = 1024  # pixels a side; of larger pictures the middle is looked at
 SHOWN = 4  # pictures of the maps
 COLOURS = ("luma", "red - blue", "green - red, blue")  # of the orthonormal colour transform

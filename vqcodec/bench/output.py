@@ -186,8 +186,9 @@ def _overview(report: dict[str, Any], codec: dict[str, Any], labels: dict[str, s
     panels = {p["reference"]: p for p in report["panel"] if p["codec"] == of}
     titles = [f"{m['label']}\n{INTERVALS[m['id']][0]:g} to {INTERVALS[m['id']][1]:g}" for m in used]
     if panels:
-        n = len(next(iter(panels.values()))["each"])
-        titles.append(f"panel\nof {n}")
+        one = next(iter(panels.values()))
+        n, left_out = len(one["each"]), len(one["left_out"])
+        titles.append(f"panel\n{n} of {n + left_out}" if left_out else f"panel\nof {n}")
         judges = []
     table = _table("against", *titles, *(m["label"] for m in (*rest, *judges)))
     for reference in dict.fromkeys(r for r, _ in rows):

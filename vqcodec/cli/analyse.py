@@ -1,15 +1,12 @@
 """``vqcodec analyse``: what codes do, in plots and numbers."""
 
-import sys
-from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
 from vqcodec.cli import options
 from vqcodec.errors import one_line
+from vqcodec.progress import Bars
 
 _EXAMPLES = """\b
 Examples:
@@ -27,7 +24,7 @@ Examples:
     "N",
     0,
     help="Squares that are looked at, or of a photo codec pictures; 0: all.  "
-    "[default: 1000 squares, 20 pictures]",
+    "[default: 1000 squares, 10 pictures]",
 )
 @options.number(
     "--learn",
@@ -86,9 +83,9 @@ def analyse(
     from vqcodec.analysis.subject import Settings
 
     codec = zoo.load(card, device)
-    with _bar(quiet or not sys.stderr.isatty()) as bar:
+    with Bars(quiet) as bars:
         settings = Settings(number, learn, scale, held_out, card.split, seed)
-        report = run.analyse(codec, data, settings, partial(_track, bar))
+        report = run.analyse(codec, data, settings, bars.track)
     numbers = report.json() + "\n"
     contents = {folder.JSON: numbers.encode(), folder.INDEX: report.page.encode()}
     folder.write(output, report.figures | contents, force)
@@ -98,19 +95,3 @@ def analyse(
         click.echo(one_line(f"{output}: {', '.join([*contents, *report.figures])}"))
         for name, why in report.numbers["left_out"].items():
             click.echo(f"no {name}: {why}")
-
-
-def _bar(disable: bool) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=disable)
-
-
-def _track(bar: Any, items: Sequence[Any], name: str) -> Iterator[Any]:
-    task = bar.add_task(name, total=len(items))
-    for item in items:
-        yield item
-        bar.advance(task)
-    bar.remove_task(task)

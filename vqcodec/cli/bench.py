@@ -17,6 +17,7 @@ from vqcodec.cli.failure import print_error, print_warning
 from vqcodec.cli.jobs import pictures_in
 from vqcodec.errors import OutputError, RateError, one_line
 from vqcodec.files import atomic_write, check_output, make_folder
+from vqcodec.progress import Bars
 
 if TYPE_CHECKING:
     from vqcodec.bench.plan import Plan
@@ -132,15 +133,15 @@ def bench(
     from vqcodec.image import read_rgb
 
     plan = replace(plan, device=zoo.device_of(device))
-    with _bar(disable=quiet or not sys.stderr.isatty()) as bar:
-        task = bar.add_task("measuring", total=len(paths))
-        records, skipped = run(
-            paths,
-            plan,
-            jobs=jobs or min(os.cpu_count() or 1, len(paths)),
-            cache=cache,
-            advance=lambda part: bar.advance(task, part),
-        )
+    with Bars(quiet) as bars:
+        with bars.task("pictures measured", len(paths)) as advance:
+            records, skipped = run(
+                paths,
+                plan,
+                jobs=jobs or min(os.cpu_count() or 1, len(paths)),
+                cache=cache,
+                advance=advance,
+            )
         for row in skipped:
             print_error(one_line(f"{row['path']}: {row['why']}"), row["exit_code"])
         if not records:
@@ -154,8 +155,10 @@ def bench(
         if not no_speed:
             unread = {row["path"] for row in skipped}
             pixels = read_rgb(next(path for path in paths if str(path) not in unread))
-            task = bar.add_task("timing", total=2 * len(plan.codecs) + len(plan.references))
-            timed = speed.all_of(plan, pixels, cache, lambda: bar.advance(task))
+            with bars.task(
+                "settings timed", 2 * len(plan.codecs) + len(plan.references)
+            ) as advance:
+                timed = speed.all_of(plan, pixels, cache, advance)
     pictures = [record["picture"] for record in records if "picture" in record]
     result = summary.report(
         records,
@@ -226,23 +229,10 @@ def _plan(
         rates=rates or RATES,
         metrics=chosen_metrics if metrics else usual,
         pictures=pictures,
-        panel_of=None if metrics else (aims.BESIDE[aims.LOOKS],),
+        panel_of=None if metrics else (aims.BESIDE,),
     )
     _ = plan.found
     return plan
-
-
-def _bar(disable: bool) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.1f}/{task.total:.0f}"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True), disable=disable)
 
 
 def _write(path: Path, content: str | bytes, force: bool) -> None:

@@ -1,11 +1,8 @@
 """``vqcodec data``: pictures made ready for training."""
 
 import json
-import sys
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +10,7 @@ from vqcodec.cli import options
 from vqcodec.cli.failure import print_warning
 from vqcodec.cli.text import size
 from vqcodec.errors import one_line
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
+from vqcodec.progress import Bars
 
 _EXAMPLES = """\b
 Examples:
@@ -113,16 +107,12 @@ def pack(
     from vqcodec.training.pack import Packing
     from vqcodec.training.pack import pack as pack_all
 
-    with _bar(quiet or not sys.stderr.isatty()) as bar:
-
-        def track(items: Sequence[Any], name: str) -> Iterable[Any]:
-            return bar.track(items, description=name)
-
+    with Bars(quiet) as bars:
         skipped = Skipped((lambda line: None) if quiet else print_warning)
         how = Packing(
             long_side, lossless, quality, min_side, min_quality, min_detail, split, shard_mb
         )
-        summary = pack_all(source, out, how, track, skipped, force=force, threads=jobs)
+        summary = pack_all(source, out, how, bars.track, skipped, force=force, threads=jobs)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
     elif not quiet:
@@ -132,11 +122,3 @@ def pack(
             + f", in {summary.shards} shards of {size(summary.n_bytes)}"
             + (f"; dropped: {dropped}" if dropped else "")
         )
-
-
-def _bar(disable: bool) -> "Progress":
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
-
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=disable)

@@ -1,7 +1,7 @@
 """Windows slid over planes, as products with banded matrices.
 
-On a CPU that is at least twenty times faster than a convolution of single channels; the products here
-have at most ``_TILE`` columns, so that the time for a pixel does not grow with the picture.
+On a CPU that is at least twenty times faster than a convolution of single channels; the products
+here have at most ``_TILE`` columns, so that the time for a pixel does not grow with the picture.
 """
 
 from collections.abc import Iterator

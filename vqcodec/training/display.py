@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from vqcodec.progress import lines
 from vqcodec.training.meter import State
 
 T = TypeVar("T")
@@ -55,7 +56,10 @@ class Display:
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Callable[[], None]]:
-        """A bar for the block, with what advances it by one."""
+        """A bar for the block, or lines, with what advances it by one."""
+        if not self._live.is_started:
+            yield lines(name, total, self.console.quiet)
+            return
         bar = self._bars.add_task(name, total=total)
         try:
             yield lambda: self._bars.advance(bar)
