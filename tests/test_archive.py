@@ -376,7 +376,7 @@ def test_info_lists_the_pictures_and_counts_every_byte() -> None:
         (["decode", "set.vqc", "-o", "new.png"], 2, "set.vqc: an archive goes to a folder"),
         (["decode", "set.vqc", "-o", "-"], 2, "set.vqc: an archive goes to a folder"),
         (["decode", "set.vqc", "-o", "a.png", "--index", "1"], 8, "a.png: exists"),
-        (["decode", "set.vqc", "--index", "4"], 2, "set.vqc: picture 4 of 3"),
+        (["decode", "set.vqc", "--index", "4"], 2, "no picture 4, but 1 to 3"),
         (["decode", "set.vqc", "--index", "0"], 2, "--index"),
         (["decode", "one.vqc", "--index", "1", "-o", "x.png"], 5, "one.vqc: a picture, not"),
         (["decode", "-", "-o", "out"], 5, "-: an archive of 3 pictures"),
@@ -420,12 +420,13 @@ def test_python_reads_one_picture_of_a_path_of_a_file_and_of_bytes(tmp_path: Pat
     path.write_bytes(data)
     expected = vqcodec.decode_many(data, device="cpu")
     for source in (data, path, str(path), BytesIO(data)):
-        found = vqcodec.decode(source, index=1, device="cpu")
+        found = vqcodec.decode(source, index=2, device="cpu")
         assert np.array_equal(np.array(found), np.array(expected[1]))
-    with pytest.raises(IndexError):
-        vqcodec.decode(path, index=len(expected), device="cpu")
+    for index in (0, -1, len(expected) + 1):
+        with pytest.raises(UsageError, match=f"no picture {index}, but 1 to {len(expected)}"):
+            vqcodec.decode(path, index=index, device="cpu")
     with pytest.raises(InputError, match="no such file"):
-        vqcodec.decode(tmp_path / "other.vqc", index=0)
+        vqcodec.decode(tmp_path / "other.vqc", index=1)
 
 
 def test_python_decodes_a_path_and_a_region(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_codec_that_is_not_there_is_a_problem_and_another_one_an_error() -> No
     )
     found = vqcodec.info(data)
     assert found.codec is None and found.codec_number == 9999 and "9999" in str(found.problem)
-    assert found.pictures[0].rate == "2000"
+    assert found.pictures[0].rate == "rate point 2000"
     with pytest.raises(CodecError):
         vqcodec.info(data, codec="photo-2")
     with pytest.raises(CodecError):

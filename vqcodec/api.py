@@ -124,10 +124,10 @@ def decode(
     """A .vqc file as a Pillow image.
 
     data: the bytes (bytearray and memoryview are, too), a path, or a binary file; with an index it
-    is one that can be sought. index: of the picture, from 0,
-    where it is an archive: the others are not read. levels: read the first only, a preview.
-    region: x, y, width and height in pixels, of what is to be seen. A file of more than
-    ``max_pixels`` is refused before memory is taken for it. Raises a VqcodecError, and IndexError.
+    is one that can be sought. index: of an archive read this picture alone; the first is 1, as in
+    their names and for ``--index``. levels: read the first only, a preview. region: x, y, width and
+    height in pixels, of what is to be seen. A file of more than ``max_pixels`` is refused before
+    memory is taken for it. Raises a VqcodecError, UsageError for an index that is not there.
     """
     from vqcodec import image
 
@@ -139,7 +139,7 @@ def decode(
 
 def _content(source: "File", index: int | None) -> bytes:
     """A file of one picture."""
-    from vqcodec import container
+    from vqcodec import archive, container
 
     if isinstance(source, str | os.PathLike):
         try:
@@ -154,7 +154,7 @@ def _content(source: "File", index: int | None) -> bytes:
     elif not _is_binary(source):
         raise UsageError(f"a .vqc file is its bytes, a path or a binary file, not {_kind(source)}")
     if index is not None:
-        return container.write(container.read_archive(source)[index])
+        return container.write(archive.picked(container.read_archive(source), whole(index)))
     return source if isinstance(source, bytes) else bytes(source.read())
 
 

@@ -22,6 +22,14 @@ def check(n_pictures: int, rate: str) -> None:
         raise RateError(f"rate {rate!r} is the size of one file; an archive takes 8bit, 1bpp, 34dB")
 
 
+def picked(pictures: Archive, number: int) -> Container:
+    """A picture by its number, from 1 as in the names of ``stems``. Raises UsageError."""
+    if not 1 <= number <= len(pictures):
+        which = f"1 to {len(pictures)}" if len(pictures) > 1 else "1 alone"
+        raise UsageError(f"the archive has no picture {number}, but {which}")
+    return pictures[number - 1]
+
+
 def with_name(picture: Container, stem: str) -> Container:
     """The picture with the name of its file, less folder and suffix, in a box."""
     return replace(picture, boxes=(*picture.boxes, Box(_NAME, stem.encode("utf-8", "replace"))))

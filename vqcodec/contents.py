@@ -18,7 +18,7 @@ class PictureInfo:
     width: int = 0
     height: int = 0
     grey: bool = False
-    rate: str = ""  # the rate point; a bare number where the codec is not installed
+    rate: str = ""  # the rate point; "rate point 2048" where the codec is not installed
     tune: str | None = None
     section_bytes: list[int] = field(default_factory=list)  # coarse first
     boxes: list[tuple[str, int]] = field(default_factory=list)  # type and bytes
@@ -118,7 +118,7 @@ def _picture(
         header.width,
         header.height,
         header.grey,
-        rate_name(card, header.rate) if card else str(header.rate),
+        rate_name(card, header.rate) if card else f"rate point {header.rate}",
         tune_name(card, header.rate) if card else None,
         [len(section) for section in content.sections],
         [(box.type, len(box.payload)) for box in content.boxes],

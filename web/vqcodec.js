@@ -30,13 +30,13 @@ export function ownModels() {
  * codec, rate, tune }. Throws VqcError for what is not a sound file.
  *
  * `source` is the whole file (Uint8Array), or the file as it comes (ReadableStream). `levels` says
- * how many sections to decode, `index` which picture of an archive, from 0. `onPreview(picture)`,
+ * how many sections to decode, `index` which picture of an archive, from 1. `onPreview(picture)`,
  * whose promise is waited for, is told what a prefix of the sections makes: at first a draft, from
  * one or two; then, whenever more sections have come but not all, what they decode to. `onBytes(bytes)`
  * is told the whole file before it is decoded, and may return false to leave it at that.
  */
 export async function decode(source, options = {}) {
-  const { levels = null, index = 0, onBytes = null } = options;
+  const { levels = null, index = 1, onBytes = null } = options;
   const decoding = new Decoding(options);
   let bytes = source;
   if (!(source instanceof Uint8Array)) {
@@ -47,7 +47,7 @@ export async function decode(source, options = {}) {
   }
   if (onBytes?.(bytes) === false) return null;
   let found = levels ? prefix(bytes, levels) : readPicture(bytes);
-  if (found.header.archive) found = readArchive(bytes).picture(index);
+  if (found.header.archive) found = readArchive(bytes).picture(index - 1);
   const count = levels ?? found.header.sections;
   if (!(count >= 1 && count <= found.header.sections)) {
     throw new VqcError("UsageError", `the file has levels 1 to ${found.header.sections}`);

@@ -23,7 +23,7 @@ async function run({ bytes, src, levels = null, index = null }, tell) {
     if (src) tell({ kind: "bytes", bytes });
     return index !== null || !readPicture(bytes, false)?.header.archive;
   };
-  const picture = await decode(source, { models, levels, index: index ?? 0, onPreview, onBytes });
+  const picture = await decode(source, { models, levels, index: (index ?? 0) + 1, onPreview, onBytes });
   if (picture) tell({ kind: "picture", picture, seconds: seconds() });
   else await sheet(bytes, tell);
 }
@@ -37,7 +37,7 @@ async function sheet(bytes, tell) {
     try {
       const { boxes } = archive.picture(index);
       const name = boxes.has("NAME") ? new TextDecoder().decode(boxes.get("NAME")) : null;
-      answer = { index, name, picture: await decode(bytes, { models, index }) };
+      answer = { index, name, picture: await decode(bytes, { models, index: index + 1 }) };
     } catch (error) {
       answer = { index, error: said(error) };
     }

@@ -50,7 +50,14 @@ def test_info_describes_a_file_of_an_unknown_codec() -> None:
     write_foreign_codec()
     result = run("info", "foreign.vqc")
     assert result.exit_code == 0
-    for word in ("number 99", "31323334", "8 x 8", "2048", "not installed", "level 1"):
+    for word in (
+        "number 99",
+        "31323334",
+        "8 x 8",
+        "rate point 2048, which the codec names",
+        "not installed",
+        "level 1",
+    ):
         assert word in result.stdout
     record = json.loads(run("info", "foreign.vqc", "--json").stdout)
     assert record["codec"] is None and record["codec_number"] == 99

@@ -4,9 +4,9 @@ import { LadderDecoder } from "./ladder.js";
 import { readArchive, readPicture } from "./vqcodec.js";
 
 /** SHA-256 of the latent in steps, float32, of the channels that the rate codes. */
-export async function codesHash(models, bytes, index = 0) {
+export async function codesHash(models, bytes, index = 1) {
   let found = readPicture(bytes);
-  if (found.header.archive) found = readArchive(bytes).picture(index);
+  if (found.header.archive) found = readArchive(bytes).picture(index - 1);
   const codec = await models.get(found.header);
   const decoder = new LadderDecoder(codec.prior, found.header);
   for (const section of found.sections) decoder.add(section);

@@ -82,7 +82,7 @@ def run(site: Path) -> Iterator[Run]:
 def of_golden(name: str) -> Job:
     """The job of decoding a golden file, or a picture of the archive."""
     stem, _, number = name.partition("@")
-    return {"file": str(GOLDEN / f"{stem}.vqc"), "index": int(number or 1) - 1}
+    return {"file": str(GOLDEN / f"{stem}.vqc"), "index": int(number or 1)}
 
 
 def pixels(out: Path, mode: str, width: int, height: int) -> np.ndarray:

@@ -32,7 +32,7 @@ const [codec, names, done] = arguments;
     const [stem, number] = name.split("@");
     const response = await fetch(`golden/${codec}/${stem}.vqc`);
     const bytes = new Uint8Array(await response.arrayBuffer());
-    const index = (number ?? 1) - 1;
+    const index = number ?? 1;
     const { data } = await decode(bytes, { models, index });
     const pixels = btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(""));
     found[name] = { codes: await codesHash(models, bytes, index), pixels };

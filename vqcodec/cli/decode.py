@@ -66,7 +66,7 @@ Examples:
 @options.number(
     "--index number",
     "N",
-    help="Decode picture N of an archive only, to a file or stdout.",
+    help="Decode picture N of an archive only, to a file or stdout; the first is 1.",
 )
 @click.option(
     "--region",
@@ -247,15 +247,14 @@ class Decoding(report.Work):
 
     def _file(self, job: Job) -> tuple[bytes, int]:
         """A file of one picture, and the bytes that it has, or adds to its archive."""
-        from vqcodec import container
+        from vqcodec import archive, container
 
         if job.index is None:
             data = streams.read_vqc(job.input)
             return data, len(data)
         pictures = _opened(job.input)
-        if job.index >= len(pictures):
-            raise UsageError(f"picture {job.index + 1} of {len(pictures)} does not exist")
-        return container.write(pictures[job.index]), pictures.cost(job.index)
+        picture = archive.picked(pictures, job.index + 1)
+        return container.write(picture), pictures.cost(job.index)
 
 
 def _is_output(name: str) -> bool:

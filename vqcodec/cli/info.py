@@ -107,7 +107,7 @@ def _as_text(record: dict[str, Any]) -> str:
     lines = [
         *_heading(record),
         f"size      {width} x {height}, {'grey' if record['grey'] else 'colour'}",
-        f"rate      {record['rate']}{tuned}",
+        f"rate      {record['rate']}{tuned}{'' if record['codec'] else ', which the codec names'}",
         *text.sections(record["sections"], width, height, record.get("ideal_bits")),
         *(text.row(f"box {box['type']}", box["bytes"]) for box in record["boxes"]),
         text.row("framing", record["overhead"] - box_bytes),
