@@ -140,3 +140,25 @@ def test_one_failure_does_not_stop_the_others() -> None:
     assert summary.startswith("4 files: 2 done, 2 failed; ")
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["a.png", "d.png"]
     assert {"a.vqc", "d.vqc"} <= all_files()
+
+
+def test_a_link_to_a_folder_is_named_and_leads_nowhere() -> None:
+    draw("photos/a.png")
+    draw("others/b.png")
+    for name, target in (("loop", "../photos"), ("others", "../others")):
+        Path("photos", name).symlink_to(target, target_is_directory=True)
+    result = run("encode", "-r", "photos", "-o", "small")
+    assert result.exit_code == 0
+    assert {n for n in all_files() if n.startswith("small")} == {"small/a.vqc"}
+    told = [line for line in result.stderr.splitlines() if "link to a folder" in line]
+    assert [line.split(": ")[2] for line in told] == ["photos/loop", "photos/others"]
+    assert run("encode", "photos/others", "-o", "small").exit_code == 0
+    assert "small/b.vqc" in all_files()
+
+
+def test_a_link_to_a_picture_is_a_picture_and_one_by_two_names_of_its_folder_is_one() -> None:
+    draw("photos/a.png")
+    Path("photos/b.png").symlink_to("a.png")
+    Path("again").symlink_to("photos", target_is_directory=True)
+    assert run("encode", "photos", "again", "again/a.png", "-o", "small").exit_code == 0
+    assert {n for n in all_files() if n.startswith("small")} == {"small/a.vqc", "small/b.vqc"}

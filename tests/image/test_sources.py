@@ -4,10 +4,12 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from image_files import GREY, PIXELS, exif_with, png
 from PIL import Image
 
 from vqcodec import image
+from vqcodec.errors import ImageError
 
 
 class Pipe(io.RawIOBase):
@@ -39,3 +41,13 @@ def test_read_rgb_is_always_three_channels_upright(tmp_path: Path) -> None:
     pixels = image.read_rgb(path)
     assert pixels.shape == (7, 5, 3) and pixels.dtype == np.uint8
     assert np.array_equal(pixels[..., 2], np.rot90(GREY, -1))
+
+
+def test_of_what_is_no_picture_not_all_is_read() -> None:
+    class Endless(io.BytesIO):
+        def read(self, n: int | None = -1, /) -> bytes:
+            assert n is not None and n >= 0
+            return bytes(n)
+
+    with pytest.raises(ImageError, match="not an image"):
+        image.read(Endless(), "x")

@@ -215,7 +215,8 @@ def _find(
 
     def is_new(path: str) -> bool:
         before = len(seen)
-        seen.add(os.path.realpath(path))
+        folder, name = os.path.split(path)  # a link is a file of its own, with its own output
+        seen.add(os.path.join(os.path.realpath(folder), name))
         return len(seen) > before
 
     for item in inputs:
@@ -243,6 +244,9 @@ def _names_in(
     for path, folders, files in os.walk(folder, onerror=_cannot_list):
         hidden = {name for name in folders if name.startswith(".") or name == "__MACOSX"}
         folders[:] = sorted(set(folders) - hidden) if recursive else []
+        for whole in (os.path.join(path, name) for name in folders):
+            if by_content and os.path.islink(whole):  # which may lead back up
+                leave_out(f"{whole}: left out: a link to a folder")
         for name in files:
             whole = os.path.join(path, name)
             named = os.path.splitext(name)[1].lower() in suffixes

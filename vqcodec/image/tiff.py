@@ -158,7 +158,9 @@ def samples_of(stream: IO[bytes]) -> str:
     """What the samples of a TIFF are, for the user; empty where that is not to be found out."""
     try:
         stream.seek(0)
-        data = stream.read()
+        data = stream.read(8)
+        order_of(data)  # before all is read of a file that may be large, or a device without an end
+        data += stream.read()
         order, first = first_directory(data)
     except (OSError, ValueError, struct.error):
         return ""
