@@ -14,7 +14,7 @@ from shipped import crop, decoded, made, photo, shipped
 
 import vqcodec
 from vqcodec import container, image, zoo
-from vqcodec.autoencoders.ladder import codec as ladder_codec
+from vqcodec.autoencoders.ladder import decoder as ladder_decoder
 from vqcodec.codec import Codec
 from vqcodec.compress import compress
 from vqcodec.decompress import decompress
@@ -183,7 +183,7 @@ def test_tiles_change_no_code_and_no_pixel_by_more_than_a_step(
         return latent.numpy(), pixels, system.latents(crop()[None], point)[0].numpy()
 
     codes, pixels, analysed = results()
-    monkeypatch.setattr(ladder_codec, "TILE", 4)
+    monkeypatch.setattr(ladder_decoder, "TILE", 4)
     tiled_codes, tiled_pixels, tiled_analysed = results()
     assert np.array_equal(codes, tiled_codes)
     assert np.abs(pixels - tiled_pixels).max() <= 1

@@ -8,6 +8,7 @@ from shipped import crop, decoded, made, photo, shipped
 import vqcodec
 from vqcodec import container, image
 from vqcodec.autoencoders.ladder import codec as ladder_codec
+from vqcodec.autoencoders.ladder import decoder as ladder_decoder
 from vqcodec.compress import compress
 from vqcodec.decompress import decompress, decompress_rows, ideal_bits
 from vqcodec.errors import UsageError
@@ -65,7 +66,7 @@ def test_the_overhead_is_that_of_the_container() -> None:
 def test_a_region_is_exactly_that_of_the_whole(
     region: tuple[int, int, int, int], tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder_codec, "TILE", tile)
+    monkeypatch.setattr(ladder_decoder, "TILE", tile)
     x, y, width, height = region
     alpha = np.arange(192, dtype=np.uint8)[None].repeat(128, 0)
     data = compress(shipped(), image.Picture(crop(), alpha), "7bit").data
@@ -81,8 +82,8 @@ def test_a_region_is_exactly_that_of_the_whole(
 def test_the_pixels_of_a_region_are_all_that_is_synthesized(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ladder_codec, "TILE", 4)
-    monkeypatch.setattr(ladder_codec, "HALO", 1)
+    monkeypatch.setattr(ladder_decoder, "TILE", 4)
+    monkeypatch.setattr(ladder_decoder, "HALO", 1)
     cells: list[int] = []
     plain = ladder_codec.FoldedSynthesis.__call__
 
@@ -102,7 +103,7 @@ def test_a_region_must_lie_within_the_picture(region: tuple[int, int, int, int])
 
 
 def test_rows_come_in_bands_that_make_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder_codec, "TILE", 3)
+    monkeypatch.setattr(ladder_decoder, "TILE", 3)
     rows = decompress_rows(shipped(), made("7bit").data)
     bands = list(rows.bands)
     assert [len(band) for band in bands] == [48, 48, 32]
@@ -110,7 +111,7 @@ def test_rows_come_in_bands_that_make_the_picture(monkeypatch: pytest.MonkeyPatc
 
 
 def test_progress_rises_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder_codec, "TILE", 4)
+    monkeypatch.setattr(ladder_decoder, "TILE", 4)
     monkeypatch.setattr(ladder_codec, "BAND", 24)
     encoded: list[tuple[str, float]] = []
     decoded: list[float] = []

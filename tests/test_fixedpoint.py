@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vqcodec import fixedpoint
+from vqcodec import arithmetic, fixedpoint
 from vqcodec.fixedpoint import FixedConv3x3, FixedLinear
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -42,7 +42,7 @@ def test_same_sums_for_any_order_threads_and_layout(two_threads: None) -> None:
     weight, bias = torch.randn(40, 300, generator=generator), torch.randn(40, generator=generator)
     linear = FixedLinear(weight, bias)
     expected = linear(x)
-    assert expected.abs().max() < fixedpoint.ACTIVATION_LIMIT or len(expected.unique()) > 1000
+    assert expected.abs().max() < arithmetic.ACTIVATION_LIMIT or len(expected.unique()) > 1000
     order = torch.randperm(300, generator=generator)
     assert torch.equal(FixedLinear(weight[:, order], bias)(x[:, order]), expected)
     assert torch.equal(linear(x.t().contiguous().t()), expected)
@@ -135,7 +135,7 @@ def test_log2_magnitude_has_the_gradient_of_its_values() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2600), st.integers(0, 8), st.integers(0, 40))
 def test_exp2_fixed_is_the_floor(numerator: int, k: int, bits: int) -> None:
-    x = fixedpoint.exp2_fixed(numerator, k, bits)
+    x = arithmetic.exp2_fixed(numerator, k, bits)
     power = 1 << (numerator + (bits << k))  # (2**(numerator / 2**k) * 2**bits) ** (2**k)
     assert x ** (2**k) <= power < (x + 1) ** (2**k)
 

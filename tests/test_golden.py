@@ -16,6 +16,7 @@ from PIL import Image
 import vqcodec
 from vqcodec import archive, container, zoo
 from vqcodec.autoencoders.ladder import codec as ladder_codec
+from vqcodec.codec import Codec
 
 GOLDEN = Path(__file__).parent / "golden"
 HASHES: dict[str, str] = {  # "codec/name" -> hash
@@ -73,7 +74,22 @@ def test_golden_files_decode_to_their_pixels_within_a_step(name: str, threads: i
     assert_same_pixels(name, "cpu")
 
 
-@pytest.mark.parametrize("name", [name for name in HASHES if name.startswith("photo-")])
+PHOTOS = [name for name in HASHES if name.startswith("photo-")]
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_numpy_decodes_golden_files_to_their_codes_and_pixels(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQCODEC_RUNTIME", "light")
+    data = golden(name)
+    decoder = zoo.load_decoder(zoo.for_header(container.read(data).header))
+    assert not isinstance(decoder, Codec)
+    assert make.codes_hash(decoder, data) == HASHES[name]
+    assert_same_pixels(name, "cpu")
+
+
+@pytest.mark.parametrize("name", PHOTOS)
 def test_bfloat16_convolutions_stay_within_a_step(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

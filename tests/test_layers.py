@@ -76,6 +76,16 @@ def test_a_card_needs_nothing_of_ours_but_errors() -> None:
     assert ours("vqcodec.card") == {"vqcodec.errors"}
 
 
+def test_files_decode_without_torch() -> None:
+    needed, waiting = set(), {"vqcodec.light.ladder"}
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        waiting |= ours(name) - needed
+    assert "vqcodec.light.prior" in needed and "vqcodec.priors.tables" in needed
+    assert not {name for name in needed if "torch" in {one.split(".")[0] for one in imports(name)}}
+
+
 def test_what_is_imported_in_few_places_is_imported_nowhere_else() -> None:
     packages = {name: {one.split(".")[0] for one in imports(name)} for name in MODULES}
     using = {name for name, imported in packages.items() if "constriction" in imported}

@@ -11,7 +11,7 @@ from operator import index as whole
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, SupportsIndex
 
-from vqcodec.container import MAX_PIXELS
+from vqcodec.container import MAX_PIXELS, Region
 from vqcodec.errors import InputError, UsageError, reason
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-    from vqcodec.autoencoders.system import Region
     from vqcodec.card import Card
     from vqcodec.codec import Codec
     from vqcodec.contents import FileInfo
@@ -119,7 +118,7 @@ def decode(
     codec: "Name | None" = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
-    region: "Region | None" = None,
+    region: Region | None = None,
 ) -> "Image":
     """A .vqc file as a Pillow image.
 
@@ -261,7 +260,7 @@ def decode_picture(
     device: str = "auto",
     codec: "Name | None" = None,
     max_pixels: int = MAX_PIXELS,
-    region: "Region | None" = None,
+    region: Region | None = None,
 ) -> "Picture":
     """As ``decode``, to a ``Picture``.
 
@@ -274,13 +273,13 @@ def decode_picture(
     _check_limit(max_pixels)
     region = None if region is None else _region(region)
     card = zoo.for_header(container.read(data, levels).header, _name(codec))
-    loaded = zoo.load(card, device)
+    loaded = zoo.load_decoder(card, device)
     from vqcodec.decompress import decompress
 
     return decompress(loaded, data, levels, max_pixels=max_pixels, region=region)
 
 
-def _region(given: object) -> "Region":
+def _region(given: object) -> Region:
     """x, y, width and height. Raises UsageError for what are not four whole numbers."""
     values = list(given) if isinstance(given, Iterable) else []
     if len(values) != 4 or not all(isinstance(value, SupportsIndex) for value in values):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vqcodec import image
-from vqcodec.container import Box
+from vqcodec.container import Box, Region
 from vqcodec.image.metadata import resolution_of_exif, sound_resolution
 
 ALPHA, ICC, EXIF, XMP = "ALPH", "ICC ", "EXIF", "XMP "
@@ -69,7 +69,7 @@ class Beside:
 
 
 def read_boxes(
-    boxes: Iterable[Box], width: int, height: int, region: tuple[int, int, int, int] | None = None
+    boxes: Iterable[Box], width: int, height: int, region: Region | None = None
 ) -> Beside:
     """width, height: of the picture. region: x, y, width and height of what is wanted.
 

@@ -1,6 +1,6 @@
-"""A loaded codec: a card, and the system with its weights on a device."""
+"""A loaded codec: a card, and the system with its weights on a device, which torch works with."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -14,13 +14,11 @@ from vqcodec.autoencoders.grid_codec import GridCodec
 from vqcodec.autoencoders.ladder.codec import LadderCodec
 from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.autoencoders.ladder.model import Ladder
-from vqcodec.autoencoders.system import Region
 from vqcodec.card import Card
-from vqcodec.container import Header
+from vqcodec.decoder import Decoder, DecodingSystem
 from vqcodec.errors import CodecError
 from vqcodec.fixedpoint import stored_weights
 from vqcodec.progress import Progress, unseen
-from vqcodec.rangecoder import RangeDecoder
 from vqcodec.rate import Rate, rate_index
 
 BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 23}  # of pictures that are encoded together
@@ -49,11 +47,11 @@ class Coded(Protocol[L_co]):
         """What a decoder finds in the sections."""
 
 
-class Coder(Protocol[P, L]):
+class Coder(DecodingSystem[P, L], Protocol[P, L]):
     """What a system on a device does: a ``LadderCodec`` or a ``GridCodec``.
 
     Rate points are stored as integers, the least bits first; ``span`` has the first and the last of
-    a tune. What ``point`` makes of one, and what a latent is, is the system's own affair.
+    a tune.
     """
 
     grey_only: bool
@@ -65,10 +63,7 @@ class Coder(Protocol[P, L]):
     @property
     def model(self) -> torch.nn.Module: ...
 
-    def point(self, index: int) -> P: ...
     def span(self, tune: str | None = None) -> tuple[int, int]: ...
-    def levels(self, point: P) -> int: ...
-    def least_bytes(self, height: int, width: int, point: P) -> int: ...
     def encode(
         self,
         pixels: np.ndarray,
@@ -77,31 +72,15 @@ class Coder(Protocol[P, L]):
         rdo: float | None = None,  # in place of its own
     ) -> Coded[L]: ...
     def encode_many(self, pictures: Sequence[np.ndarray], point: P) -> Sequence[Coded[L]]: ...
-    def decode(
-        self,
-        sections: Sequence[bytes | RangeDecoder],
-        height: int,
-        width: int,
-        point: P,
-        ideal: list[float] | None = None,
-        progress: Progress = unseen,
-    ) -> L: ...
-    def bands(
-        self,
-        latent: L,
-        height: int,
-        width: int,
-        point: P,
-        region: Region | None = None,
-        progress: Progress = unseen,
-    ) -> Iterator[np.ndarray]: ...
 
 
-class Codec:
+class Codec(Decoder):
     """A trained system with its card, on a device."""
 
+    system: Coder[Any, Any]
+
     def __init__(self, card: Card, system: Coder[Any, Any]) -> None:
-        self.card, self.system = card, system
+        super().__init__(card, system)
 
     @classmethod
     def from_weights(cls, card: Card, weights: bytes, device: str) -> "Codec":
@@ -139,21 +118,6 @@ class Codec:
     def rate_index(self, rate: Rate) -> int:
         """The rate point nearest to ``Nbit``. Raises RateError for what is not offered."""
         return rate_index(self.card, rate)
-
-    def bands(
-        self,
-        latent: Latent,
-        header: Header,
-        region: Region | None = None,
-        progress: Progress = unseen,
-    ) -> Iterator[np.ndarray]:
-        """The pixels of a file from top to bottom: (rows, columns[, 3]) uint8, grey where it is.
-
-        latent: what ``system`` made of the file's sections. region: the part that is wanted.
-        """
-        point = self.system.point(header.rate)
-        bands = self.system.bands(latent, header.height, header.width, point, region, progress)
-        return map(grey, bands) if header.grey else bands
 
 
 def _system(card: Card, tensors: dict[str, torch.Tensor], device: torch.device) -> Coder[Any, Any]:
@@ -196,9 +160,3 @@ def _fill(
     missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or set(missing) - absent:
         raise ValueError("they are not those of this version's network")
-
-
-def grey(pixels: np.ndarray) -> np.ndarray:
-    """(h, w, 3) -> (h, w), the nearest grey: the mean of the three channels."""
-    mean: np.ndarray = (pixels.sum(2, dtype=np.uint16) + 1) // 3
-    return mean.astype(np.uint8)

@@ -109,9 +109,9 @@ def _picture(
 ) -> PictureInfo:
     header, bits = content.header, None
     if ideal and card:
-        from vqcodec import decompress, zoo  # the first brings torch
+        from vqcodec import decompress, zoo
 
-        bits = decompress.ideal_bits(zoo.load(card, "cpu"), container.write(content))
+        bits = decompress.ideal_bits(zoo.load_decoder(card, "cpu"), container.write(content))
     return PictureInfo(
         name,
         n_bytes,

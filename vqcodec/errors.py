@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 
+NEEDS_TORCH = "this needs torch, which is not installed: pip install torch"
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -110,6 +111,8 @@ def _sentence(error: Exception) -> tuple[str, int]:
     # torch says it with a RuntimeError, of which only the text is its own.
     if isinstance(error, MemoryError) or any(text in str(error).lower() for text in _NO_MEMORY):
         return "not enough memory", 1
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return NEEDS_TORCH, UsageError.exit_code
     if os.environ.get("VQCODEC_DEBUG"):
         traceback.print_exception(error, file=sys.stderr)
     first_line = next(iter(str(error).splitlines()), "")

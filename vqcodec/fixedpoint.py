@@ -15,29 +15,24 @@ widened to float64 for one layer at a time. ``leaky_relu`` is exact in both.
 """
 
 from collections.abc import Callable, Iterator
-from math import isqrt
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WEIGHT_BITS = 12
-ACTIVATION_BITS = 10
-UNITS = 2.0**ACTIVATION_BITS  # in one
-ACTIVATION_LIMIT = 2.0**20  # units
-_WEIGHT_SCALE = 2.0**WEIGHT_BITS
-_EXACT = 2.0**53
+from vqcodec.arithmetic import ACTIVATION_LIMIT, UNITS, WEIGHT_SCALE, check_exact
+
 CHUNK_CELLS = 768  # in work at once: their patches, 768 x 9 x 128 x 8 bytes = 7 MB, stay in cache
 
 
 def round_weights(weights: Tensor) -> Tensor:
     """The nearest multiples of 2**-12, as float64."""
-    return torch.floor(weights.double() * _WEIGHT_SCALE + 0.5) / _WEIGHT_SCALE
+    return torch.floor(weights.double() * WEIGHT_SCALE + 0.5) / WEIGHT_SCALE
 
 
 def stored_weights(value: Tensor) -> Tensor:
     """A tensor of a weights file as float32: int16 holds multiples of 2**-12, float16 itself."""
-    return value.float() / (_WEIGHT_SCALE if value.dtype == torch.int16 else 1)
+    return value.float() / (WEIGHT_SCALE if value.dtype == torch.int16 else 1)
 
 
 def round_activations(x: Tensor) -> Tensor:
@@ -78,14 +73,6 @@ def log2_magnitude_units(x: Tensor) -> Tensor:
     return u.sub_(bias - (1 << 14)).bitwise_right_shift_(15)  # 2**23 * 4 / UNITS, half up
 
 
-def exp2_fixed(numerator: int, log2_denominator: int, bits: int = 32) -> int:
-    """floor(2**(numerator / 2**log2_denominator) * 2**bits), by integer square roots alone."""
-    x = 1 << (numerator + (bits << log2_denominator))
-    for _ in range(log2_denominator):
-        x = isqrt(x)
-    return x
-
-
 class FixedLinear:
     """A linear map on rows, exact in any order of summation.
 
@@ -95,9 +82,7 @@ class FixedLinear:
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         weight, bias = round_weights(weight), round_activations(bias.double() * UNITS)
-        largest = (weight.abs().sum(1).max().item() + 1) * ACTIVATION_LIMIT
-        if not largest * _WEIGHT_SCALE < _EXACT:
-            raise ValueError("weights too large for exact evaluation in 53 bits")
+        check_exact(weight.abs().sum(1).max().item())
         self._outputs = len(weight)
         # MKL is faster with this layout, and with columns in multiples of 24
         more = -self._outputs % 24

@@ -8,16 +8,25 @@ no codec may call itself as one of the package does. Loading a model runs no cod
 import hashlib
 import os
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqcodec.card import TUNES, Card, read_card
 from vqcodec.container import Header
-from vqcodec.errors import CodecError, RateError, UsageError, VqcodecError, reason
+from vqcodec.errors import (
+    NEEDS_TORCH,
+    CodecError,
+    RateError,
+    UsageError,
+    VqcodecError,
+    reason,
+)
 from vqcodec.rate import check_rate
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
+    from vqcodec.decoder import Decoder
 
 DEFAULT = "photo-3"
 CHECKPOINT = "last.pt"  # of a training run
@@ -185,16 +194,37 @@ def device_of(name: str) -> str:
     return name
 
 
-@lru_cache(maxsize=4)
-def _load(folder: Path, sha256: str, device: str) -> "Codec":
-    from vqcodec.guest import making_networks, survive_forks
+def is_light() -> bool:
+    """Whether numpy decodes what it can, as VQCODEC_RUNTIME says, or else where torch is missing.
 
+    Raises UsageError for another runtime than 'torch' and 'light'.
+    """
+    runtime = os.environ.get("VQCODEC_RUNTIME")
+    if runtime not in (None, "", "torch", "light"):
+        raise UsageError(f"VQCODEC_RUNTIME is torch or light, not {runtime!r}")
+    return runtime == "light" if runtime else not _has_torch()
+
+
+def _has_torch() -> bool:
+    return find_spec("torch") is not None
+
+
+def _weights(folder: Path, sha256: str) -> bytes:
+    """The file of weights. Raises CodecError where it is not the one with this hash."""
     try:
         weights = (folder / "weights.safetensors").read_bytes()
     except OSError as error:
         raise CodecError(f"{folder}/weights.safetensors: {reason(error)}") from error
     if hashlib.sha256(weights).hexdigest() != sha256:
         raise CodecError(f"{folder}/weights.safetensors is damaged: its hash is not the card's")
+    return weights
+
+
+@lru_cache(maxsize=4)
+def _load(folder: Path, sha256: str, device: str) -> "Codec":
+    from vqcodec.guest import making_networks, survive_forks
+
+    weights = _weights(folder, sha256)
     with making_networks():
         from vqcodec.codec import Codec
 
@@ -203,6 +233,29 @@ def _load(folder: Path, sha256: str, device: str) -> "Codec":
     return codec
 
 
+@lru_cache(maxsize=4)
+def _load_light(folder: Path, sha256: str) -> "Decoder":
+    from vqcodec.light import ladder
+
+    return ladder.load(read_card(folder), _weights(folder, sha256))
+
+
+def load_decoder(card: Card, device: str = "auto") -> "Decoder":
+    """What decodes files of a codec. Kept for the next call.
+
+    It imports torch only where ``is_light`` does not hold, for CUDA, and for the systems of the
+    papers.
+    """
+    if is_light() and card.system == "ladder" and str(device) in ("auto", "cpu"):
+        return _load_light(card.path, card.sha256)
+    return load(card, device)
+
+
 def load(card: Card, device: str = "auto") -> "Codec":
-    """A codec ready to run on a device: 'auto', 'cpu' or 'cuda'. Kept for the next call."""
+    """A codec ready to run on a device: 'auto', 'cpu' or 'cuda'. Kept for the next call.
+
+    Raises UsageError where torch is not installed.
+    """
+    if not _has_torch():
+        raise UsageError(f"{card.id}: {NEEDS_TORCH}")
     return _load(card.path, card.sha256, device_of(device)).tuned(card.tune)

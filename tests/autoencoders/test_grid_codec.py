@@ -16,7 +16,8 @@ from vqcodec.autoencoders.hqa import HQAConfig
 from vqcodec.card import read_card
 from vqcodec.codec import Codec
 from vqcodec.compress import compress
-from vqcodec.decompress import Choices, decompress, sample
+from vqcodec.decompress import Choices, decompress
+from vqcodec.drawing import sample
 from vqcodec.errors import CodecError, FormatError, RateError, SizeError, UsageError
 from vqcodec.image import Picture
 from vqcodec.rangecoder import Draws

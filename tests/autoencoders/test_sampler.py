@@ -19,7 +19,8 @@ from vqcodec.autoencoders.system import Level
 from vqcodec.cli.program import program
 from vqcodec.codec import Codec
 from vqcodec.compress import compress
-from vqcodec.decompress import Choices, decompress, sample
+from vqcodec.decompress import Choices, decompress
+from vqcodec.drawing import sample
 from vqcodec.errors import CodecError
 from vqcodec.image import Picture
 from vqcodec.training.sampler import fit

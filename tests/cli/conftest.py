@@ -22,6 +22,7 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         recipes=lambda: {"fake-1": Path("recipes/fake-1.toml")},
         for_header=stand_in.for_header,
         load=lambda card, device: card,
+        load_decoder=lambda card, device: card,
     )
     both = types.SimpleNamespace(
         compress=stand_in.compress,

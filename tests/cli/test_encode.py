@@ -82,12 +82,13 @@ def test_threads_and_device_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
         return card
 
     monkeypatch.setattr(options, "use_threads", seen.append)
-    monkeypatch.setattr(sys.modules["vqcodec.zoo"], "load", load)
+    for name in ("load", "load_decoder"):
+        monkeypatch.setattr(sys.modules["vqcodec.zoo"], name, load)
     draw("a.png")
     run("encode", "a.png", "--threads", "3", "--device", "cpu")
-    assert [*dict.fromkeys(seen)] == [3, "cpu"]
+    assert [*dict.fromkeys(seen)] == ["cpu", 3]
     run("decode", "a.vqc", "--force")
-    assert seen[-2:] == [None, "auto"]
+    assert seen[-2:] == ["auto", None]
 
 
 def test_a_wrong_rate_is_said_once() -> None:

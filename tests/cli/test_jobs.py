@@ -13,7 +13,7 @@ from PIL import Image
 import vqcodec
 from vqcodec import compress as compress_module
 from vqcodec import container
-from vqcodec.autoencoders.ladder import codec as ladder_codec
+from vqcodec.autoencoders.ladder import decoder as ladder_decoder
 from vqcodec.autoencoders.ladder.codec import LadderCodec
 from vqcodec.autoencoders.ladder.rate import RatePoint
 from vqcodec.cli import report
@@ -188,7 +188,7 @@ def test_a_large_picture_is_written_as_its_rows_are_decoded(
 ) -> None:
     vqc, small, large = (tmp_path / name for name in ("x.vqc", f"s.{format}", f"l.{format}"))
     vqc.write_bytes(vqcodec.encode(PHOTO, "5bit", device="cpu"))
-    monkeypatch.setattr(ladder_codec, "TILE", 5)
+    monkeypatch.setattr(ladder_decoder, "TILE", 5)
     assert run("decode", vqc, "-o", small).exit_code == 0
     monkeypatch.setattr(report, "LARGE", 1)
     shares: list[float | None] = []

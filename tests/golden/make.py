@@ -15,8 +15,8 @@ from PIL import Image, ImageCms
 
 import vqcodec
 from vqcodec import archive, container, image
-from vqcodec.codec import Codec
 from vqcodec.compress import compress
+from vqcodec.decoder import Decoder
 
 HERE = Path(__file__).parent
 PHOTO = HERE.parent / "data" / "photo.png"
@@ -64,7 +64,7 @@ def _crop(photo: np.ndarray, top: int, left: int, height: int, width: int) -> im
     return image.from_array(np.ascontiguousarray(part))
 
 
-def codes_hash(codec: Codec, data: bytes) -> str:
+def codes_hash(codec: Decoder, data: bytes) -> str:
     """SHA-256 of what the codes say.
 
     That is the latent in steps, (h * w, C) little-endian float32, of a ladder, and the codes of all
@@ -79,7 +79,8 @@ def codes_hash(codec: Codec, data: bytes) -> str:
         return hashlib.sha256(
             b"".join(codes.astype("<i8").tobytes() for codes in latent)
         ).hexdigest()
-    return hashlib.sha256(latent.cpu().numpy().astype("<f4").tobytes()).hexdigest()
+    steps = latent if isinstance(latent, np.ndarray) else latent.cpu().numpy()
+    return hashlib.sha256(steps.astype("<f4").tobytes()).hexdigest()
 
 
 def main() -> None:

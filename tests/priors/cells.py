@@ -21,7 +21,7 @@ from PIL import Image
 
 from vqcodec import container, image, zoo
 from vqcodec.autoencoders import grid_codec
-from vqcodec.autoencoders.ladder import codec as ladder_codec
+from vqcodec.autoencoders.ladder import decoder as ladder_decoder
 from vqcodec.codec import Codec
 from vqcodec.compress import compress
 
@@ -42,7 +42,7 @@ class Cell:
     device: str = "cpu"
     threads: int = 1
     onednn: bool = True
-    tile: int = ladder_codec.TILE  # cells
+    tile: int = ladder_decoder.TILE  # cells
     batch: int = grid_codec.BATCH_PIXELS
     contiguous: bool = False  # memory format, else channels last
 
@@ -54,7 +54,7 @@ class Cell:
     def entered(self) -> Iterator[None]:
         usual = Cell()
         torch.set_num_threads(self.threads)
-        ladder_codec.TILE, grid_codec.BATCH_PIXELS = self.tile, self.batch
+        ladder_decoder.TILE, grid_codec.BATCH_PIXELS = self.tile, self.batch
         form = torch.contiguous_format if self.contiguous else torch.channels_last
         for name in RATES:
             model(name, self.device).system.model.to(memory_format=form)
@@ -62,7 +62,7 @@ class Cell:
             with torch.backends.mkldnn.flags(enabled=self.onednn):
                 yield
         finally:
-            ladder_codec.TILE, grid_codec.BATCH_PIXELS = usual.tile, usual.batch
+            ladder_decoder.TILE, grid_codec.BATCH_PIXELS = usual.tile, usual.batch
 
 
 CELLS = [

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqcodec import fixedpoint
-from vqcodec.priors import classes
+from vqcodec.priors import classes, network
 from vqcodec.priors.classes import CLASSES, LARGEST, LOWEST, WIDTH, ClassTables
 from vqcodec.priors.histogram import TOTAL, Histogram, integer_rows
 from vqcodec.priors.network import CellNet, FixedCellNet, FixedFilm
@@ -59,16 +59,16 @@ def test_a_histogram_gives_unseen_codes_the_smoothing() -> None:
 def test_classes_begin_at_their_edges() -> None:
     starts = LOWEST + WIDTH * torch.arange(CLASSES)
     for offset, expected in ((0, 0), (WIDTH - 1, 0), (-1, -1)):
-        result = classes.classify((starts + offset).double())
+        result = network.classify((starts + offset).double())
         assert result.dtype == torch.uint8
         assert result.tolist() == [max(0, i + expected) for i in range(CLASSES)]
     far = torch.tensor([-(2.0**20), 2.0**20], dtype=torch.float64)
-    assert classes.classify(far).tolist() == [0, CLASSES - 1]
+    assert network.classify(far).tolist() == [0, CLASSES - 1]
 
 
 def test_a_larger_scale_never_has_a_lower_class() -> None:
     scales = torch.arange(-8 * 1024, 10 * 1024).double()
-    assert (classes.classify(scales).int().diff() >= 0).all()
+    assert (network.classify(scales).int().diff() >= 0).all()
 
 
 def test_logistic_weights_are_symmetric_and_miss_only_the_tails() -> None:

@@ -106,7 +106,7 @@ def _count(codec: LadderCodec, pixels: np.ndarray, point: Point) -> Map:
     point.channel_bits += channels
     point.level_bits += coded.ideal_bits
     point.section_bits += 8 * sum(map(len, coded.sections))
-    steps = codec.prior.steps.steps(rate)[: wanted.shape[1]].to(wanted.device)
+    steps = torch.from_numpy(codec.steps.steps(rate)[: wanted.shape[1]]).to(wanted.device)
     errors = ((wanted - coded.latent) * steps).double().square().sum(0)
     point.channel_errors += errors.cpu().numpy()
 
@@ -134,7 +134,7 @@ def _watcher(
     codec: LadderCodec, rate: RatePoint, h: int, w: int, bits: np.ndarray, nonzero: np.ndarray
 ) -> Callable[[int, np.ndarray, np.ndarray], None]:
     """What ``encode_latents`` tells of its groups; fills bits (h * w, c), adds to nonzero (c,)."""
-    tables = ClassTables(codec.class_tables, codec.prior.steps.codewords(rate))
+    tables = ClassTables(codec.class_tables, codec.steps.codewords(rate))
     slices = codec.model.config.slices
     board = anchors(h, w, torch.device("cpu")).flatten().numpy()
     colours = {0: board, 1: ~board}
@@ -192,7 +192,7 @@ def channels(seen: Seen) -> Made:
     where = frequencies(*sizes)
     for name, point in seen.points.items():
         bits, errors = point.channel_bits / seen.cells, point.channel_errors / seen.cells
-        steps = seen.codec.prior.steps.steps(point.rate)[: len(bits)].numpy()
+        steps = seen.codec.steps.steps(point.rate)[: len(bits)]
         numbers[name] = {
             "bits_per_cell": bits.tolist(),
             "mean_squared_error": errors.tolist(),

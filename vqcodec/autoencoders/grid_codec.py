@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.autoencoders.system import Region, System
+from vqcodec.autoencoders.system import System
+from vqcodec.container import Region
 from vqcodec.errors import FormatError, RateError
 from vqcodec.guest import own_torch
 from vqcodec.priors.embedding import EmbeddingPrior, Remembering

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from vqcodec.priors.embedding import Network
 
 
-Region = tuple[int, int, int, int]  # of a picture: x, y, width, height in pixels
-
-
 class Level(NamedTuple):
     """One grid of codes of a square."""
 

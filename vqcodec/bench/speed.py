@@ -145,7 +145,7 @@ def _parts(codec: Codec, system: LadderCodec, pixels: np.ndarray, data: bytes) -
         groups.append((level - 1, codes, classes))
 
     (coded,) = system.encode_latents(y, z, point, watch)
-    tables = ClassTables(system.class_tables, system.prior.steps.codewords(point))
+    tables = ClassTables(system.class_tables, system.steps.codewords(point))
 
     def range_encode() -> None:
         coders = [RangeEncoder() for _ in coded.sections[1:]]

@@ -78,11 +78,12 @@ def analyse(
     folder.check(output, force)
     sources.check(data)
     options.need_matplotlib("analyse")
-    options.use_threads(threads)  # which brings torch: what can be refused without it has been
+    # What follows brings torch: what can be refused without it has been.
     from vqcodec.analysis import run
     from vqcodec.analysis.subject import Settings
 
     codec = zoo.load(card, device)
+    options.use_threads(threads)
     with Bars(quiet) as bars:
         settings = Settings(number, learn, scale, held_out, card.split, seed)
         report = run.analyse(codec, data, settings, bars.track)

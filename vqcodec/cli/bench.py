@@ -123,8 +123,7 @@ def bench(
         make_folder(cache)
     if plot:
         options.need_matplotlib("--plot")
-    options.use_threads(threads)  # which brings torch: what can be refused without it has been
-
+    # What follows brings torch: what can be refused without it has been.
     from rich.console import Console
 
     from vqcodec import zoo
@@ -132,6 +131,7 @@ def bench(
     from vqcodec.bench.run import run
     from vqcodec.image import read_rgb
 
+    options.use_threads(threads)
     plan = replace(plan, device=zoo.device_of(device))
     with Bars(quiet) as bars:
         with bars.task("pictures measured", len(paths)) as advance:

@@ -54,11 +54,11 @@ def compare(
         _check_page(html, names, force)
     which = options.known_metrics(metrics)
     files = [_read(name, max_pixels) for name in names]
-    options.use_threads(threads)
 
     from vqcodec.bench.compare import compare as compared
     from vqcodec.bench.compare import for_page
 
+    options.use_threads(threads)
     pictures = [
         _shown(name, read, codec_id, device, max_pixels)
         for name, read in zip(names, files, strict=True)

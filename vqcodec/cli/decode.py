@@ -185,7 +185,7 @@ class Decoding(report.Work):
             data = container.write(whole)
             if missing:
                 first = min(first or len(whole.sections), len(whole.sections))
-        content = container.read(data, first)  # what is broken is refused without torch
+        content = container.read(data, first)  # what is broken is refused without weights
         if self.region:
             content.header.check_region(*self.region)
         named = self.format_name is None and job.output != STDIO
@@ -194,8 +194,8 @@ class Decoding(report.Work):
         )
         card = zoo.for_header(content.header, self.codec_id)
         watcher.show(f"loading {card.id}")
+        model = zoo.load_decoder(card, self.device)  # which keeps it
         options.use_threads(self.threads)
-        model = zoo.load(card, self.device)  # which keeps it
         from vqcodec.decompress import Choices, decompress, decompress_rows
 
         begun = time.perf_counter()

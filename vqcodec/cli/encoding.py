@@ -197,8 +197,9 @@ class Encoding(report.Work):
 
         card = zoo.find(self.codec_id)
         watcher.show(f"loading {card.id}")
+        codec = zoo.load(card, self.device)  # which keeps it
         options.use_threads(self.threads)
-        return zoo.load(card, self.device)  # which keeps it
+        return codec
 
     def _same_rate(self, job: Job) -> bool:
         """Whether the output is of this codec and, as far as a file tells, at this rate."""

@@ -25,9 +25,7 @@ Examples:
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=options.FILE)
 @options.recursive
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file.")
-@click.option(
-    "--ideal", is_flag=True, help="Decode the codes too, and print the ideal bits (needs torch)."
-)
+@click.option("--ideal", is_flag=True, help="Decode the codes too, and print the ideal bits.")
 @options.codec
 def info(
     inputs: tuple[str, ...], recursive: bool, as_json: bool, ideal: bool, codec_id: str | None

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -149,6 +150,7 @@ def number(
     *,
     default: float | None = None,
     help: str,
+    callback: Callable[[click.Context, click.Parameter, Any], Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option that takes a number, a whole one where ``least`` is; shown with its default.
 
@@ -162,6 +164,7 @@ def number(
         default=default,
         show_default=bool(default),
         help=help,
+        callback=callback,
     )
 
 
@@ -173,6 +176,12 @@ def output(
     return click.option(*spelt, metavar=metavar, type=kind, required=required, help=help)
 
 
+def _numpy_threads(ctx: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    if value is not None:  # read when numpy is imported, which no command has done yet
+        os.environ["OPENBLAS_NUM_THREADS"] = str(value)
+    return value
+
+
 device = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
@@ -181,7 +190,12 @@ device = click.option(
     help="Where the networks run.",
 )
 threads = number(  # torch crashes on absurd numbers
-    "--threads", "N", 1, 1024, help="CPU threads.  [default: all cores]"
+    "--threads",
+    "N",
+    1,
+    1024,
+    help="CPU threads.  [default: all cores]",
+    callback=_numpy_threads,
 )
 codec = click.option(
     "--codec",
@@ -311,10 +325,9 @@ def _is_number(name: str) -> bool:
 
 
 def use_threads(threads: int | None) -> None:
-    """Sets torch's threads, where a number is given: torch is then imported."""
-    if threads is not None:
-        import torch
-
+    """Sets torch's threads, where it is imported by now: numpy has had them from ``--threads``."""
+    torch = sys.modules.get("torch")
+    if torch is not None and threads is not None:
         torch.set_num_threads(threads)
 
 

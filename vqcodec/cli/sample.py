@@ -54,9 +54,9 @@ def sample(
     card = zoo.find(codec_id)
     if rate is not None:
         check_rate(card, rate)
-    options.use_threads(threads)
     model = zoo.load(card, device)
-    from vqcodec.decompress import sample
+    options.use_threads(threads)
+    from vqcodec.drawing import sample
 
     side = card.shape.get("side", 32) if card.points else 256
     width, height = size or (side, side)

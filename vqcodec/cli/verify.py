@@ -66,8 +66,8 @@ def _problems(
         if damage:
             return [FormatError(line) for line in damage]
         card = zoo.for_header(content.header, codec_id)
+        model = zoo.load_decoder(card, device)  # which keeps it
         options.use_threads(threads)
-        model = zoo.load(card, device)  # which keeps it
         from vqcodec.decompress import decompress
 
         decompress(model, data, max_pixels=max_pixels)

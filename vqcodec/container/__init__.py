@@ -19,6 +19,7 @@ from vqcodec.container.header import (
     MAX_SIDE,
     Container,
     Header,
+    Region,
 )
 from vqcodec.container.parts import Box
 from vqcodec.container.picture import overhead, read, salvage, write
@@ -36,6 +37,7 @@ __all__ = [
     "Box",
     "Container",
     "Header",
+    "Region",
     "is_archive",
     "overhead",
     "read",

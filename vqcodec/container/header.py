@@ -27,6 +27,8 @@ HEADS = 0x10  # each picture begins with flags of its own
 OWN_SIZE = 0x40
 OWN_RATE = 0x80
 
+Region = tuple[int, int, int, int]  # of a picture: x, y, width, height in pixels
+
 
 @dataclass(frozen=True)
 class Header:

@@ -16,8 +16,6 @@ _BARE = {0x01, 0xD8, *range(0xD0, 0xD8)}  # markers without a length
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _RESOURCES = {1028: "IPTC", 1058: "EXIF"}
 _VIDEO = re.compile(rb"ftyp(mp4|isom|iso\d|qt  |avc1|MSNV|M4V|hevc|3gp)")
-# Bits that go on where a scan is cut, to see whether anything still asks for them.
-_MORE = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()
 
 
 class Segment(NamedTuple):
@@ -95,7 +93,9 @@ def is_whole(data: bytes, decode: Callable[[BytesIO], np.ndarray]) -> bool:
     """
     if not _has_all_scans(walk(data).segments):
         return False
-    more = decode(BytesIO(data + _MORE + EOI))
+    # Bits that go on where a scan is cut, to see whether anything still asks for them
+    noise = np.random.default_rng(0).integers(0, 255, 4096, dtype=np.uint8).tobytes()
+    more = decode(BytesIO(data + noise + EOI))
     return np.array_equal(decode(BytesIO(data + EOI)), more)
 
 

@@ -5,10 +5,8 @@ a table. The codes of class 0 are always the zero codeword and are not coded.
 """
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from vqcodec.fixedpoint import UNITS
+from vqcodec.arithmetic import UNITS
 from vqcodec.priors.histogram import TOTAL, integer_rows
 from vqcodec.priors.tables import Tables
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder
@@ -17,12 +15,6 @@ CLASSES = 64
 WIDTH = 192  # of a class, in units of 2**-10 octaves: 3/16 octave
 LOWEST = -4608  # lower end of class 0: -4.5 octaves, in the same units
 LARGEST = 1024  # codewords of the largest codebook; tables of smaller ones are cut from it
-
-
-def classify(log2_scale: Tensor) -> Tensor:
-    """log2 scales (float64 integers, in units of 2**-10) -> classes, uint8, 0 <= class < 64."""
-    # The quotient, correctly rounded, cannot cross an integer; the conversion cuts off.
-    return (log2_scale - LOWEST).div_(WIDTH).clamp_(0, CLASSES - 1).to(torch.uint8)
 
 
 def logistic_weights() -> np.ndarray:

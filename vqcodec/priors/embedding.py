@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.fixedpoint import ACTIVATION_BITS, CHUNK_CELLS
+from vqcodec.arithmetic import ACTIVATION_BITS
+from vqcodec.fixedpoint import CHUNK_CELLS
 from vqcodec.guest import own_torch
 from vqcodec.priors.grid import Known, Shape, Sizes, pack, unpack
 from vqcodec.priors.tables import Tables

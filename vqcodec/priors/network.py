@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec import fixedpoint
+from vqcodec.arithmetic import UNITS
+from vqcodec.priors.classes import CLASSES, LOWEST, WIDTH
 
 Condition = Sequence[float]  # of one file, exact in binary
 
@@ -53,7 +55,13 @@ class FixedFilm:
 def apply_film(x: Tensor, film: tuple[Tensor, Tensor]) -> Tensor:
     """Then the leaky ReLU. x (n, C) float64 in units, from ``FixedFilm.at``: scale and shift."""
     scale, shift = film
-    return fixedpoint.leaky_relu(torch.addcmul(shift * fixedpoint.UNITS + 0.5, x, scale))
+    return fixedpoint.leaky_relu(torch.addcmul(shift * UNITS + 0.5, x, scale))
+
+
+def classify(log2_scale: Tensor) -> Tensor:
+    """log2 scales (float64 integers, in units of 2**-10) -> classes, uint8, 0 <= class < 64."""
+    # The quotient, correctly rounded, cannot cross an integer; the conversion cuts off.
+    return (log2_scale - LOWEST).div_(WIDTH).clamp_(0, CLASSES - 1).to(torch.uint8)
 
 
 def start_small(conv: nn.Conv2d, factor: float) -> None:

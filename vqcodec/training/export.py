@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from vqcodec.fixedpoint import WEIGHT_BITS
+from vqcodec.arithmetic import WEIGHT_SCALE
 
 
 def pack_weights(
@@ -26,7 +26,7 @@ def pack_weights(
         if name in skipped:
             continue
         if name.startswith(exact) and exact:
-            integers = torch.floor(value.double() * 2**WEIGHT_BITS + 0.5)
+            integers = torch.floor(value.double() * WEIGHT_SCALE + 0.5)
             if integers.abs().max() >= 2**15:
                 raise ValueError(f"{name} is too large for 16 bits")
             packed[name] = integers.to(torch.int16).contiguous()

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.autoencoders.ladder.codec import RDO, LadderCodec
-from vqcodec.autoencoders.ladder.config import LadderConfig
+from vqcodec.autoencoders.ladder.config import HYPER_SIZE, LadderConfig
 from vqcodec.autoencoders.ladder.model import (
-    HYPER_SIZE,
     MAX_LOG2_SCALE,
     MIN_LOG2_SCALE,
     Ladder,
     logistic_bits,
     squared_error,
+    unit_tables,
 )
-from vqcodec.autoencoders.ladder.rate import BANDS, RatePoint, unit_tables
+from vqcodec.autoencoders.ladder.rate import BANDS, RatePoint
 from vqcodec.card import TUNES
 from vqcodec.codec import Codec
 from vqcodec.fixedpoint import stored_weights
@@ -265,7 +265,7 @@ def fit_tables(
                 rate = RatePoint(int(rng.integers(low, high + 1)))
 
                 def count(level: int, codes: np.ndarray, chosen: np.ndarray) -> None:
-                    centred = codes + classes.LARGEST // 2 - codec.prior.steps.codewords(rate) // 2  # noqa: B023
+                    centred = codes + classes.LARGEST // 2 - codec.steps.codewords(rate) // 2  # noqa: B023
                     flat = chosen.astype(np.int64) * classes.LARGEST + centred
                     class_counts.reshape(-1)[:] += np.bincount(flat, minlength=class_counts.size)  # noqa: B023
 

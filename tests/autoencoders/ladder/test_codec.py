@@ -7,6 +7,7 @@ from tiny_ladder import TINY, make_codec, picture, random_ladder
 
 from vqcodec import fixedpoint
 from vqcodec.autoencoders.ladder import codec as ladder_codec
+from vqcodec.autoencoders.ladder import decoder as ladder_decoder
 from vqcodec.autoencoders.ladder import prior as ladder_prior
 from vqcodec.autoencoders.ladder.codec import Coded, LadderCodec
 from vqcodec.autoencoders.ladder.rate import VISUAL, RatePoint
@@ -147,7 +148,7 @@ def test_tiles_do_not_show(
         whole = codec.analyse(pixels[None], rate)
     latent = whole.flatten(0, 1)
     (expected,) = codec.bands(latent, 251, 230, rate)
-    monkeypatch.setattr(ladder_codec, "TILE", tile)
+    monkeypatch.setattr(ladder_decoder, "TILE", tile)
     with torch.inference_mode():
         assert torch.allclose(codec.analyse(pixels[None], rate), whole, atol=5e-4)
     decoded = np.concatenate(list(codec.bands(latent, 251, 230, rate)))
@@ -158,6 +159,6 @@ def test_tiles_do_not_show(
 
 def test_a_tile_is_cut_from_its_halo() -> None:
     for n in (5, 300):
-        for i, o, c in ladder_codec._spans(n, ladder_codec.HALO):
+        for i, o, c in ladder_decoder.spans(n, ladder_decoder.HALO):
             assert o.start <= i.start and i.stop <= o.stop
             assert (i.start, i.stop) == (o.start + c.start, o.start + c.stop)

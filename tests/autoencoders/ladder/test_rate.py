@@ -1,15 +1,16 @@
 """Rate points of the ladder, and the steps that follow from them."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqcodec.autoencoders.ladder import config as ladder_config
 from vqcodec.autoencoders.ladder import model as ladder
 from vqcodec.autoencoders.ladder.codec import LadderCodec
 from vqcodec.autoencoders.ladder.rate import BANDS, VISUAL, ChannelSteps, RatePoint, power_of_two
 from vqcodec.errors import FormatError, RateError
+from vqcodec.fixedpoint import round_weights
 
 
 def test_rate_points_have_the_documented_codebooks() -> None:
@@ -39,7 +40,7 @@ def test_a_tuned_rate_point_is_the_same_but_for_its_conditions() -> None:
     t, t2, t3, *rest = visual.condition(6)
     assert rest == [1.0, t, t2] and plain.condition(6) == (t, t2, t3, 0.0, 0.0, 0.0)
     bits, tune = torch.tensor([plain.bits] * 2), torch.tensor([0.0, 1.0])
-    both = ladder_config.conditions(bits, tune)
+    both = ladder.conditions(bits, tune)
     expected = torch.tensor([plain.condition(6), visual.condition(6)])
     torch.testing.assert_close(both, expected)
 
@@ -66,8 +67,8 @@ def test_channels_steps_are_powers_of_two_of_their_exponents(
 ) -> None:
     rate = RatePoint(1280 + above + VISUAL * visual)
     generator = torch.Generator().manual_seed(seed)
-    weights = torch.randn(30, 7, generator=generator)
-    steps = ChannelSteps(weights, 30)
+    weights = round_weights(torch.randn(30, 7, generator=generator)).float()
+    steps = ChannelSteps(weights.double().numpy(), np.ones((3, 30), np.int32))
     exponents = steps.exponents(rate)
     finest = max(-128, rate.number - 2560)
     assert all(k % 8 == 0 and finest <= k <= 1024 for k in exponents)

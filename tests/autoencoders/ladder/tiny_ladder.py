@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from vqcodec.autoencoders.ladder.codec import LadderCodec
-from vqcodec.autoencoders.ladder.config import LadderConfig
-from vqcodec.autoencoders.ladder.model import HYPER_SIZE, Ladder
-from vqcodec.autoencoders.ladder.rate import BANDS, unit_tables
+from vqcodec.autoencoders.ladder.config import HYPER_SIZE, LadderConfig
+from vqcodec.autoencoders.ladder.model import Ladder, unit_tables
+from vqcodec.autoencoders.ladder.rate import BANDS
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import integer_rows
 

@@ -1,4 +1,4 @@
-"""Sizes of a ladder, and the variables that its networks and its steps depend on.
+"""Sizes of a ladder, and the constants of its steps. Does not import torch.
 
 Units: pixels 0..255; the latent in units of the orthonormal transform of such pixels; after
 division by a step one unit is the distance of two codewords. At ``Nbit`` a codebook of 2**N
@@ -8,14 +8,13 @@ steps has another factor for each channel (see ``model.StepWeights``).
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from vqcodec.settings import Settings
 
 RANGE = 10240.0  # units of the latent that a codebook covers
 BITS_CENTRE = 7.5  # t(n) = (n - 7.5) / 2
 BITS_MOST = 10.0
+MIN_WEIGHT, MAX_WEIGHT = -0.5, 4.0  # log2 of a channel's step over the rate point's
+HYPER_SIZE = 64  # codewords of a hyper channel, the integers -32..31
 
 
 @dataclass(frozen=True)
@@ -72,25 +71,3 @@ class LadderConfig(Settings):
             raise ValueError("slices, checkerboard, coded_from and hidden differ in length")
         if list(self.coded_from) != sorted(self.coded_from) or self.coded_from[0] > 0:
             raise ValueError("coded_from starts at 0 and does not fall")
-
-
-def rate_variable(bits: Tensor) -> Tensor:
-    """t of rate points ``bits`` (N of ``Nbit``)."""
-    return (bits - BITS_CENTRE) / 2
-
-
-def conditions(bits: Tensor, tune: Tensor | None = None) -> Tensor:
-    """What FiLM layers see of rate points (B,): t, t^2, t^3, and v, v t, v t^2 of tunes v (B,).
-
-    Returns (B, 3), or (B, 6) where ``tune`` is given.
-    """
-    t = rate_variable(bits)
-    powers = torch.stack((t, t * t, t * t * t), 1)
-    if tune is None:
-        return powers
-    return torch.cat((powers, tune[:, None] * torch.stack((torch.ones_like(t), t, t * t), 1)), 1)
-
-
-def step(bits: Tensor) -> Tensor:
-    """Distance of two codewords in latent units at rate points ``bits``."""
-    return RANGE * torch.exp2(-bits)

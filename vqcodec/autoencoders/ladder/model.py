@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from vqcodec.autoencoders.ladder.config import (
     BITS_CENTRE,
     BITS_MOST,
+    HYPER_SIZE,
+    MAX_WEIGHT,
+    MIN_WEIGHT,
     RANGE,
     LadderConfig,
-    conditions,
-    step,
 )
 from vqcodec.autoencoders.ladder.transform import Analysis, Synthesis
 from vqcodec.fixedpoint import log2_magnitude
@@ -32,10 +33,30 @@ from vqcodec.quantizers.gradients import clamp
 LAMBDA = 30.0  # lambda = 30 / step**2, so that the quantization step is near its optimum
 LOG2_E = 1.4426950408889634
 LOG_TAIL = -9.0  # natural logarithm of the tail's density at zero
-HYPER_SIZE = 64  # codewords of a hyper channel, the integers -32..31
 MIN_LOG2_SCALE = -4.5  # of a logistic, in steps: a nonzero code has probability 2**-15 there
 MAX_LOG2_SCALE = 7.5
-MIN_WEIGHT, MAX_WEIGHT = -0.5, 4.0  # log2 of a channel's step over the rate point's
+
+
+def rate_variable(bits: Tensor) -> Tensor:
+    """t of rate points ``bits`` (N of ``Nbit``)."""
+    return (bits - BITS_CENTRE) / 2
+
+
+def conditions(bits: Tensor, tune: Tensor | None = None) -> Tensor:
+    """What FiLM layers see of rate points (B,): t, t^2, t^3, and v, v t, v t^2 of tunes v (B,).
+
+    Returns (B, 3), or (B, 6) where ``tune`` is given.
+    """
+    t = rate_variable(bits)
+    powers = torch.stack((t, t * t, t * t * t), 1)
+    if tune is None:
+        return powers
+    return torch.cat((powers, tune[:, None] * torch.stack((torch.ones_like(t), t, t * t), 1)), 1)
+
+
+def step(bits: Tensor) -> Tensor:
+    """Distance of two codewords in latent units at rate points ``bits``."""
+    return RANGE * torch.exp2(-bits)
 
 
 class StepWeights(nn.Module):
@@ -306,6 +327,17 @@ class Ladder(nn.Module):
 def mean_unit(std: Tensor) -> Tensor:
     """Latent units of one unit of a predicted mean; the root keeps the gradients of DC moderate."""
     return (32 * std).sqrt()
+
+
+def unit_tables(std: Tensor) -> Tensor:
+    """(3, C) int32, made once at export: std * 2**8, mean unit * 2**8, log2(std) * 2**10.
+
+    They are shipped with the weights because a square root or a logarithm may round differently
+    on another machine.
+    """
+    std = std.double()
+    rows = (std * 256, mean_unit(std) * 256, std.log2() * 1024)
+    return torch.stack([torch.floor(row + 0.5) for row in rows]).to(torch.int32)
 
 
 def quantize(

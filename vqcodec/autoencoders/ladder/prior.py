@@ -6,7 +6,7 @@ they differ only in where the codes come from. Nothing that the walk sees depend
 rounding, so a file decodes to the same codes everywhere.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -14,24 +14,22 @@ import torch
 from torch import Tensor
 
 from vqcodec import fixedpoint
-from vqcodec.autoencoders.ladder.config import RANGE
+from vqcodec.arithmetic import UNITS
 from vqcodec.autoencoders.ladder.model import Ladder, anchors
 from vqcodec.autoencoders.ladder.rate import ChannelSteps, RatePoint
-from vqcodec.priors.classes import classify
 from vqcodec.priors.network import (
     CellNet,
     Condition,
     FixedCellNet,
     FixedFilm,
     apply_film,
+    classify,
     fixed_conv,
     fixed_linear,
 )
 from vqcodec.progress import Progress
 
 BAND = 1 << 15  # cells that the networks see at once, of at most 3 kB each
-_FIXED = 16  # fractional bits of the factors between units; std has 8 more, the power 32
-_LOG2_RANGE = 13642  # log2(RANGE) * 2**10, rounded
 
 
 class Group(NamedTuple):
@@ -89,11 +87,12 @@ class LadderPrior:
     """The networks of the prior in their exact form, on one device."""
 
     def __init__(self, model: Ladder, units: Tensor, device: torch.device) -> None:
-        """units: ``rate.unit_tables``. Raises ValueError where weights are too large."""
+        """units: ``model.unit_tables``. Raises ValueError where weights are too large."""
         self.config, self.device = model.config, device
-        self.std, self.mean_unit, self.log2_std = units.tolist()
-        weights = None if model.step_weights is None else model.step_weights.weight.detach()
-        self.steps = ChannelSteps(weights, model.config.channels)
+        weights = None
+        if model.step_weights is not None:
+            weights = fixedpoint.round_weights(model.step_weights.weight.detach()).cpu().numpy()
+        self.steps = ChannelSteps(weights, units.cpu().numpy())
         hyper = model.hyper_synthesis
         self.conv64, self.film = fixed_conv(hyper.conv64, device), FixedFilm(hyper.film, device)
         self.up64, self.conv32 = fixed_linear(hyper.up64, device), fixed_conv(hyper.conv32, device)
@@ -108,7 +107,7 @@ class LadderPrior:
 
     def _features(self, z: Tensor, h: int, w: int, condition: Condition) -> Tensor:
         """Hyper codes (B, hyper, h', w') -> features (B, h, w, features) in units, exact."""
-        grid = (z * (fixedpoint.UNITS / 4)).permute(0, 2, 3, 1)
+        grid = (z * (UNITS / 4)).permute(0, 2, 3, 1)
         x = apply_film(self.conv64.everywhere(grid).double(), self.film.at(condition))
         x = fixedpoint.pixel_shuffle(fixedpoint.each_cell(self.up64.activated, x))
         x = fixedpoint.leaky_relu(self.conv32.everywhere(x))
@@ -128,20 +127,17 @@ class LadderPrior:
         steps = list(self._steps(len(slices), anchors(h, w, self.device)))
         n = len(z)
         tops = range(0, h, max(1, BAND // (n * w)))
-        powers = self.steps.powers(rate)
-        log2_step = [
-            _LOG2_RANGE - 4 * (rate.number - exponent) for exponent in self.steps.exponents(rate)
-        ]
+        factors, offsets, scale_of_values = (
+            torch.from_numpy(of(rate)).to(self.device)
+            for of in (
+                self.steps.mean_over_step, self.steps.log2_std_over_step, self.steps.step_over_std,
+            )
+        )  # fmt: skip
         view: _View | None = None
         done = 0
         for level, net, cells, half in steps:
             part = parts[level - 1]
-            factor = self._factors(
-                unit * power // (int(RANGE) << (40 - _FIXED))
-                for unit, power in zip(self.mean_unit[part], powers[part], strict=True)
-            )  # mean unit over step
-            offset = torch.tensor(self.log2_std[part], device=self.device)
-            offset = offset - torch.tensor(log2_step[part], device=self.device)
+            factor, offset = factors[part], offsets[part]
             for top in tops:
                 rows = slice(top, min(top + tops.step, h))
                 around = slice(max(0, rows.start - 1), min(h, rows.stop + 1))  # what 3x3 cells see
@@ -149,7 +145,7 @@ class LadderPrior:
                     needed = parts[:level] if len(tops) > 1 else parts
                     view = _View.of(known, around, 2 * needed[-1].stop)
                 latent = source.latent.view(n, h, w, -1)
-                seen = self._inputs(view, latent, parts[:level], half, powers)
+                seen = self._inputs(view, latent, parts[:level], half, scale_of_values)
                 inner = slice(rows.start - around.start, rows.stop - around.start)
                 chosen = cells if cells is None else cells[rows]
                 means, classes = [], []
@@ -157,7 +153,7 @@ class LadderPrior:
                     mean, scale = out.chunk(2, 1)
                     means.append(fixedpoint.round_activations(mean * factor).float())
                     classes.append(classify(scale + offset))
-                mean = torch.cat(means).div_(fixedpoint.UNITS)
+                mean = torch.cat(means).div_(UNITS)
                 place: Tensor | slice = slice(rows.start * w, rows.stop * w)
                 if n > 1 or cells is not None:
                     place = _indices(latent, rows, chosen)
@@ -184,19 +180,19 @@ class LadderPrior:
         latent: Tensor,
         parts: Sequence[slice],
         half: Tensor | None,
-        powers: list[int],
+        factors: Tensor,
     ) -> Tensor:
         """What a network sees: (B, rows, w, inputs) float32.
 
         latent (B, h, w, c) in steps. parts: the slices up to the one that is coded. half (h, w)
-        bool: the cells of that slice that are known, None where none are. powers: of
-        ``ChannelSteps``.
+        bool: the cells of that slice that are known, None where none are. factors:
+        ``ChannelSteps.step_over_std``.
         """
         grid, start = latent[:, view.rows], self.config.features
 
         def put(part: slice, y: Tensor) -> None:
             place = slice(start + 2 * part.start, start + 2 * part.stop)
-            self._context(y, part, powers, view.seen[..., place])
+            self._context(y, part, factors, view.seen[..., place])
 
         for part in parts[view.slices : -1]:
             put(part, grid[..., part])
@@ -206,22 +202,14 @@ class LadderPrior:
         put(parts[-1], torch.where(half[view.rows, :, None], grid[..., parts[-1]], 0.0))
         return view.seen[..., : start + 2 * parts[-1].stop]
 
-    def _context(self, y: Tensor, part: slice, powers: list[int], out: Tensor) -> None:
+    def _context(self, y: Tensor, part: slice, factors: Tensor, out: Tensor) -> None:
         """The exact form of ``model.context_inputs``: y (..., c) in steps -> out (..., 2c)."""
         values, magnitude = out.chunk(2, -1)
         magnitude.copy_(fixedpoint.log2_magnitude_units(y))
         if part.start == 0:
-            factor = self._factors(
-                (int(RANGE) << (40 + _FIXED)) // (std * power)
-                for std, power in zip(self.std[part], powers[part], strict=True)
-            )  # step over std
-            values.copy_(fixedpoint.round_activations(y * (factor * fixedpoint.UNITS)))
+            values.copy_(fixedpoint.round_activations(y * (factors[part] * UNITS)))
         else:
             torch.copysign(magnitude, y, out=values)
-
-    def _factors(self, integers: Iterable[int]) -> Tensor:
-        """Integers with 16 fractional bits, as float64."""
-        return torch.tensor(list(integers), dtype=torch.float64, device=self.device) / 2**_FIXED
 
 
 def _indices(grids: Tensor, rows: slice, cells: Tensor | None) -> Tensor:

@@ -1,21 +1,23 @@
 """Rate points of a ladder: what stands in a file, and the exact steps that follow from it.
 
 The stored number is N * 256 of ``Nbit``, and 4096 more where the file is tuned for the eye.
+Does not import torch.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from vqcodec import fixedpoint
-from vqcodec.autoencoders.ladder.config import BITS_CENTRE, RANGE
-from vqcodec.autoencoders.ladder.model import MAX_WEIGHT, MIN_WEIGHT, mean_unit
+from vqcodec.arithmetic import exp2_fixed
+from vqcodec.autoencoders.ladder.config import BITS_CENTRE, MAX_WEIGHT, MIN_WEIGHT, RANGE
 from vqcodec.rate import LEAST_BITS, MOST_BITS, RATE_UNIT, VISUAL
 
 RATE_LOW, RATE_HIGH = LEAST_BITS * RATE_UNIT, MOST_BITS * RATE_UNIT
 BANDS = 6  # of rates with a hyper table each, one for each whole N from 5 to 10
+_FIXED = 16  # fractional bits of the factors between units
+_LOG2_RANGE = 13642  # log2(RANGE) * 2**10, rounded
 WEIGHT_STEP = RATE_UNIT // 32  # to whose multiples channels' step weights are rounded: 1/32 octave
 
 
@@ -68,7 +70,7 @@ class RatePoint:
 @lru_cache(maxsize=4096)  # its square roots take 50 microseconds, and every channel asks for it
 def power_of_two(number: int) -> int:
     """floor(2**(number / 256) * 2**32), exactly."""
-    return fixedpoint.exp2_fixed(number, 8)
+    return exp2_fixed(number, 8)
 
 
 def codewords(number: int) -> int:
@@ -77,12 +79,19 @@ def codewords(number: int) -> int:
 
 
 class ChannelSteps:
-    """The channels' steps at rate points, exact: each is the rate point's times 2**(k / 32)."""
+    """The channels' steps at rate points, exact: each is the rate point's times 2**(k / 32).
 
-    def __init__(self, weights: Tensor | None, channels: int) -> None:
-        """weights (C, 1 + conditions) of ``model.StepWeights``, or None where all have one step."""
-        self.channels = channels
-        self.weights = None if weights is None else fixedpoint.round_weights(weights.cpu())
+    And what follows from them and from the units of the channels: the factors between steps and
+    the numbers that the networks of the prior see and give.
+    """
+
+    def __init__(self, weights: np.ndarray | None, units: np.ndarray) -> None:
+        """weights (C, 1 + conditions) float64, multiples of 2**-12, of ``model.StepWeights``, or
+        None where all channels have one step. units (3, C): ``model.unit_tables``.
+        """
+        self.channels = units.shape[1]
+        self.weights = weights
+        self._std, self._mean_unit, self._log2_std = units.tolist()
 
     def exponents(self, rate: RatePoint) -> list[int]:
         """log2 of a step over the rate point's, in 1/256, of each channel."""
@@ -90,9 +99,8 @@ class ChannelSteps:
             return [0] * self.channels
         row = (1.0, *rate.condition(self.weights.shape[1] - 1))
         # Multiples of 2**-39 below 2**13: float64 adds them up exactly, in any order.
-        log2 = (self.weights * torch.tensor(row, dtype=torch.float64)).sum(1)
-        log2 = log2.clamp_(MIN_WEIGHT, MAX_WEIGHT)
-        steps = torch.floor(log2 * (RATE_UNIT // WEIGHT_STEP) + 0.5)
+        log2 = (self.weights * row).sum(1).clip(MIN_WEIGHT, MAX_WEIGHT)
+        steps = np.floor(log2 * (RATE_UNIT // WEIGHT_STEP) + 0.5)
         finest = -((RATE_HIGH - rate.number) // WEIGHT_STEP)  # that of the highest rate
         return [WEIGHT_STEP * max(int(k), finest) for k in steps]
 
@@ -108,18 +116,31 @@ class ChannelSteps:
             return [rate.power] * self.channels
         return [power_of_two(rate.number - k) for k in self.exponents(rate)]
 
-    def steps(self, rate: RatePoint) -> Tensor:
+    def steps(self, rate: RatePoint) -> np.ndarray:
         """In transform units, (C,) float32: for pixels, which need not be exact."""
-        exponents = torch.tensor(self.exponents(rate), dtype=torch.float64)
-        return (rate.step * torch.exp2(exponents / RATE_UNIT)).float()
+        exponents = np.array(self.exponents(rate), np.float64)
+        return (rate.step * np.exp2(exponents / RATE_UNIT)).astype(np.float32)
+
+    def mean_over_step(self, rate: RatePoint) -> np.ndarray:
+        """The unit of a predicted mean in steps, (C,) float64, with 16 fractional bits."""
+        shift = 40 - _FIXED  # the unit has 8 fractional bits, the power 32
+        return _fixed(
+            unit * power // (int(RANGE) << shift)
+            for unit, power in zip(self._mean_unit, self.powers(rate), strict=True)
+        )
+
+    def step_over_std(self, rate: RatePoint) -> np.ndarray:
+        """A step in standard deviations of the channel, (C,) float64, with 16 fractional bits."""
+        return _fixed(
+            (int(RANGE) << (40 + _FIXED)) // (std * power)
+            for std, power in zip(self._std, self.powers(rate), strict=True)
+        )
+
+    def log2_std_over_step(self, rate: RatePoint) -> np.ndarray:
+        """(C,) int64, in units of 2**-10."""
+        log2_step = _LOG2_RANGE - 4 * (rate.number - np.array(self.exponents(rate), np.int64))
+        return np.array(self._log2_std, np.int64) - log2_step
 
 
-def unit_tables(std: Tensor) -> Tensor:
-    """(3, C) int32, made once at export: std * 2**8, mean unit * 2**8, log2(std) * 2**10.
-
-    They are shipped with the weights because a square root or a logarithm may round differently
-    on another machine.
-    """
-    std = std.double()
-    rows = (std * 256, mean_unit(std) * 256, std.log2() * 1024)
-    return torch.stack([torch.floor(row + 0.5) for row in rows]).to(torch.int32)
+def _fixed(integers: Iterable[int]) -> np.ndarray:
+    return np.array(list(integers), np.float64) / 2**_FIXED

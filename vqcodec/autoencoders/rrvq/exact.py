@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vqcodec import fixedpoint
+from vqcodec.arithmetic import UNITS
 from vqcodec.autoencoders.rrvq.networks import Block, Rung, TopDown
 from vqcodec.priors.network import fixed_conv, fixed_linear
 from vqcodec.quantizers.responsibility import Mixture
@@ -32,7 +33,7 @@ class ExactRung:
         self.up = None if rung.up is None else fixed_linear(rung.up.conv, device)
         self.blocks = [ExactBlock(cast(Block, block), device) for block in rung.blocks]
         self.pstrap = fixed_linear(rung.pstrap, device)
-        rows = fixedpoint.round_activations(means.detach().to(device).double() * fixedpoint.UNITS)
+        rows = fixedpoint.round_activations(means.detach().to(device).double() * UNITS)
         self.added = fixed_linear(rung.pladder, device)(rows).float()  # (K, width): of each code
 
     def enter(self, grid: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ class ExactRung:
     def embedding(self, grid: Tensor) -> Tensor:
         """d at this layer -> e_p, in ones and not in units."""
         e_p = fixedpoint.each_cell(self.pstrap, fixedpoint.leaky_relu(grid))
-        return e_p.div_(fixedpoint.UNITS)
+        return e_p.div_(UNITS)
 
     def leave(self, grid: Tensor, codes: np.ndarray) -> Tensor:
         """d at this layer and its codes (B, 1, h, w) -> d after it. Raises ValueError."""
@@ -72,7 +73,7 @@ class ExactTopDown:
         """
         self.names, self.grid, self.codebooks = [*names], grid, [*codebooks]
         start = top_down.start.detach()
-        start = fixedpoint.round_activations(start.double() * fixedpoint.UNITS)
+        start = fixedpoint.round_activations(start.double() * UNITS)
         self.start = start.float()  # (width,)
         self.rungs = [
             ExactRung(cast(Rung, rung), codebook.means, start.device)

@@ -1,0 +1,85 @@
+"""Sections to pixels with a trained ladder, by numpy alone."""
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from vqcodec.autoencoders.ladder.config import LadderConfig
+from vqcodec.autoencoders.ladder.decoder import LadderDecoder
+from vqcodec.autoencoders.ladder.rate import ChannelSteps, RatePoint
+from vqcodec.card import Card
+from vqcodec.decoder import Decoder
+from vqcodec.errors import CodecError
+from vqcodec.light.exact import round_weights
+from vqcodec.light.prior import Prior
+from vqcodec.light.synthesis import FoldedSynthesis, Synthesis
+from vqcodec.light.weights import Weights
+from vqcodec.priors.classes import ClassTables
+from vqcodec.progress import Progress
+from vqcodec.rangecoder import RangeDecoder
+
+
+def load(card: Card, weights: bytes) -> Decoder:
+    """weights: the bytes of weights.safetensors. Raises CodecError if they do not fit."""
+    try:
+        tensors = safetensors.numpy.load(weights)
+        return Decoder(card, LightLadder(LadderConfig.from_dict(card.shape), tensors))
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise CodecError(f"{card.id}: the weights cannot be used: {why}") from error
+
+
+class LightLadder(LadderDecoder[np.ndarray]):
+    """A trained ladder with its tables."""
+
+    def __init__(self, config: LadderConfig, tensors: dict[str, np.ndarray]) -> None:
+        """Raises KeyError and ValueError for tensors that are not those of the network."""
+        config.check()
+        units, hyper, classes = (
+            tensors[name] for name in ("units", "hyper_tables", "class_tables")
+        )
+        if {units.dtype, hyper.dtype, classes.dtype} != {np.dtype(np.int32)}:
+            raise ValueError("the tables are not of 32-bit integers")
+        super().__init__(config, units, hyper.astype(np.uint32), classes.astype(np.uint32))
+        weights, k = Weights(tensors), config.conditions
+        channels = None
+        if config.weighted:
+            channels = round_weights(weights("step_weights.weight", config.channels, 1 + k))
+        self.steps = ChannelSteps(channels, units)
+        self._prior = Prior(config, weights, self.steps)
+        std = (units[0] / 256).astype(np.float32)
+        self._synthesis = Synthesis(config, weights.within("synthesis"), std)
+        self._folded: tuple[RatePoint, FoldedSynthesis] | None = None
+
+    def _latent(
+        self,
+        z: np.ndarray,
+        h: int,
+        w: int,
+        rate: RatePoint,
+        tables: ClassTables,
+        coders: list[RangeDecoder],
+        count_bits: bool,
+        progress: Progress,
+    ) -> tuple[np.ndarray, list[float]]:
+        latent = np.zeros((h, w, self.config.coded_channels(rate.bits)), np.float32)
+        bits = [0.0] * len(coders)
+        for group in self._prior.groups(z, rate, latent, progress):
+            decoded, level = group.mean, group.level - 1
+            if level < len(coders):
+                classes = group.classes.ravel()
+                codes = tables.decode(coders[level], classes)
+                if count_bits:
+                    bits[level] += tables.ideal_bits(codes, classes)
+                decoded += codes.reshape(decoded.shape).astype(np.float32) - tables.zero
+                if self.config.weighted:  # codes are modulo K: see ``codes.wrapped``
+                    decoded -= np.floor((decoded + tables.zero) / tables.size) * tables.size
+            latent[group.cells, group.part] = decoded
+        return latent.reshape(h * w, -1), bits
+
+    def _pixels(self, cells: np.ndarray, rate: RatePoint, part: tuple[slice, slice]) -> np.ndarray:
+        if self._folded is None or self._folded[0] != rate:
+            steps = self.steps.steps(rate)[: cells.shape[2]]
+            condition = rate.condition(self.config.conditions)
+            self._folded = rate, self._synthesis.at(steps, condition)
+        return self._folded[1](cells)[part]
