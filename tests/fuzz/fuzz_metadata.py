@@ -92,6 +92,7 @@ def _check_parsers(data: bytes) -> None:
     isobmff.contents(data)
     isobmff.jp2_xmp(data)
     isobmff.jp2_bits(data)
+    isobmff.jp2_odd_space(isobmff.jp2_mended(BytesIO(data))[0].read())
     isobmff.jxl_size(data)
     sequence.colour_of_av1(data)
     sequence.colour_of_hevc(data)

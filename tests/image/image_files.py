@@ -130,3 +130,9 @@ def raw_tiff(**tags: object) -> bytes:
     for name, value in tags.items():
         given[int(name[1:])] = value
     return stored(Image.fromarray(PIXELS), "TIFF", tiffinfo=given)
+
+
+def box(kind: bytes, *content: bytes) -> bytes:
+    """Of a file of boxes, as AVIF and JPEG 2000 are."""
+    body = b"".join(content)
+    return struct.pack(">I4s", len(body) + 8, kind) + body

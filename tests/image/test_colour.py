@@ -373,30 +373,3 @@ def test_any_space_has_rising_levels() -> None:
         for full_range in (False, True):
             table = colour.levels(Space(gamma=gamma, full_range=full_range), 256)
             assert (np.diff(table.astype(int)) >= 0).all() and table[0] == 0 and table[-1] == 255
-
-
-def box(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I4s", len(content) + 8, kind) + content
-
-
-def test_what_jpeg_2000_and_bmp_say_is_kept() -> None:
-    """Pillow passes over their profiles, and the resolution at which JPEG 2000 is to be shown."""
-    data = stored(Image.fromarray(PIXELS), "JPEG2000")
-    at = data.index(b"jp2h") - 4
-    size = int.from_bytes(data[at : at + 4], "big")
-    head = data[at + 8 : at + size]
-    assert head[-15:-7] == struct.pack(">I", 15) + b"colr"
-    shown = struct.pack(">4H2b", 11811, 1, 2362, 10, 0, 1)  # per metre, down before across
-    resolution = box(b"res ", box(b"resd", shown))
-    with_profile = box(b"jp2h", head[:-15] + box(b"colr", b"\2\0\0" + RGB_ICC) + resolution)
-    picture = image.read(data[:at] + with_profile + data[at + size :], "x")
-    assert picture.icc == RGB_ICC and picture.resolution == pytest.approx((60, 300), abs=0.01)
-    assert image.read(data, "x").icc is None
-
-    samples = stored(Image.fromarray(PIXELS), "BMP")[54:]
-    v5 = struct.pack("<IiiHHIIiiII", 124, 7, 5, 1, 24, 0, len(samples), 2835, 2835, 0, 0)
-    v5 += bytes(16) + b"DEBM" + bytes(48)
-    v5 += struct.pack("<4I", 4, 124 + len(samples), len(RGB_ICC), 0)
-    begin = b"BM" + struct.pack("<IHHI", 138 + len(samples) + len(RGB_ICC), 0, 0, 138)
-    picture = image.read(begin + v5 + samples + RGB_ICC, "x")
-    assert picture.icc == RGB_ICC and np.array_equal(picture.pixels, PIXELS)

@@ -6,7 +6,19 @@ import zlib
 
 import numpy as np
 import pytest
-from image_files import GREY, PIXELS, back, exif_with, jpeg_with, parsed, png, stored, tiff
+from image_files import (
+    GREY,
+    PIXELS,
+    RGB_ICC,
+    back,
+    box,
+    exif_with,
+    jpeg_with,
+    parsed,
+    png,
+    stored,
+    tiff,
+)
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -284,3 +296,30 @@ def test_exif_states_the_size_of_these_pixels() -> None:
     exif[274] = 6
     tags = parsed(back(IM, "JPEG", exif=exif).exif)
     assert tags.get_ifd(0x8769) == {0xA002: 5, 0xA003: 7, 0x829A: (1, 100)}
+
+
+def test_what_jpeg_2000_and_bmp_say_is_kept() -> None:
+    """Pillow passes over their profiles, and the resolution at which JPEG 2000 is to be shown."""
+    data = stored(Image.fromarray(PIXELS), "JPEG2000")
+    at = data.index(b"jp2h") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    head = data[at + 8 : at + size]
+    assert head[-15:-7] == struct.pack(">I", 15) + b"colr"
+    shown = struct.pack(">4H2b", 11811, 1, 2362, 10, 0, 1)  # per metre, down before across
+    resolution = box(b"res ", box(b"resd", shown))
+    with_profile = box(b"jp2h", head[:-15] + box(b"colr", b"\2\0\0" + RGB_ICC) + resolution)
+    picture = image.read(data[:at] + with_profile + data[at + size :], "x")
+    assert picture.icc == RGB_ICC and picture.resolution == pytest.approx((60, 300), abs=0.01)
+    plain = image.read(data, "x")
+    assert plain.icc is None and plain.notes == ()
+    at = data.index(b"colr") + 7  # of ROMM RGB, which decoders take for RGB
+    odd = image.read(data[:at] + struct.pack(">I", 21) + data[at + 4 :], "x")
+    assert np.array_equal(odd.pixels, PIXELS) and "space 21 taken for sRGB" in odd.notes[0]
+
+    samples = stored(Image.fromarray(PIXELS), "BMP")[54:]
+    v5 = struct.pack("<IiiHHIIiiII", 124, 7, 5, 1, 24, 0, len(samples), 2835, 2835, 0, 0)
+    v5 += bytes(16) + b"DEBM" + bytes(48)
+    v5 += struct.pack("<4I", 4, 124 + len(samples), len(RGB_ICC), 0)
+    begin = b"BM" + struct.pack("<IHHI", 138 + len(samples) + len(RGB_ICC), 0, 0, 138)
+    picture = image.read(begin + v5 + samples + RGB_ICC, "x")
+    assert picture.icc == RGB_ICC and np.array_equal(picture.pixels, PIXELS)

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from image_files import PIXELS, stored
+from image_files import PIXELS, box, stored
 from PIL import Image
 
 from vqcodec import image
@@ -108,11 +108,6 @@ def test_a_parameter_set_of_hevc_with_all_that_may_stand_before_its_colours() ->
     assert sequence.colour_of_hevc(config + body) == sequence.Colour(12, 13)
     for n in range(len(config + body) - 5):
         assert sequence.colour_of_hevc((config + body)[:n]) is None
-
-
-def box(kind: bytes, *content: bytes) -> bytes:
-    body = b"".join(content)
-    return struct.pack(">I4s", len(body) + 8, kind) + body
 
 
 @pytest.mark.parametrize("where", ["configuration", "file", "inside"])

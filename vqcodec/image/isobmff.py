@@ -11,6 +11,7 @@ from vqcodec.image.sequence import Colour, colour_of_av1, colour_of_hevc
 _FULL = {b"meta", b"iref"}  # boxes whose content begins with version and flags
 _MOST = 4096  # boxes that are looked at
 _LEAST_OF_JP2 = {(b"jp2h", b"colr"): 7, (b"jp2h", b"res ", b"resc"): 10}  # bytes of the content
+_SPACES_OF_JP2 = {0, 12, 15, 16, 17, 18}  # of two levels, CMYK, sRGB, grey and sYCC
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _UUIDS = {
     b"JpgTiffExif->JP2": "EXIF",
@@ -236,6 +237,17 @@ def jp2_icc(data: bytes) -> bytes | None:
     """The first profile of a JPEG 2000 file that says its colours so."""
     for start, end in _at(data, b"jp2h", b"colr"):
         return data[start + 3 : end] if data[start : start + 1] in (b"\2", b"\3") else None
+    return None
+
+
+def jp2_odd_space(data: bytes) -> int | None:
+    """The number of the first colour space that a JPEG 2000 file names (ISO/IEC 15444-1, I.5.3.3,
+    15444-2, M.11.7.3), where it is one that no decoder makes sRGB or grey of."""
+    for start, end in _at(data, b"jp2h", b"colr"):
+        if data[start : start + 1] != b"\1" or end - start < 7:
+            return None
+        (number,) = struct.unpack_from(">I", data, start + 3)
+        return None if number in _SPACES_OF_JP2 else int(number)
     return None
 
 

@@ -161,6 +161,9 @@ def _complete(found: Opened, stream: IO[bytes]) -> None:
         is_bmp = im.format == "BMP"
         found.icc = _icc_of_bmp(data) if is_bmp else isobmff.jp2_icc(data)
         found.dpi = None if is_bmp else isobmff.jp2_resolution(data)
+        space = None if is_bmp else isobmff.jp2_odd_space(data)
+        if space is not None:
+            found.notes.append(f"colours of JPEG 2000's space {space} taken for sRGB")
 
 
 def in_memory(im: Image.Image) -> Opened:

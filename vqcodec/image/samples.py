@@ -1,5 +1,6 @@
 """Samples of an image of Pillow: their depth, their colour model, and 8 bits of them."""
 
+from contextlib import suppress
 from typing import cast
 
 import numpy as np
@@ -142,14 +143,12 @@ def _white_is_zero(im: Image.Image) -> bool:
 def _cmyk(im: Image.Image, icc: bytes | None, notes: list[str]) -> np.ndarray:
     """(h, w, 3) uint8, by the profile where there is one."""
     if icc is not None and icc[16:20] == b"CMYK":
-        try:
-            converted = rgb_by_profile(im, icc)
-        except (ImageCms.PyCMSError, OSError):
-            notes.append("the CMYK profile cannot be used")
-        else:
+        with suppress(ImageCms.PyCMSError, OSError):
+            converted = np.array(rgb_by_profile(im, icc))
             notes.append("CMYK converted to sRGB by its profile")
-            return np.array(converted)
-    notes.append("CMYK converted to RGB")
+            return converted
+    unused = "" if icc is None else ", without its profile, which cannot be used"
+    notes.append(f"CMYK converted to RGB{unused}")
     return np.array(im.convert("RGB"))
 
 
