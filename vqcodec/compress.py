@@ -157,7 +157,8 @@ def _search(
     ends = codec.span
     bits = 8 + (target - usual.at_8bit) / usual.of_a_bit
     scale = not codec.card.points
-    start = ends[0] + round((bits - 5) * RATE_UNIT) if scale else sum(ends) // 2
+    # Of few points the end comes first that tells whether the target can be reached at all.
+    start = ends[0] + round((bits - 5) * RATE_UNIT) if scale else ends[at_least]
     slope = usual.of_a_bit / (RATE_UNIT if scale else 1)
     if scale and at_least and n_pixels > LARGE:
         sample = image.from_array(_sample(_rgb(picture.pixels)))
@@ -223,10 +224,12 @@ def _square(pixels: np.ndarray, row: int, column: int) -> np.ndarray:
 def _out_of_reach(codec: Codec, wanted: Rate, nearest: Compressed, boxes: tuple[Box, ...]) -> str:
     name = codec.card.id
     if wanted.kind == "db":
-        reached = f"the highest quality of {name} has {nearest.psnr_db:.2f} dB"
+        reached = f"the highest quality of {name}, {nearest.rate}, has {nearest.psnr_db:.2f} dB"
         return f"{wanted.value:g} dB cannot be reached on this picture: {reached}"
     if wanted.kind == "quality":
-        reached = f"the highest of {name} is {nearest.quality:.1f}q"
+        quality = nearest.quality or 0.0
+        is_what = f"is {quality:.1f}q" if quality > 0 else "does not even look like it (under 0q)"
+        reached = f"the highest of {name}, {nearest.rate}, {is_what}"
         return f"quality {wanted.value:g}q cannot be reached on this picture: {reached}"
     scale = nearest.width * nearest.height / 8 if wanted.kind == "bpp" else 1
     n_bytes = math.floor(wanted.value * scale)

@@ -154,6 +154,15 @@ def test_sizes_and_qualities_find_their_rate_point(codec: Codec) -> None:
     with pytest.raises(RateError, match="cannot be reached"):
         compress(codec, picture, f"{sizes[0] - 1}B")
     assert compress(codec, picture, "1dB").rate == "4bit-2x2"
+    for rate, end, said in (
+        ("99dB", 2, "99 dB cannot be reached on this picture: the highest quality of .*-8x8, has"),
+        ("90q", 2, "90q cannot be reached on this picture: the highest of .*-8x8, does not even"),
+        ("1B", 0, "at most 1 bytes cannot be reached"),
+    ):
+        tried: list[str] = []
+        with pytest.raises(RateError, match=said):
+            compress(codec, picture, rate, progress=lambda name, share, to=tried: to.append(name))
+        assert set(tried) == {codec.card.points[end]}  # which tells at once
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -77,13 +77,16 @@ def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(
     work = Odd()
     assert report.run(todo, work) == 0
     plain = capsys.readouterr()
+    assert report.run(todo, work, style=report.Style(verbose=True)) == 0
+    *every, _ = capsys.readouterr().err.splitlines()
+    assert every == [f"vqcodec: warning: {i}.png: odd" for i in range(3)]
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     assert report.run(todo, work) == 0
     bar = capsys.readouterr()
     assert plain.out == bar.out == "".join(f"{i}.png -> {i}.vqc  done\n" for i in range(3))
     *warnings, summary = plain.err.splitlines()
-    assert warnings == [f"vqcodec: warning: {i}.png: odd" for i in range(3)]
+    assert warnings == ["vqcodec: warning: 0.png: odd", "vqcodec: warning: 2 more files: odd"]
     assert summary.startswith("3 files: 3 done; ")
     assert "3/3" in bar.err
     assert report.run(todo, work, style=report.Style(quiet=True)) == 0

@@ -312,7 +312,9 @@ def files(command: Callable[..., int]) -> Callable[..., int]:
         max_pixels,
         click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file."),
         quiet,
-        click.option("-v", "--verbose", is_flag=True, help="Print the sections too."),
+        click.option(
+            "-v", "--verbose", is_flag=True, help="Print the sections, and every warning."
+        ),
     ]
     wrapped: Callable[..., int] = with_files
     for option in reversed(shared):

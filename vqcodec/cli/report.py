@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -124,17 +125,30 @@ def tell(
 ) -> int:
     """Tells of results as they come, of which there will be ``count``. Returns as ``run``."""
     tally, begun = _Tally(), time.perf_counter()
+    warned: Counter[str] = Counter()
     with _bar(count, style.quiet) as bar:
         for input, output, result in results(bar):
             tally.add(result)
-            _tell(bar, input, output, result, style)
+            _tell(bar, input, output, result, style, warned)
             bar.advance()
+        for warning, times in warned.items():
+            if times > 1 and not (style.verbose or style.quiet):
+                files = "file" if times == 2 else "files"
+                bar.say(one_line(f"vqcodec: warning: {times - 1} more {files}: {warning}"), True)
         if summary and not style.quiet:
             bar.say(tally.line(time.perf_counter() - begun), True)
     return tally.exit_code
 
 
-def _tell(bar: "_Bar", input: str, output: str, result: Done | Failed, style: Style) -> None:
+def _tell(
+    bar: "_Bar",
+    input: str,
+    output: str,
+    result: Done | Failed,
+    style: Style,
+    warned: Counter[str],
+) -> None:
+    """warned: how often each warning was given; unless ``verbose`` only the first is printed."""
     names = {"input": input, "output": output}
     if isinstance(result, Failed):
         bar.say(f"vqcodec: error: {result.sentence}", True)
@@ -142,8 +156,10 @@ def _tell(bar: "_Bar", input: str, output: str, result: Done | Failed, style: St
         if style.as_json:
             bar.say(json.dumps({**names, **error}), False)
         return
+    warned.update(result.warnings)
     for warning in () if style.quiet else result.warnings:
-        bar.say(one_line(f"vqcodec: warning: {input}: {warning}"), True)
+        if warned[warning] == 1 or style.verbose:
+            bar.say(one_line(f"vqcodec: warning: {input}: {warning}"), True)
     if style.as_json:
         bar.say(json.dumps({**names, **result.record}), False)
     elif not style.quiet:
