@@ -123,7 +123,9 @@ def test_a_large_picture_has_the_quality_that_was_asked_for(
 
 def test_a_quality_out_of_reach_is_refused_unless_it_is_the_codec_s_own() -> None:
     best = compress(shipped(), gap(), "10bit")
-    with pytest.raises(RateError, match=r"95q cannot be reached .* the highest of photo-2, 10bit, is \d\d"):
+    with pytest.raises(
+        RateError, match=r"95q cannot be reached .* the highest of photo-2, 10bit, is \d\d"
+    ):
         compress(shipped(), gap(), "95q")
     own = Codec(replace(shipped().card, default_rate="95q"), shipped().system)
     result = compress(own, gap())

@@ -229,7 +229,7 @@ def plan(
     pictures = [photo(90, 80, i) for i in range(60)]
     return finetune.fitted(
         recipe.recipe_of(tables, "test"), zoo.load(start, "cpu"), Crops(pictures, 1), pictures,
-        seconds, "cpu",
+        seconds, "cpu", 0.0,
     )  # fmt: skip
 
 
@@ -247,6 +247,17 @@ def test_the_steps_fit_into_the_minutes(folder: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UsageError, match=told):
         plan(start, 60.0, monkeypatch, 7.0)
     assert plan(start, 120.0, monkeypatch, 7.0).recipe.config.steps >= 10
+
+
+def test_too_few_minutes_are_refused_before_the_pictures_are_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune, "_step_seconds", lambda run, most: 30.0)
+    monkeypatch.setattr(run, "_read", lambda *how: pytest.fail("read"))
+    words = ["train", folder / "photos", "--from", folder / "start", "--device", "cpu"]
+    result = vqcodec(*words, "--minutes", "4", "--out", tmp_path / "new")
+    assert result.exit_code == 2 and "4 minutes are too few: a step takes 30 s" in result.stderr
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_recipe_begins_as_the_codec_s_own(folder: Path) -> None:

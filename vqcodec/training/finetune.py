@@ -89,6 +89,25 @@ class Schedule:
     seconds_after: float  # that tables and measuring will take
 
 
+def check_time(
+    recipe: Recipe,
+    start: Codec,
+    picture: np.ndarray,
+    number: int,
+    seconds: float,
+    device: str,
+    begun: float,
+) -> None:
+    """Finds out in a few seconds, from one picture, that ``seconds`` since ``begun`` are too few.
+
+    number: of pictures that will be held out, at least. Raises UsageError as ``fitted`` does.
+    """
+    crops = Crops([picture], recipe.config.seed, recipe.config.flip)
+    step_seconds, each = _costs(recipe, start, crops, [picture], 0.0, device)
+    left = seconds - _slowest(time.monotonic() - begun)
+    _steps(seconds, left, step_seconds, each * min(LEAST, number))
+
+
 def fitted(
     recipe: Recipe,
     start: Codec,
@@ -96,41 +115,19 @@ def fitted(
     held_out: Sequence[np.ndarray],
     seconds: float,
     device: str,
+    begun: float,
 ) -> Schedule:
-    """The recipe with as many steps as fit into ``seconds``, counted from now.
+    """The recipe with as many steps as fit into ``seconds`` since ``begun``, of ``time.monotonic``.
 
     Raises UsageError where hardly any fit, and for a codec that is trained in stages.
     """
-    begun = time.monotonic()
-    if device == "cpu":  # of which few compute in bfloat16: on the others it is slow
-        recipe = replace(recipe, config=replace(recipe.config, amp="off"))
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run(recipe.config, recipe.task, crops, Path(folder), device)
-        if len(run.stages) > 1:
-            raise UsageError(
-                f"{start.card.id} is trained in {len(run.stages)} stages; "
-                "--from takes a codec that is trained in one"
-            )
-        step_seconds = _step_seconds(run, TIMED_SHARE * seconds)
-        run.batches.close()
-    rates = run.task.rates()[2]
-    asked = time.monotonic()
-    release.measure(start, held_out[:1], rates[len(rates) // 2], lambda: None)
-    one = time.monotonic() - asked
-    # Each picture is measured with both codecs; one that tables are fitted to is encoded as often.
-    n_points = len(rates) * max(1, len(start.card.tunes))
-    larger = sum(pixels.size for pixels in held_out) / len(held_out) / held_out[0].size
-    each = _slowest(3 * n_points * larger * one)
+    step_seconds, each = _costs(recipe, start, crops, held_out, TIMED_SHARE * seconds, device)
+    if device == "cpu":
+        recipe = _in_float32(recipe)
     count = min(MOST, max(LEAST, int(AFTER_SHARE * seconds / each)))
     after = each * min(count, len(held_out))
-    left = seconds - after - _slowest(time.monotonic() - begun)
-    steps = int(MARGIN * left / step_seconds)
-    if steps < FEWEST:
-        needed = seconds - left + FEWEST * step_seconds / MARGIN
-        raise UsageError(
-            f"{seconds / 60:.2g} minutes are too few: a step takes {step_seconds:.2g} s here, "
-            f"and what comes after the training {after:.0f} s; {math.ceil(needed / 60)} would do"
-        )
+    left = seconds - _slowest(time.monotonic() - begun)
+    steps = _steps(seconds, left, step_seconds, after)
     warmup = min(100, steps // 10)
     config = replace(
         recipe.config,
@@ -147,9 +144,59 @@ def fitted(
     return Schedule(replace(recipe, config=config), some, after)
 
 
+def _in_float32(recipe: Recipe) -> Recipe:
+    """Few CPUs compute in bfloat16: on the others it is slow."""
+    return replace(recipe, config=replace(recipe.config, amp="off"))
+
+
+def _costs(
+    recipe: Recipe,
+    start: Codec,
+    crops: Crops,
+    held_out: Sequence[np.ndarray],
+    most: float,
+    device: str,
+) -> tuple[float, float]:
+    """Seconds of a step, found in about ``most`` seconds, and of all that is done with a picture
+    after the training. Raises UsageError for a codec that is trained in stages."""
+    if device == "cpu":
+        recipe = _in_float32(recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(recipe.config, recipe.task, crops, Path(folder), device)
+        if len(run.stages) > 1:
+            raise UsageError(
+                f"{start.card.id} is trained in {len(run.stages)} stages; "
+                "--from takes a codec that is trained in one"
+            )
+        step_seconds = _step_seconds(run, most)
+        run.batches.close()
+    rates = run.task.rates()[2]
+    asked = time.monotonic()
+    release.measure(start, held_out[:1], rates[len(rates) // 2], lambda: None)
+    one = time.monotonic() - asked
+    # Each picture is measured with both codecs; one that tables are fitted to is encoded as often.
+    n_points = len(rates) * max(1, len(start.card.tunes))
+    larger = sum(pixels.size for pixels in held_out) / len(held_out) / held_out[0].size
+    return step_seconds, _slowest(3 * n_points * larger * one)
+
+
+def _steps(seconds: float, left: float, step_seconds: float, after: float) -> int:
+    """How many fit into what is ``left`` of the seconds. Raises UsageError where hardly any do."""
+    steps = int(MARGIN * (left - after) / step_seconds)
+    if steps < FEWEST:
+        needed = seconds - left + after + FEWEST * step_seconds / MARGIN
+        raise UsageError(
+            f"{seconds / 60:.2g} minutes are too few: a step takes {step_seconds:.2g} s here, "
+            f"and what comes after the training {after:.0f} s; {math.ceil(needed / 60)} would do"
+        )
+    return steps
+
+
 def _step_seconds(run: Run, most: float) -> float:
-    """The seconds of a step, as a median over some that take ``most`` seconds together."""
+    """The seconds of a step, as a median over some that take ``most`` seconds together; for 0
+    that of the second."""
     seconds: list[float] = []
+    warm = WARM if most else 1
 
     def timed(count: int) -> None:
         for _ in range(count):
@@ -159,10 +206,10 @@ def _step_seconds(run: Run, most: float) -> float:
                 torch.cuda.synchronize()
             seconds.append(time.monotonic() - begun)
 
-    timed(WARM)
-    count = int(_slowest(min(TIMED, max(WARM, most / min(seconds)))))
+    timed(warm)
+    count = int(_slowest(min(TIMED, max(warm, most / min(seconds)))))
     timed(count)
-    return _slowest(statistics.median(seconds[WARM:]))
+    return _slowest(statistics.median(seconds[warm:]))
 
 
 def _slowest(value: float) -> float:

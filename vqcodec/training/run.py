@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec import distributed, zoo
-from vqcodec.errors import InputError, UsageError
+from vqcodec.errors import ImageError, InputError, UsageError
 from vqcodec.files import atomic_write, make_folder
 from vqcodec.training import data as pictures_of
 from vqcodec.training import finetune, release, sources
@@ -117,17 +117,19 @@ def train_command(
     try:
         with Display(wanted.quiet or not first) as display:
             skipped = Skipped(display.note, out / SKIPPED if first else None)
-            crops, held = _read(data, recipe, display, skipped)
             if start:
                 begins_with = zoo.load(start, "cpu")
-                if not own.exists():
-                    display.note(f"timing some steps, to see how many fit into {minutes:g} minutes")
-                    plan = finetune.fitted(
-                        recipe, begins_with, crops, held, until - time.monotonic(), device
-                    )
-                    recipe, held = plan.recipe, plan.held_out
-                    display.note(f"{recipe.config.steps} steps")
-                    until -= plan.seconds_after
+                if not own.exists() and (found := _one_picture(data, recipe)):
+                    finetune.check_time(recipe, begins_with, *found, until - begun, device, begun)
+            crops, held = _read(data, recipe, display, skipped)
+            if start and not own.exists():
+                display.note(f"timing some steps, to see how many fit into {minutes:g} minutes")
+                plan = finetune.fitted(
+                    recipe, begins_with, crops, held, until - begun, device, begun
+                )
+                recipe, held = plan.recipe, plan.held_out
+                display.note(f"{recipe.config.steps} steps")
+                until -= plan.seconds_after
             run = Run(recipe.config, recipe.task, crops, out, device)
             if wanted.resume and run.resume():
                 display.note(f"resumed at step {run.step}")
@@ -268,6 +270,22 @@ def _read(
     pictures, held_out = read_pictures(data, recipe.data, recipe.config, display.track, skipped)
     config = recipe.config
     return Crops(pictures, config.seed, config.flip, skipped, config.resized), held_out
+
+
+def _one_picture(data: Path, recipe: Recipe) -> tuple[np.ndarray, int] | None:
+    """A picture, and about how many are held out at least; None where that takes long."""
+    if data.suffix == ".npz":
+        return None
+    source = sources.find(data)
+    smallest = recipe.data.smallest or recipe.config.smallest()
+    pictures = Decoded(source, np.arange(len(source))[:5], recipe.config.scales[:1], smallest)
+    for index in range(len(pictures)):
+        try:
+            picture = pictures_of.at_most(pictures[index], LARGEST_HELD_OUT)
+        except (ImageError, InputError):
+            continue
+        return picture, max(1, len(source) // 32)  # of 16 about one is
+    return None
 
 
 def _squares(pictures: Sequence[np.ndarray], task: Task) -> Tensor:
