@@ -141,6 +141,15 @@ def test_an_unreadable_file_is_an_input_error(
     assert_fails(run(*args), 3, "a.png: permission denied")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps the folder that a program is in")
+def test_a_current_folder_that_is_gone_is_told() -> None:
+    there = Path.cwd() / "there"
+    there.mkdir()
+    os.chdir(there)
+    there.rmdir()
+    assert_fails(run("encode", str(there.parent / "a.png"), "-o", "a.vqc"), 3, "current folder")
+
+
 def test_a_folder_that_cannot_be_made_is_an_output_error() -> None:
     draw("a.png")
     Path("file").write_text("in the way")

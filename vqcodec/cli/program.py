@@ -14,6 +14,7 @@ import click
 import vqcodec
 from vqcodec.cli import streams
 from vqcodec.cli.failure import explain, print_error, warn_on_one_line
+from vqcodec.errors import InputError
 
 _COMMANDS = (
     "encode",
@@ -99,8 +100,11 @@ class Program(click.Group):
         except click.Abort:  # Ctrl-C
             code = 130
         except Exception as error:
-            # No file is named only where nothing could be printed: each other error is the job's.
-            if isinstance(error, OSError) and not error.filename:
+            # No file is named only where nothing could be printed, or a name lies nowhere: each
+            # other error is the job's.
+            if isinstance(error, FileNotFoundError) and not error.filename:
+                error = InputError("the current folder is there no more")
+            elif isinstance(error, OSError) and not error.filename:
                 error = streams.stdout_error(error)
             code = print_error(*explain(error))
         streams.drop_unwritten()
