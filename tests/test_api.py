@@ -1,6 +1,7 @@
 """What the library's functions take: every kind of source, and a sentence for all else."""
 
 import mmap
+import os
 from collections.abc import Callable
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -44,10 +45,18 @@ class Named:
         return str(self.path)
 
 
+class NamedInBytes(Named):
+    """As the entries of ``os.scandir(b".")``."""
+
+    def __fspath__(self) -> bytes:  # type: ignore[override]
+        return os.fsencode(self.path)
+
+
 SOURCES: dict[str, Callable[[Path], Any]] = {
     "a name": str,
     "a Path": Path,
     "a path": Named,
+    "a path of bytes": lambda path: NamedInBytes(path),
     "bytes": lambda path: path.read_bytes(),
     "bytearray": lambda path: bytearray(path.read_bytes()),
     "memoryview": lambda path: memoryview(path.read_bytes()),
@@ -115,6 +124,16 @@ def test_all_else_is_told_what_is_taken(source: object) -> None:
     if not isinstance(source, np.ndarray):
         with pytest.raises(UsageError, match="its bytes, a path or a binary file"):
             vqcodec.decode(source)
+
+
+def test_a_file_that_is_closed_or_for_writing_is_told_what_is_taken(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as file:
+        for make in (vqcodec.encode, vqcodec.decode, vqcodec.info, vqcodec.decode_many):
+            with pytest.raises(UsageError, match=r"binary file.*not _io\.BufferedWriter"):
+                make(file)
+    for make in (vqcodec.encode, vqcodec.decode, vqcodec.info, vqcodec.decode_many):
+        with pytest.raises(UsageError, match=r"binary file.*not one that is closed"):
+            make(file)
 
 
 def test_options_that_are_of_no_use_are_told_what_is_taken(vqc: bytes, pixels: np.ndarray) -> None:

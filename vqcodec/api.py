@@ -5,7 +5,7 @@ numpy and torch are imported with the first picture that is encoded or decoded, 
 
 import os
 from collections.abc import Iterable
-from io import TextIOBase
+from io import IOBase, TextIOBase
 from numbers import Real
 from operator import index as whole
 from pathlib import Path
@@ -85,7 +85,8 @@ def _picture(source: "Source", max_pixels: int) -> "Picture":
 
     _check_limit(max_pixels)
     if isinstance(source, str | os.PathLike):
-        return image.read(Path(source), str(source), max_pixels)
+        path = os.fsdecode(source)
+        return image.read(Path(path), path, max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
         return image.read(bytes(source), "picture", max_pixels)
     if isinstance(source, np.ndarray):
@@ -102,11 +103,15 @@ def _picture(source: "Source", max_pixels: int) -> "Picture":
 
 def _is_binary(source: object) -> "TypeGuard[BinaryIO]":
     """Whether it is a file that is open for bytes, as far as can be told without reading it."""
-    return hasattr(source, "read") and not isinstance(source, TextIOBase)
+    if not hasattr(source, "read") or isinstance(source, TextIOBase):
+        return False
+    return not isinstance(source, IOBase) or (not source.closed and source.readable())
 
 
 def _kind(source: object) -> str:
     kind = type(source)
+    if isinstance(source, IOBase) and source.closed:
+        return "one that is closed"
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
