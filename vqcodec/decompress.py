@@ -70,7 +70,7 @@ def decompress_rows(
 
     All codes are decoded here, and the pixels when the rows are asked for.
     """
-    parsed, point = _parse(codec, data, levels, max_pixels)
+    parsed, point = parse(codec, data, levels, max_pixels)
     header = parsed.header
     x, y, width, height = region or (0, 0, header.width, header.height)
     header.check_region(x, y, width, height)
@@ -118,16 +118,17 @@ def _first_columns(latent: list[np.ndarray], columns: int) -> list[np.ndarray]:
 
 def ideal_bits(codec: Decoder, data: bytes) -> list[float]:
     """Sum of -log2 of the codes' probabilities, for each section of a file."""
-    parsed, point = _parse(codec, data, None)
+    parsed, point = parse(codec, data, None)
     header = parsed.header
     bits: list[float] = []
     codec.system.decode(list(parsed.sections), header.height, header.width, point, bits)
     return bits
 
 
-def _parse(
-    codec: Decoder, data: bytes, levels: int | None, max_pixels: int = MAX_PIXELS
+def parse(
+    codec: Decoder, data: bytes, levels: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Container, Any]:
+    """What a file holds, and its rate point. Raises as ``decompress``."""
     parsed = container.read(data, levels)
     header = parsed.header
     if header.width * header.height > max_pixels:

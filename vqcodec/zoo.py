@@ -240,13 +240,14 @@ def _load_light(folder: Path, sha256: str) -> "Decoder":
     return ladder.load(read_card(folder), _weights(folder, sha256))
 
 
-def load_decoder(card: Card, device: str = "auto") -> "Decoder":
+def load_decoder(card: Card, device: str = "auto", light: bool | None = None) -> "Decoder":
     """What decodes files of a codec. Kept for the next call.
 
-    It imports torch only where ``is_light`` does not hold, for CUDA, and for the systems of the
-    papers.
+    It imports torch only where ``light`` does not hold, for CUDA, and for the systems of the
+    papers. light: None for what ``is_light`` says.
     """
-    if is_light() and card.system == "ladder" and str(device) in ("auto", "cpu"):
+    light = is_light() if light is None else light
+    if light and card.system == "ladder" and str(device) in ("auto", "cpu"):
         return _load_light(card.path, card.sha256)
     return load(card, device)
 

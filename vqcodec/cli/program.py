@@ -21,6 +21,7 @@ _COMMANDS = (
     "decode",
     "verify",
     "info",
+    "view",
     "models",
     "train",
     "export",
@@ -29,6 +30,7 @@ _COMMANDS = (
     "data",
     "sample",
     "analyse",
+    "desktop",
 )
 
 _EPILOG = """\b

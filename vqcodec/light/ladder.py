@@ -1,5 +1,7 @@
 """Sections to pixels with a trained ladder, by numpy alone."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -15,8 +17,8 @@ from vqcodec.light.prior import Prior
 from vqcodec.light.synthesis import FoldedSynthesis, Synthesis
 from vqcodec.light.weights import Weights
 from vqcodec.priors.classes import ClassTables
-from vqcodec.progress import Progress
-from vqcodec.rangecoder import RangeDecoder
+from vqcodec.progress import Progress, unseen
+from vqcodec.rangecoder import RangeDecoder, open_section
 
 
 def load(card: Card, weights: bytes) -> Decoder:
@@ -62,7 +64,21 @@ class LightLadder(LadderDecoder[np.ndarray]):
         count_bits: bool,
         progress: Progress,
     ) -> tuple[np.ndarray, list[float]]:
-        latent = np.zeros((h, w, self.config.coded_channels(rate.bits)), np.float32)
+        latent = np.empty((h, w, self.config.coded_channels(rate.bits)), np.float32)
+        bits = self._fill(latent, z, rate, tables, coders, count_bits, progress)
+        return latent.reshape(h * w, -1), bits
+
+    def _fill(
+        self,
+        latent: np.ndarray,
+        z: np.ndarray,
+        rate: RatePoint,
+        tables: ClassTables,
+        coders: list[RangeDecoder],
+        count_bits: bool = False,
+        progress: Progress = unseen,
+    ) -> list[float]:
+        """latent (h, w, c) of the first slices. Returns the ideal bits of each coder's codes."""
         bits = [0.0] * len(coders)
         for group in self._prior.groups(z, rate, latent, progress):
             decoded, level = group.mean, group.level - 1
@@ -75,7 +91,26 @@ class LightLadder(LadderDecoder[np.ndarray]):
                 if self.config.weighted:  # codes are modulo K: see ``codes.wrapped``
                     decoded -= np.floor((decoded + tables.zero) / tables.size) * tables.size
             latent[group.cells, group.part] = decoded
-        return latent.reshape(h * w, -1), bits
+        return bits
+
+    def draft(
+        self, sections: Sequence[bytes], height: int, width: int, rate: RatePoint, scale: int
+    ) -> np.ndarray:
+        """A picture whose sides are 1 / scale of the whole's, rounded up: (rows, columns, 3) uint8.
+
+        scale: 2, 4, 8 or 16. Only the slices are decoded that have frequencies for this size, and
+        only the linear part of the synthesis makes pixels of them.
+        """
+        h, w = -(-height // 16), -(-width // 16)
+        n_slices = min(5 - scale.bit_length() + 1, self.config.coded_slices(rate.bits))
+        channels = sum(self.config.slices[:n_slices])
+        latent = np.empty((h, w, channels), np.float32)
+        z, _ = self._hyper_codes(sections[0], h, w, rate, False)
+        tables = ClassTables(self.class_tables, self.steps.codewords(rate))
+        coders = [open_section(section) for section in sections[1 : 1 + n_slices]]
+        self._fill(latent, z, rate, tables, coders)
+        pixels = self._synthesis.draft(latent, self.steps.steps(rate)[:channels], scale)
+        return pixels[: -(-height // scale), : -(-width // scale)]
 
     def _pixels(self, cells: np.ndarray, rate: RatePoint, part: tuple[slice, slice]) -> np.ndarray:
         if self._folded is None or self._folded[0] != rate:

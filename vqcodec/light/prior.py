@@ -4,6 +4,7 @@ docs/format.md describes it.
 """
 
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -57,18 +58,18 @@ class Prior:
     ) -> Iterator[Group]:
         """The groups in coding order. What is decoded of each is in ``latent`` before the next.
 
-        z (hyper, h', w') int32, latent (h, w, c) float32 in steps.
+        z (hyper, h', w') int32, latent (h, w, c) float32 in steps: those of its slices only.
         """
-        h, w, _ = latent.shape
-        slices = self._config.slices[: self._config.coded_slices(rate.bits)]
-        parts = [slice(sum(slices[:i]), sum(slices[: i + 1])) for i in range(len(slices))]
+        h, w, channels = latent.shape
+        ends = [0, *accumulate(self._config.slices)]
+        parts = [slice(*part) for part in pairwise(ends) if part[1] <= channels]
         condition = rate.condition(self._config.conditions)
         known = self._features(z, h, w, condition)
         board = np.add.outer(np.arange(h), np.arange(w)) % 2 == 0
         factors, offsets = self._steps.mean_over_step(rate), self._steps.log2_std_over_step(rate)
         values = self._steps.step_over_std(rate) * UNITS
         n_rows = max(1, BAND // w)
-        steps = list(self._order(len(slices), board))
+        steps = list(self._order(len(parts), board))
         for done, (level, net, cells, half) in enumerate(steps, 1):
             part = parts[level - 1]
             means, classes = [], []

@@ -49,6 +49,18 @@ class Synthesis:
             linear=self._linear[:n] * steps[:, None],
         )
 
+    def draft(self, y: np.ndarray, steps: np.ndarray, scale: int) -> np.ndarray:
+        """y (h, w, c) in steps -> the means of scale x scale pixels of the linear part alone.
+
+        These are (16h / scale, 16w / scale, 3) uint8.
+        """
+        (h, w, n), side = y.shape, 16 // scale
+        basis = self._linear[:n].reshape(n, 2, 2, 8, 8, 3).swapaxes(2, 3)
+        means = basis.reshape(n, side, scale, side, scale, 3).mean((2, 4)).reshape(n, -1)
+        pixels = y.reshape(h * w, n) @ (means * steps[:, None]) + np.float32(127.5 + 0.5)
+        shown: np.ndarray = pixels.clip(0, 255).astype(np.uint8)
+        return shown.reshape(h, w, side, side, 3).swapaxes(1, 2).reshape(h * side, w * side, 3)
+
 
 Affine = tuple[np.ndarray, np.ndarray]  # a matrix (in, out), and what is added (out,)
 

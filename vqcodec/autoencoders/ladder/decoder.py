@@ -107,20 +107,26 @@ class LadderDecoder(ABC, Generic[L]):
         to ``ideal`` where it is given.
         """
         h, w = -(-height // 16), -(-width // 16)
-        shape = (self.config.hyper, -(-h // 4), -(-w // 4))
-        bits = 0.0
-        coder = open_section(sections[0])
-        symbols = np.empty((shape[0], shape[1] * shape[2]), np.int32)
-        for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
-            row[:] = coder.decode(len(row), table)
-            bits += ideal_bits(row, table) if ideal is not None else 0.0
-        z = (symbols - HYPER_SIZE // 2).reshape(shape)
+        z, bits = self._hyper_codes(sections[0], h, w, rate, ideal is not None)
         tables = ClassTables(self.class_tables, self.steps.codewords(rate))
         coders = [open_section(section) for section in sections[1:]]
         latent, each = self._latent(z, h, w, rate, tables, coders, ideal is not None, progress)
         if ideal is not None:
             ideal += [bits, *each]
         return latent
+
+    def _hyper_codes(
+        self, section: bytes | RangeDecoder, h: int, w: int, rate: RatePoint, count_bits: bool
+    ) -> tuple[np.ndarray, float]:
+        """The first section -> (hyper, h', w') int32 and their ideal bits, where these count."""
+        shape = (self.config.hyper, -(-h // 4), -(-w // 4))
+        bits = 0.0
+        coder = open_section(section)
+        symbols = np.empty((shape[0], shape[1] * shape[2]), np.int32)
+        for row, table in zip(symbols, self.hyper_tables[rate.band], strict=True):
+            row[:] = coder.decode(len(row), table)
+            bits += ideal_bits(row, table) if count_bits else 0.0
+        return (symbols - HYPER_SIZE // 2).reshape(shape), bits
 
     @abstractmethod
     def _latent(

@@ -1,0 +1,69 @@
+"""``vqcodec desktop``: .vqc files in file managers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from vqcodec.cli import options, streams
+from vqcodec.cli.failure import print_warning
+from vqcodec.errors import one_line
+
+_EXAMPLES = """\b
+Examples:
+  vqcodec desktop install
+  vqcodec desktop uninstall
+"""
+
+
+@click.group(invoke_without_command=True, epilog=_EXAMPLES)
+@click.pass_context
+def desktop(ctx: click.Context) -> None:
+    """Show .vqc files in file managers: type, icon, thumbnails, opener (Linux)."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@desktop.command(short_help="Put type, icon, thumbnailer and opener in your folders.")
+@options.quiet
+def install(quiet: bool) -> None:
+    """Put a MIME type, its icon, a thumbnailer and an opener in your folders (XDG_DATA_HOME).
+
+    Nobody else's files are changed, and it may be run again, as when vqcodec has moved.
+    """
+    from vqcodec.desktop import install
+
+    _tell(install, quiet)
+
+
+@desktop.command(short_help="Remove what install put.")
+@options.quiet
+def uninstall(quiet: bool) -> None:
+    """Remove what install put, and folders that are empty then."""
+    from vqcodec.desktop import uninstall
+
+    _tell(uninstall, quiet)
+
+
+def _tell(work: Callable[[], tuple[list[Path], list[str]]], quiet: bool) -> None:
+    paths, missing = work()
+    for path in () if quiet else paths:
+        click.echo(one_line(str(path)))
+    for line in missing:
+        print_warning(line)
+
+
+@desktop.command(short_help="Make a thumbnail, as file managers call it.")
+@click.argument("file", metavar="INPUT", type=options.FILE)
+@click.argument("out", metavar="OUT", type=options.PATH)
+@click.argument("size", metavar="SIZE", type=click.IntRange(1, 1 << 14))
+def thumbnail(file: str, out: Path, size: int) -> None:
+    """Make a PNG of at most SIZE x SIZE pixels of a .vqc file, or of the first one of an archive.
+
+    No more is decoded than such a size shows, and without torch.
+    """
+    data = streams.read_vqc(file)
+    from vqcodec import image
+    from vqcodec.thumbnail import thumbnail
+
+    image.write(thumbnail(data, size), out, "png", force=True)
