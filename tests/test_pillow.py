@@ -1,6 +1,9 @@
 """Pillow opens and saves .vqc files."""
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +161,21 @@ def test_metadata_may_be_of_any_type_of_bytes(plugin: dict[str, object]) -> None
     again = Image.open(io.BytesIO(data))
     assert again.info["icc_profile"] == RGB_ICC and again.getexif()[0x010F] == "Other"
     assert again.info["dpi"] == (72, 96) and b'Orientation="1"' in again.info["xmp"]
+
+
+ALPHA_FILE = Path(__file__).parent / "golden" / "photo-3" / "alpha-64x48.vqc"
+
+
+@pytest.mark.parametrize("module", ["imageio.v2", "imageio.v3", "skimage.io", "matplotlib.image"])
+def test_what_reads_by_pillow_reads_vqc_too(module: str) -> None:
+    reader = pytest.importorskip(module)
+    pixels = reader.imread(ALPHA_FILE)
+    assert np.array_equal(pixels, np.asarray(Image.open(ALPHA_FILE)))
+
+
+def test_a_line_in_the_installation_serves_programs_that_never_heard_of_us(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import vqcodec")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    code = f"from PIL import Image; assert Image.open({str(ALPHA_FILE)!r}).size == (64, 48)"
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)

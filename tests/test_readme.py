@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from vqcodec import desktop
 from vqcodec.cli.program import program
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +81,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir()
         for file, data in files.items():
             (tmp_path / name / file).write_bytes(data)
+    # No file of the user's, and no window
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(desktop.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(desktop, "show", Image.open)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -102,7 +107,8 @@ def test_what_is_not_run_is_right_in_every_word() -> None:
 def test_every_command_works_as_it_is_written(folder: Path) -> None:
     runner, wrong = CliRunner(), []
     for line in lines():
-        if line in PARSED:
+        elsewhere = line.startswith("vqcodec desktop") and sys.platform in ("win32", "darwin")
+        if line in PARSED or elsewhere:
             continue
         if line == "vqcodec decode damaged.vqc --salvage":
             data = bytearray((folder / "photo.vqc").read_bytes())
