@@ -233,6 +233,15 @@ def cuts_of_headers(data: bytes, begin: int) -> list[int]:
     return [s.at + n for s in later for n in range(1, len(s.payload) + 4, 5)]
 
 
+def test_a_jpeg_loses_its_metadata_to_the_last_byte_however_many_bytes_fill_up_before_it() -> None:
+    data = stored(IM, "JPEG")
+    shown = np.array(Image.open(io.BytesIO(data)))
+    for fill in (b"", b"\xff", b"\xff" * 5):
+        broken = data[:2] + fill + b"\xff\xe1\0\x0cExif\0\0\xff\xd9\xff\xd9" + data[2:]
+        assert jpeg.without_metadata(broken) == data[:2] + fill + data[2:]
+        assert np.array_equal(image.read(broken, "x").pixels, shown)
+
+
 def test_a_progressive_jpeg_without_its_last_scans_is_not_whole() -> None:
     data = stored(Image.fromarray(LARGE), "JPEG", progressive=True)
     last = [s.at for s in jpeg.walk(data).segments if s.marker == 0xDA][-1]

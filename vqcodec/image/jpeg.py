@@ -20,7 +20,7 @@ _VIDEO = re.compile(rb"ftyp(mp4|isom|iso\d|qt  |avc1|MSNV|M4V|hevc|3gp)")
 
 class Segment(NamedTuple):
     marker: int
-    at: int  # of its first byte, 0xff
+    at: int  # of its first byte, 0xff; any number of them may stand before it
     payload: bytes
 
 
@@ -41,7 +41,7 @@ def walk(data: bytes) -> Walk:
         if marker in _BARE:
             continue
         length = int.from_bytes(data[at : at + 2], "big")
-        segments.append(Segment(marker, found.start(), data[at + 2 : at + length]))
+        segments.append(Segment(marker, at - 2, data[at + 2 : at + length]))
         at += max(2, length)
     return Walk(segments, None)
 
@@ -59,12 +59,9 @@ def size_of_cut(data: bytes) -> tuple[int, int] | None:
 
 def without_cut_segment(data: bytes) -> bytes:
     """The same up to the segment within which it ends, if any, whose rest a decoder would await."""
-    last = walk(data).segments[-1]
-    found = _MARKER.match(data, last.at)
-    assert found is not None
-    at = found.end()
-    length = int.from_bytes(data[at : at + 2], "big")
-    return data[: last.at] if at + max(2, length) > len(data) else data
+    at = walk(data).segments[-1].at
+    length = int.from_bytes(data[at + 2 : at + 4], "big")
+    return data[:at] if at + 2 + max(2, length) > len(data) else data
 
 
 def has_profile(data: bytes) -> bool:
