@@ -85,6 +85,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     other = replace(file, header=replace(file.header, weights_hash=b"none"))
     with pytest.raises(CodecError):
         thumbnail(container.write(other), 16)
+    with pytest.raises(FormatError, match="at most 99 are decoded"):
+        thumbnail(data, 16, max_pixels=99)
     (tmp_path / "a.vqc").write_bytes(data[:-2])
     small = tmp_path / "small.png"
     args = ["desktop", "thumbnail", str(tmp_path / "a.vqc"), str(small), "16"]

@@ -51,7 +51,7 @@ Terminal=false
 _THUMBNAILER = """\
 [Thumbnailer Entry]
 TryExec={program}
-Exec={command} desktop thumbnail %i %o %s
+Exec={command} desktop thumbnail %i %o %s --max-pixels {most}
 MimeType={mime};
 """
 _SVG = """\
@@ -85,6 +85,7 @@ _DATABASES = (
     ),
     _Database("applications", "update-desktop-database", "**/*.desktop", ("mimeinfo.cache",)),
 )
+_MOST_PIXELS = 100_000_000  # of a file whose thumbnail is made, which nobody has opened
 _KEPT_HOURS = 24  # of pictures that were shown
 
 
@@ -107,6 +108,7 @@ def _entries() -> dict[str, str]:
         "program": command[0].replace("\\", "\\\\"),
         "mime": MIME,
         "icon": _ICON,
+        "most": _MOST_PIXELS,
     }
     return {
         "mime/packages/vqcodec.xml": _MIME_INFO,

@@ -57,7 +57,8 @@ def _tell(work: Callable[[], tuple[list[Path], list[str]]], quiet: bool) -> None
 @click.argument("file", metavar="INPUT", type=options.FILE)
 @click.argument("out", metavar="OUT", type=options.PATH)
 @click.argument("size", metavar="SIZE", type=click.IntRange(1, 1 << 14))
-def thumbnail(file: str, out: Path, size: int) -> None:
+@options.max_pixels
+def thumbnail(file: str, out: Path, size: int, max_pixels: int) -> None:
     """Make a PNG of at most SIZE x SIZE pixels of a .vqc file, or of the first one of an archive.
 
     No more is decoded than such a size shows, and without torch.
@@ -66,4 +67,4 @@ def thumbnail(file: str, out: Path, size: int) -> None:
     from vqcodec import image
     from vqcodec.thumbnail import thumbnail
 
-    image.write(thumbnail(data, size), out, "png", force=True)
+    image.write(thumbnail(data, size, max_pixels), out, "png", force=True)
