@@ -28,6 +28,15 @@ def test_where_stderr_is_no_terminal_a_line_comes_now_and_then(
     ]
 
 
+def test_at_first_nobody_knows_how_much_is_left(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    advance = progress.lines("pictures", 4)
+    clock[0] += 30
+    advance(0.2)
+    assert capsys.readouterr().err == "pictures: 0.2 of 4\n"
+
+
 def test_what_is_short_or_quiet_is_not_told(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:

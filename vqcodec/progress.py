@@ -91,8 +91,9 @@ def lines(name: str, total: int, quiet: bool = False) -> Advance:
         now = time.monotonic()
         if not quiet and now - printed >= LINE_SECONDS and done > 0:
             printed = now
-            left = (now - begun) * max(0.0, total - done) / done
-            said = f"{name}: {done:.1f}".removesuffix(".0")
-            print(f"{said} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+            said = f"{name}: {done:.1f}".removesuffix(".0") + f" of {total}"
+            if done >= total / 10:  # before, nobody knows
+                said += f", about {(now - begun) * max(0.0, total - done) / done:.0f} s left"
+            print(said, file=sys.stderr, flush=True)
 
     return advance

@@ -60,9 +60,9 @@ def bars(groups: Mapping[str, Mapping[str, float | None]], y: str) -> bytes:
 
 def heat_maps(maps: Mapping[str, np.ndarray], unit: str) -> bytes:
     """Matrices with their numbers as colours, each with a scale of its own."""
-    columns = min(4, len(maps))
+    columns = min(2, len(maps))  # more could not be read at 600 pixels
     rows = -(-len(maps) // columns)
-    figure = style.figure(4.2 * columns, 3.6 * rows)
+    figure = style.figure(height=(3.2 if columns > 1 else 5.6) * rows)
     for number, (name, values) in enumerate(maps.items()):
         axes = figure.add_subplot(rows, columns, number + 1)
         shown = axes.imshow(
@@ -81,7 +81,9 @@ def heat_maps(maps: Mapping[str, np.ndarray], unit: str) -> bytes:
                 if np.isnan(value):
                     continue
                 ink = "k" if value > 0.6 * np.nanmax(values) else "w"
-                axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=7)
+                text = f"{value:.2f}" if abs(value) >= 0.005 else "0"
+                size = min(9, 36 / values.shape[1] * (3 - columns) * 2)
+                axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=size)
     return style.png(figure)
 
 
@@ -89,7 +91,7 @@ def beside(pictures: Mapping[str, np.ndarray], maps: Mapping[str, np.ndarray]) -
     """Pictures (h, w, 3) uint8 of one size; under them as many maps of cells, with their scales."""
     height, width = next(iter(pictures.values())).shape[:2]
     columns = len(pictures)
-    inches = style.WIDTH * 1.25
+    inches = style.WIDTH
     figure = style.figure(inches, 2 * (inches / columns * 0.85 * height / width + 0.45))
     for number, (name, values) in enumerate([*pictures.items(), *maps.items()]):
         axes = figure.add_subplot(2, columns, number + 1)
