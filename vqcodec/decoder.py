@@ -52,7 +52,7 @@ class Decoder:
 
     def bands(
         self,
-        latent: Any,
+        latent: object,
         header: Header,
         region: Region | None = None,
         progress: Progress = unseen,
