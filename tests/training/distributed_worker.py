@@ -1,10 +1,13 @@
-"""What each process of ``test_training_distributed`` does: some steps of small systems."""
+"""What each process of ``test_distributed`` does: some steps of small systems, and the command."""
 
+import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from vqcodec import distributed
@@ -12,8 +15,9 @@ from vqcodec.autoencoders.hqa import HQAConfig
 from vqcodec.autoencoders.pqvae import PQVAEConfig
 from vqcodec.autoencoders.system import Config
 from vqcodec.autoencoders.vqvae import VQVAEConfig
+from vqcodec.cli.program import program
 from vqcodec.training.batches import Crops
-from vqcodec.training.loop import Run
+from vqcodec.training.loop import CHECKPOINT, Run
 from vqcodec.training.systems import SystemTask, SystemTraining
 
 SHORT = SystemTraining(
@@ -44,7 +48,20 @@ def trained(name: str, folder: Path) -> Run:
     return run
 
 
-def main(folder: Path) -> None:
+def command(folder: Path, port: str, *more: str) -> int | str | None:
+    """The exit code of ``vqcodec train``, which joins the others and leaves them."""
+    # Not where the group before met: its addresses are still there.
+    os.environ |= {"MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "False"}
+    small = ("side=16", "width=8", "blocks=1", "dim=4", "size=16", "steps=40", "decay_steps=20",
+             "batch=8", "fitting=64", "workers=0")  # fmt: skip
+    words = ["train", str(folder / "data.npz"), "--system", "vqvae", "--out", str(folder / "run")]
+    words += ["--device", "cpu", *(word for setting in small for word in ("--set", setting))]
+    with pytest.raises(SystemExit) as ended:
+        program.main([*words, *more])
+    return ended.value.code or 0
+
+
+def main(folder: Path, *ports: str) -> None:
     distributed.start("cpu")
     for name in CASES:
         run = trained(name, folder / name)
@@ -53,10 +70,14 @@ def main(folder: Path) -> None:
             assert torch.equal(value, distributed.shared(value.clone())), key
         run.save()
     distributed.stop()
+    codes = [command(folder, ports[0], "--minutes", "0"), command(folder, ports[1])]
+    (folder / "run" / CHECKPOINT).write_bytes(b"damaged")
+    codes.append(command(folder, ports[2]))
+    (folder / f"codes-{os.environ['RANK']}.json").write_text(json.dumps(codes))
     # What is left of gloo's threads would now and then abort the process at its end.
     left = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
     assert not any("gloo" in name for name in left), left
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
