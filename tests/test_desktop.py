@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -168,6 +169,42 @@ def test_view_leaves_nothing_of_what_fails(viewer: Path, tmp_path: Path) -> None
     result = run("view", str(GREY))
     assert result.exit_code == 2 and "xdg-open: it ended with 4" in result.stderr
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_view_tells_each_file_that_fails(viewer: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.vqc"
+    result = run("view", str(missing), str(tmp_path), str(GREY))
+    assert result.exit_code == 3 and len(result.stderr.splitlines()) == 2
+    assert len(viewer.read_text().splitlines()) == 1
+
+
+def test_view_takes_names_of_any_length(viewer: Path, tmp_path: Path) -> None:
+    long = tmp_path / ("a" * 255)
+    shutil.copy(GREY, long)
+    assert run("view", str(long)).exit_code == 0
+    assert Path(viewer.read_text().strip()).is_file()
+
+
+def test_a_viewer_that_stays_open_is_not_waited_for(viewer: Path, tmp_path: Path) -> None:
+    stays, ended = tmp_path / "stays", tmp_path / "ended"
+    stays.touch()
+    script = tmp_path / "bin" / "xdg-open"
+    waits = f'while [ -e "{stays}" ]; do sleep 0.01; done; touch "{ended}"'
+    script.write_text(f"#!/bin/sh\n({waits}) &\n")
+    # It goes away by itself, so that a test that fails ends too.
+    given_up = threading.Timer(20, stays.unlink, kwargs={"missing_ok": True})
+    given_up.start()
+    desktop.show(GREY)
+    assert stays.exists() and not ended.exists()
+    given_up.cancel()
+    stays.unlink()
+
+
+def test_what_a_viewer_says_need_not_be_text(viewer: Path, tmp_path: Path) -> None:
+    script = tmp_path / "bin" / "xdg-open"
+    script.write_text("#!/bin/sh\nprintf 'b\\377d\\n' >&2\nexit 3\n")
+    result = run("view", str(GREY))
+    assert result.exit_code == 2 and result.stderr.endswith("xdg-open: b\ufffdd\n")
 
 
 def test_a_viewer_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ _DATABASES = (
 )
 _MOST_PIXELS = 100_000_000  # of a file whose thumbnail is made, which nobody has opened
 _KEPT_HOURS = 24  # of pictures that were shown
+_MOST_SAID = 1000  # bytes of what a program says is wrong
 
 
 def data_home() -> Path:
@@ -213,7 +214,13 @@ def show(path: Path) -> None:
     program = "open" if sys.platform == "darwin" else "xdg-open"
     if shutil.which(program) is None:
         raise UsageError(f"no viewer can be opened: {program} is not installed")
-    done = subprocess.run([program, path], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        why = next(iter(done.stderr.splitlines()), f"it ended with {done.returncode}")
+    nothing = subprocess.DEVNULL
+    with tempfile.TemporaryFile() as said:  # no pipe: that ends with a viewer that stays open
+        code = subprocess.run(
+            [program, path], stdin=nothing, stdout=nothing, stderr=said
+        ).returncode
+        said.seek(0)
+        lines = said.read(_MOST_SAID).decode(errors="replace").splitlines()
+    if code:
+        why = next(iter(lines), f"it ended with {code}")
         raise UsageError(f"no viewer could be opened: {program}: {why}")

@@ -31,7 +31,8 @@ def view(inputs: tuple[str, ...], codec_id: str | None, max_pixels: int) -> int:
         try:
             _show(name, codec_id, max_pixels)
         except Exception as error:  # the others are none the worse
-            exit_code = exit_code or print_error(*explain(error, name))
+            code = print_error(*explain(error, name))
+            exit_code = exit_code or code
     return exit_code
 
 
@@ -40,7 +41,7 @@ def _show(name: str, codec_id: str | None, max_pixels: int) -> None:
 
     data = streams.read_vqc(name)
     stem = "picture" if name == STDIO else os.path.splitext(os.path.basename(name))[0]
-    stems, files = [stem], [data]
+    stems, files = [archive.harmless(os.fsencode(stem)) or "picture"], [data]
     if container.is_archive(data):
         pictures = container.read_archive(data)
         stems = [*archive.stems(pictures)]
