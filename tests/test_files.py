@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vqcodec.errors import OutputError
-from vqcodec.files import atomic_write
+from vqcodec.files import atomic_write, check_folder, check_output
 
 
 @pytest.fixture
@@ -122,3 +122,48 @@ def test_devices_are_written_to_and_never_replaced() -> None:
         atomic_write(Path("/dev/full"), force=False) as file,
     ):
         file.write(b"too much")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links")
+def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
+    link, loop, old = tmp_path / "link", tmp_path / "loop", tmp_path / "old"
+    link.symlink_to(tmp_path / "gone")
+    loop.symlink_to("loop")
+    old.write_bytes(b"old")
+    for path in (link, loop, old):
+        with pytest.raises(OutputError, match=r"exists; --force overwrites"):
+            check_output(path, force=False)
+    check_output(link, force=True)
+    check_output(old, force=True)
+    check_output(Path("/dev/null"), force=False)
+    with pytest.raises(OutputError, match=r"cannot be written: file name too long"):
+        check_output(tmp_path / ("a" * 999), force=True)
+    with pytest.raises(OutputError, match=r"link is not a folder"):
+        check_folder(link / "below")
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "loop", "old"}
+    assert old.read_bytes() == b"old"
+
+
+def test_a_folder_that_is_not_to_be_looked_into_is_an_output_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stat(*args: object, **how: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", stat)  # root may look into any
+        with pytest.raises(OutputError, match=r"a: cannot be written: permission denied"):
+            check_output(tmp_path / "a", force=True)
+
+
+def test_an_interrupt_leaves_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch = Path.touch
+
+    def interrupted(path: Path, **how: bool) -> None:
+        touch(path, **how)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "touch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check_output(tmp_path / "a", force=False)
+    assert not list(tmp_path.iterdir())

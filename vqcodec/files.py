@@ -83,12 +83,16 @@ def check_output(path: Path, *, force: bool, in_new_folder: bool = False) -> Non
 
     in_new_folder: its folder, and those above it, are made for it. Raises OutputError.
     """
-    if path.is_dir():
+    try:
+        is_folder, is_special = path.is_dir(), path.exists() and not path.is_file()
+    except OSError as error:  # a name that is too long, a folder that is not to be looked into
+        raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
+    if is_folder:
         raise OutputError(f"{path}: is a folder")
-    if not force and path.is_file():
-        raise OutputError(f"{path}: exists; --force overwrites")
-    if path.exists() and not path.is_file():
+    if is_special:
         return  # a pipe or a device
+    if not force and os.path.lexists(path):
+        raise OutputError(f"{path}: exists; --force overwrites")
     if in_new_folder:
         check_folder(path.parent)
         return
@@ -101,9 +105,9 @@ def check_output(path: Path, *, force: bool, in_new_folder: bool = False) -> Non
 def check_folder(folder: Path) -> None:
     """Finds out that ``make_folder`` would fail, without making it. Raises OutputError."""
     there = folder
-    while not there.exists() and there != there.parent:
+    while not os.path.lexists(there) and there != there.parent:
         there = there.parent
-    if not there.is_dir():
+    if not os.path.isdir(there):
         raise OutputError(f"{folder}: cannot be made: {there} is not a folder")
     _try(there, folder)
 
@@ -122,8 +126,10 @@ def _try(folder: Path, named: Path) -> None:
     and /proc takes none of anybody. Raises OutputError for what the user has ``named``."""
     probe = folder / f".vqcodec-{secrets.token_hex(8)}.tmp"
     try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
+        try:
+            probe.touch(exist_ok=False)
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)  # what /proc says
         why = "no files can be made there" if missing else reason(error)
