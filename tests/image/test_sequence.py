@@ -135,3 +135,20 @@ def test_of_a_picture_of_tiles_the_first_tells(where: str) -> None:
 
     data = file(len(file(0)) - len(coded))
     assert isobmff.contents(data).colour == sequence.Colour(12, 13)
+
+
+class Counted(bytes):
+    """Bytes that count how often they are looked at."""
+
+    looks = 0
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        self.looks += 1
+        return super().__getitem__(key)
+
+
+def test_a_header_behind_thousands_of_others_is_not_looked_for() -> None:
+    units = Counted(b"\x12\0" * 10_000)
+    sets = Counted(bytes(22) + b"\1\x20\xff\xff" + bytes(2 * 65535))
+    assert sequence.colour_of_av1(units) is None and units.looks < 1000
+    assert sequence.colour_of_hevc(sets) is None and sets.looks < 1000

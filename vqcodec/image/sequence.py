@@ -6,6 +6,7 @@ The AV1 Bitstream & Decoding Process Specification, 5.3 and 5.5; ITU-T H.265, 7.
 from typing import NamedTuple
 
 _MOST = 1024  # bytes of a header that are looked at
+_MOST_UNITS = 64  # before it: a file of empty ones would take minutes
 _SEQUENCE_HEADER, _SPS = 1, 33  # types of an OBU, and of a NAL unit
 _CHOSEN = 2  # by each picture: AV1's SELECT_SCREEN_CONTENT_TOOLS
 
@@ -57,7 +58,7 @@ def colour_of_hevc(config: bytes) -> Colour | None:
 
 def _sequence_header(data: bytes) -> bytes:
     at = 0
-    while True:
+    for _ in range(_MOST_UNITS):
         head = data[at]
         at += 2 if head & 4 else 1  # an extension
         size = len(data) - at
@@ -72,6 +73,7 @@ def _sequence_header(data: bytes) -> bytes:
         if head >> 3 & 15 == _SEQUENCE_HEADER:
             return data[at : at + min(size, _MOST)]
         at += size
+    raise ValueError("no sequence header")
 
 
 def _av1_colour(bits: _Bits) -> Colour | None:
@@ -129,7 +131,7 @@ def _parameter_set(config: bytes) -> bytes:
     for _ in range(config[22]):
         kind, count = config[at] & 63, int.from_bytes(config[at + 1 : at + 3], "big")
         at += 3
-        for _ in range(count):
+        for _ in range(min(count, _MOST_UNITS)):
             length = int.from_bytes(config[at : at + 2], "big")
             if kind == _SPS:
                 unit = config[at + 4 : at + 2 + min(length, _MOST)]
