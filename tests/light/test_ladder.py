@@ -1,6 +1,7 @@
 """What numpy decodes is what torch decodes: the same codes, and pixels to within one step."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,32 @@ def test_a_region_has_the_pixels_of_the_whole(both: Both) -> None:
     whole = np.concatenate(list(ours.bands(latent, 90, 120, rate)))
     part = np.concatenate(list(ours.bands(latent, 90, 120, rate, (30, 20, 50, 40))))
     assert np.array_equal(part, whole[20:60, 30:80])
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["torch", "light"])
+def test_another_thread_may_decode_another_rate(
+    both: Both, which: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system: Any = both[which]
+    sections = both[0].encode(picture(20, 30), system.point(1900)).sections
+
+    def decoded(number: int) -> np.ndarray:
+        rate = system.point(number)
+        latent = system.decode(sections[:2], 20, 30, rate)
+        return np.concatenate(list(system.bands(latent, 20, 30, rate)))
+
+    expected = decoded(1900)
+    decoded(2000)
+    kept: list[Any] = [None]
+
+    def keep(self: Any, folded: Any) -> None:
+        """As if the other thread came just after what is folded is kept."""
+        kept.append(folded)
+        if len(kept) == 2:
+            decoded(2500)
+
+    monkeypatch.setattr(type(system), "_folded", property(lambda self: kept[-1], keep), False)
+    assert np.array_equal(decoded(1900), expected) and len(kept) == 3
 
 
 def test_the_rates_of_another_codec_are_refused(both: Both) -> None:

@@ -113,8 +113,9 @@ class LightLadder(LadderDecoder[np.ndarray]):
         return pixels[: -(-height // scale), : -(-width // scale)]
 
     def _pixels(self, cells: np.ndarray, rate: RatePoint, part: tuple[slice, slice]) -> np.ndarray:
-        if self._folded is None or self._folded[0] != rate:
+        known = self._folded  # read once: another thread may replace it
+        if known is None or known[0] != rate:
             steps = self.steps.steps(rate)[: cells.shape[2]]
             condition = rate.condition(self.config.conditions)
-            self._folded = rate, self._synthesis.at(steps, condition)
-        return self._folded[1](cells)[part]
+            known = self._folded = rate, self._synthesis.at(steps, condition)
+        return known[1](cells)[part]

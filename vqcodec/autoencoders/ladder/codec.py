@@ -102,13 +102,14 @@ class LadderCodec(LadderDecoder[Tensor]):
 
     def _synthesis(self, rate: RatePoint) -> FoldedSynthesis:
         """That of the last call where the rate point is the same: folding takes milliseconds."""
-        if self._folded is None or self._folded[0] != rate:
+        known = self._folded  # read once: another thread may replace it
+        if known is None or known[0] != rate:
             model, channels = self.model, self.config.coded_channels(rate.bits)
             steps = torch.from_numpy(self.steps.steps(rate)[:channels]).to(self.device)
             condition, dtype = self._condition(rate), fast_dtype(self.device)
             folded = FoldedSynthesis(model.synthesis, model.std, condition, steps, dtype)
-            self._folded = rate, folded
-        return self._folded[1]
+            known = self._folded = rate, folded
+        return known[1]
 
     # --- codes: exact -----------------------------------------------------------------------------
 
