@@ -66,6 +66,14 @@ def test_what_is_put_twice_is_removed_without_a_trace(home: Path) -> None:
     assert run("desktop", "uninstall").stdout == ""
 
 
+def test_what_is_no_file_is_left(home: Path) -> None:
+    folder = home / "applications" / "vqcodec.desktop"
+    folder.mkdir()
+    assert run("desktop", "install").exit_code == 8
+    assert run("desktop", "uninstall").exit_code == 0
+    assert folder.is_dir() and [path.name for path in home.iterdir()] == ["applications"]
+
+
 def test_a_tool_that_is_missing_is_a_warning(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(home))
     result = run("desktop", "install")

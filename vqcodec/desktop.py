@@ -148,8 +148,8 @@ def uninstall() -> tuple[list[Path], list[str]]:
         try:
             path.unlink()
             removed.append(path)
-        except FileNotFoundError:
-            continue
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            continue  # what is no file is not ours
         except OSError as error:
             raise OutputError(f"{path}: {reason(error)}") from error
     missing = _update(home) if removed else []
