@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 from stand_in import process, run, write_foreign_codec
 
 import vqcodec
+from vqcodec.cli.program import program
 
 pytestmark = pytest.mark.usefixtures("codec", "folder")
 
@@ -45,3 +47,15 @@ def test_neither_torch_nor_numpy_is_imported_for(args: list[str]) -> None:
     )
     result = subprocess.run([sys.executable, "-c", script, *args], capture_output=True, timeout=60)
     assert result.returncode == 0, result.stderr.decode()
+
+
+def test_a_library_that_cannot_be_loaded_is_no_fault_of_stdout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(ctx: object, name: str) -> None:
+        raise OSError("libtorch_cpu.so: cannot open shared object file")
+
+    monkeypatch.setattr(program, "get_command", broken)
+    result = CliRunner().invoke(program, ["encode"])
+    assert result.exit_code == 1 and "stdout" not in result.stderr
+    assert "OSError: libtorch_cpu.so" in result.stderr and result.stderr.count("\n") == 1

@@ -103,10 +103,10 @@ class Program(click.Group):
             code = 130
         except Exception as error:
             # No file is named only where nothing could be printed, or a name lies nowhere: each
-            # other error is the job's.
+            # other error is the job's, or has no number, as of a library that cannot be loaded.
             if isinstance(error, FileNotFoundError) and not error.filename:
                 error = InputError("the current folder is there no more")
-            elif isinstance(error, OSError) and not error.filename:
+            elif isinstance(error, OSError) and error.errno and not error.filename:
                 error = streams.stdout_error(error)
             code = print_error(*explain(error))
         streams.drop_unwritten()
