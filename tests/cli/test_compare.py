@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 import vqcodec
-from vqcodec.bench.compare import TILE, similarity
+from vqcodec.bench.compare import TILE, Shown, similarity
+from vqcodec.bench.compare import compare as compare_pictures
 from vqcodec.cli.program import program
 from vqcodec.metrics import computable, measure, psnr_db
 
@@ -52,6 +53,14 @@ def test_json_has_bytes_and_all_metrics(folder: Path) -> None:
         assert row["metrics"]["psnr"] == pytest.approx(psnr_db(original, pixels), abs=1e-4)
         score = measure(original, pixels, ["ssimulacra2"])["ssimulacra2"]
         assert row["metrics"]["ssimulacra2"] == pytest.approx(score, abs=1e-4)
+
+
+def test_progress_is_told_of_each_metric_of_each_picture(folder: Path) -> None:
+    pixels = np.asarray(Image.open(folder / "a.png"))
+    told: list[float] = []
+    shown = [Shown(name, 1, pixels) for name in "abc"]
+    compare_pictures(shown, ["psnr", "psnr_y"], lambda more=1: told.append(more))
+    assert told == [1, 1, 1, 1]
 
 
 def test_the_table_has_a_column_for_each_picture(folder: Path) -> None:

@@ -15,7 +15,7 @@ from vqcodec.autoencoders.hqa import HQAConfig
 from vqcodec.card import read_card
 from vqcodec.compress import compress
 from vqcodec.decompress import decompress
-from vqcodec.errors import InputError
+from vqcodec.errors import InputError, UsageError
 from vqcodec.image import Picture
 from vqcodec.training import data, recipe, run
 from vqcodec.training.batches import Crops
@@ -223,7 +223,7 @@ def test_arrays_become_a_codec_by_a_recipe_with_changes(
         ("card.system=hqq", "no system 'hqq'"),
     ],
 )
-def test_a_change_that_cannot_be_is_an_input_error(change: str, message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
+def test_a_change_that_cannot_be_is_wrong_usage(change: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         recipe.read_recipe(None, [change])
     assert str(caught.value).startswith(f"{change}: ")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from vqcodec import metrics
 from vqcodec.errors import ImageError
+from vqcodec.progress import Advance
 
 TILE = 96  # pixels, both sides: what is shown enlarged
 _STEP = 16  # pixels between the squares that are looked at
@@ -26,11 +27,13 @@ class Shown:
     pixels: np.ndarray
 
 
-def compare(pictures: Sequence[Shown], which: Collection[str]) -> dict[str, Any]:
+def compare(
+    pictures: Sequence[Shown], which: Collection[str], advance: Advance | None = None
+) -> dict[str, Any]:
     """Each picture after the first against it, for JSON: bytes, bpp and the metrics of these ids.
 
-    A metric is None where the picture is too small for it, PSNR also where the two are equal
-    ('equal'). Raises ImageError where sizes differ.
+    ``advance`` is told of each metric of each picture. A metric is None where the picture is too
+    small for it, PSNR also where the two are equal ('equal'). Raises ImageError where sizes differ.
     """
     original = pictures[0]
     height, width = original.pixels.shape[:2]
@@ -42,9 +45,12 @@ def compare(pictures: Sequence[Shown], which: Collection[str]) -> dict[str, Any]
             )
     rows = []
     for picture in pictures:
-        values = (
-            {} if picture is original else metrics.measure(original.pixels, picture.pixels, which)
-        )
+        values: dict[str, float | None] = {}
+        for metric in metrics.METRICS if picture is not original else ():
+            if metric.id in which:
+                values |= metrics.measure(original.pixels, picture.pixels, [metric.id])
+                if advance:
+                    advance()
         rows.append(
             {
                 "name": picture.name,

@@ -13,6 +13,7 @@ import click
 from vqcodec.cli import options, streams
 from vqcodec.errors import FormatError, OutputError
 from vqcodec.files import atomic_write, check_output
+from vqcodec.progress import Bars
 
 _EXAMPLES = """\b
 Examples:
@@ -66,7 +67,9 @@ def compare(
     short = [os.path.basename(name) for name in names]
     if len(set(short)) == len(short):
         pictures = [replace(p, name=name) for p, name in zip(pictures, short, strict=True)]
-    found = compared(pictures, which)
+    n_metrics = len(which) * len(others)
+    with Bars() as bars, bars.task("metrics measured", n_metrics) as advance:
+        found = compared(pictures, which, advance)
     if html:
         from vqcodec.bench.report import page
 

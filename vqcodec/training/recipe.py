@@ -11,7 +11,7 @@ from vqcodec import autoencoders
 from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.autoencoders.system import Config
 from vqcodec.card import MAX_CODEC
-from vqcodec.errors import InputError, reason
+from vqcodec.errors import InputError, UsageError, reason
 from vqcodec.settings import Settings
 from vqcodec.training.batches import Crops
 from vqcodec.training.export import toml_lines
@@ -131,7 +131,7 @@ class Recipe:
 def read_recipe(path: Path | None, changes: Sequence[str] = ()) -> Recipe:
     """A recipe's file, or the defaults, with changes such as 'training.lr=1e-4' or 'lr=1e-4'.
 
-    Raises InputError, of one line.
+    Raises InputError of the file and UsageError of a change, of one line.
     """
     tables: Tables = {}
     try:
@@ -157,14 +157,14 @@ def recipe_of(tables: Tables, name: str, changes: Sequence[str] = ()) -> Recipe:
         try:
             _apply(change, tables)
         except ValueError as error:
-            raise InputError(f"{change}: {error}") from error
+            raise UsageError(f"{change}: {error}") from error
         try:
             recipe, wrong = _recipe(tables), None
         except (TypeError, ValueError) as error:
             wrong = error
             blame.setdefault(str(error), change)
     if wrong:
-        raise InputError(f"{blame[str(wrong)]}: {wrong}") from wrong
+        raise UsageError(f"{blame[str(wrong)]}: {wrong}") from wrong
     return recipe
 
 
