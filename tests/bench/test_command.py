@@ -27,7 +27,7 @@ from vqcodec.bench.run import run
 from vqcodec.card import read_card
 from vqcodec.cli.program import program
 from vqcodec.errors import ImageError
-from vqcodec.metrics import PANEL, psnr_db
+from vqcodec.metrics import METRICS, PANEL, psnr_db
 
 ROOT = Path(__file__).parents[2]
 QUICK = Plan(("photo-2",), ("jpeg", "webp"), ("6bit", "8bit", "9bit"), ("psnr", "ssim"))
@@ -297,6 +297,39 @@ def test_the_headline_says_who_wins_at_which_aim(tmp_path: Path) -> None:
     assert alone["text"].endswith(f"photo-2 needs {n} % fewer bytes than JPEG.")
 
 
+def test_without_both_aims_the_headline_is_of_the_first_metric() -> None:
+    rows = [
+        {"codec": "a", "reference": name, "metric": metric, "used": None,
+         "mean_curve": {"percent": percent, "low": 0.61234, "high": 0.95}}
+        for metric in ("psnr_y", "ssim")
+        for name, percent in (("b", -30.0), ("c", None), ("d", -10.0))
+    ]  # fmt: skip
+    luma, ssim = (
+        {"id": m.id, "label": m.label, "unit": m.unit}
+        for m in METRICS
+        if m.id in ("psnr_y", "ssim")
+    )
+    report = {
+        "codecs": [
+            {"id": "a", "label": "A", "own": True, "trained_on": ["mse"]},
+            *({"id": name, "label": name.upper(), "own": False} for name in "bcd"),
+        ],
+        "bd_rate": rows,
+        "panel": [],
+    }
+    (line,) = aims.headline({**report, "metrics": [ssim]})
+    assert (line["metric"], line["percent"]) == ("ssim", -10.0)
+    assert line["text"] == (
+        "SSIM 0.6123 to 0.95: A needs 10 % fewer bytes than D, the strongest of 3 references."
+    )
+    (line,) = aims.headline({**report, "metrics": [luma, ssim]})
+    assert line["text"].startswith("PSNR-Y 0.6123 to 0.95 dB: A needs 10 % fewer")
+    for row in rows:
+        row["mean_curve"]["percent"] = None
+    (line,) = aims.headline({**report, "metrics": [ssim]})
+    assert line["text"] == "SSIM: A cannot be compared with B."
+
+
 def test_the_panel_is_called_the_same_everywhere() -> None:
     """Seven metrics, and how many of them judge a codec that was trained on some."""
     judged = {"codec": "a", "reference": "b", "percent": -2.0, "left_out": ["ms_ssim_y"]}
@@ -307,7 +340,7 @@ def test_the_panel_is_called_the_same_everywhere() -> None:
             {"id": "a", "label": "A", "own": True, "trained_on": []},
             {"id": "b", "label": "B", "own": False},
         ],
-        "metrics": [{"id": "ssimulacra2", "label": "SSIMULACRA2"}],
+        "metrics": [{"id": "ssimulacra2", "label": "SSIMULACRA2", "unit": ""}],
         "bd_rate": [used],
         "panel": [judged],
     }

@@ -48,22 +48,21 @@ def panel(curves: Curves, codec: str, reference: str, trained: Sequence[str]) ->
 
 
 def headline(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """For each of our codecs and each aim a sentence, 'text', and the 'percent' that it is of."""
+    """For each of our codecs and each aim a sentence, 'text', and the 'percent' that it is of.
+
+    Where neither aim's metric is in the report its first one is the aim, over all that both reach.
+    """
     labels = {c["id"]: c["label"] for c in report["codecs"]}
+    metrics = {m["id"]: m for m in report["metrics"]}
     others = [c["id"] for c in report["codecs"] if not c["own"]]
+    aims = [name for name in (FIDELITY, LOOKS) if name in metrics] or list(metrics)[:1]
     found = []
     for codec in (c for c in report["codecs"] if c["own"]):
-        for metric, words in ((FIDELITY, "Fidelity"), (LOOKS, "Looks")):
-            if not others or metric not in {m["id"] for m in report["metrics"]}:
-                continue
+        for metric in aims if others else ():
             row = _strongest(report, codec["id"], others, metric)
-            beside = row["reference"]
-            low, high = INTERVALS[metric]
-            label = next(m["label"] for m in report["metrics"] if m["id"] == metric)
-            unit = " dB" if metric == FIDELITY else ""
-            what = f"{words} ({label} {low:g} to {high:g}{unit})"
-            percent = row["used"]["percent"]
-            text = f"{what}: {codec['label']} {_needs(percent)} {labels[beside]}"
+            beside, percent = row["reference"], _of_aim(row)["percent"]
+            text = f"{_what(metrics[metric], row)}: {codec['label']} {_needs(percent)}"
+            text += f" {labels[beside]}"
             if percent is not None and len(others) > 1:
                 text += f", the strongest of {len(others)} references"
             judged = [
@@ -74,9 +73,26 @@ def headline(report: dict[str, Any]) -> list[dict[str, Any]]:
                 of = f"{n} of the panel's {n + left_out} metrics"
                 text += f"; by the mean of {of} {_needs(judged[0]['percent'])} it"
             if metric in codec["trained_on"]:
-                text += f" ({label} is in its loss)"
+                text += f" ({metrics[metric]['label']} is in its loss)"
             found.append({"codec": codec["id"], "metric": metric, "reference": beside,
                           "percent": percent, "text": text + "."})  # fmt: skip
+    return found
+
+
+def _what(metric: dict[str, Any], row: dict[str, Any]) -> str:
+    """What is compared, and between which qualities, as a sentence begins."""
+    name, label = metric["id"], metric["label"]
+    unit = f" {metric['unit']}" if metric["unit"] else ""
+    if name in INTERVALS:
+        low, high = INTERVALS[name]
+        return f"{'Looks' if name == LOOKS else 'Fidelity'} ({label} {low:g} to {high:g}{unit})"
+    of = _of_aim(row)
+    return label if of["percent"] is None else f"{label} {of['low']:.4g} to {of['high']:.4g}{unit}"
+
+
+def _of_aim(row: dict[str, Any]) -> dict[str, Any]:
+    """The BD-rate within the interval that people use, or over all where there is none."""
+    found: dict[str, Any] = row["used"] or row["mean_curve"]
     return found
 
 
@@ -89,8 +105,8 @@ def _strongest(
         for row in report["bd_rate"]
         if (row["codec"], row["metric"]) == (codec, metric) and row["reference"] in others
     ]
-    known = [row for row in rows if row["used"]["percent"] is not None]
-    return max(known, key=lambda row: row["used"]["percent"], default=rows[0])
+    known = [row for row in rows if _of_aim(row)["percent"] is not None]
+    return max(known, key=lambda row: _of_aim(row)["percent"], default=rows[0])
 
 
 def _needs(percent: float | None) -> str:
