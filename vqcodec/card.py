@@ -56,6 +56,11 @@ class Card:
         """What files can be tuned to, the default first; empty where there is no choice."""
         return TUNES if self.shape.get("tuned") is True else ()
 
+    def check_choices(self) -> None:
+        """Raises UsageError where there is one way to decode a file: see ``decompress.Choices``."""
+        if self.system == "ladder":
+            raise UsageError(f"{self.id} has one way to decode a file")
+
     def tuned(self, tune: str | None) -> "Card":
         """The same, with a tune chosen; None leaves it as it is. Raises UsageError."""
         if tune not in (None, *self.tunes):

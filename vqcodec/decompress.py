@@ -74,6 +74,8 @@ def decompress_rows(
     header = parsed.header
     x, y, width, height = region or (0, 0, header.width, header.height)
     header.check_region(x, y, width, height)
+    if choices != Choices():
+        codec.card.check_choices()
     beside = read_boxes(parsed.boxes, header.width, header.height, (x, y, width, height))
     latent = codec.system.decode(
         list(parsed.sections),
@@ -82,8 +84,6 @@ def decompress_rows(
         point,
         progress=between(progress, 0, CODES_SHARE),
     )
-    if not isinstance(latent, list) and choices != Choices():
-        raise UsageError(f"{codec.card.id} has one way to decode a file")
     if choices.columns is not None:
         latent = _first_columns(latent, choices.columns)
     if choices.seed is None:

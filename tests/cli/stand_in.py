@@ -41,6 +41,9 @@ class Card:
     def tuned(self, tune: str | None) -> "Card":
         return self
 
+    def check_choices(self) -> None:
+        """Its decoder takes them all."""
+
 
 @dataclass
 class Compressed:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vqcodec.cli.program import program
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "photo-3" / "grey-17x9.vqc"
+GOLDEN = Path(__file__).parents[1] / "golden" / "photo-3"
 
 SCRIPT = """
 import json, sys
@@ -42,6 +42,11 @@ REFUSED = [
     (["decode", "a.vqc"], 8, "a.png: exists"),
     (["decode", "a.vqc", "b.png", "--region", "0,0,900,900"], 2, "not within the picture of 17x9"),
     (["decode", "a.vqc", "no/b.png"], 8, "no such folder: no"),
+    (["decode", "alpha.vqc", "b.jpg"], 8, "JPEG cannot store alpha; PNG, TIFF, WEBP can"),
+    (["decode", "alpha.vqc", "b.pgm", "--background", "red"], 8, "PGM cannot store colour"),
+    (["decode", "a.vqc", "b.png", "--sample", "3"], 2, "photo-3 has one way to decode a file"),
+    (["decode", "a.vqc", "b.png", "--average", "2"], 2, "photo-3 has one way to decode a file"),
+    (["decode", "a.vqc", "b.png", "--codes", "1"], 2, "photo-3 has one way to decode a file"),
     (["decode", "a.png", "b.png"], 5, "a.png: a PNG picture, not a .vqc file"),
     (["decode", "newer.vqc", "old.png", "--update"], 0, ""),
     (["verify", "a.png"], 5, "not a .vqc file"),
@@ -82,7 +87,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.new("RGB", (17, 9)).save(name)
     Image.new("RGB", (20, 9)).save("wide.png")
     for name in ("a.vqc", "newer.vqc"):
-        shutil.copy(GOLDEN, name)
+        shutil.copy(GOLDEN / "grey-17x9.vqc", name)
+    shutil.copy(GOLDEN / "alpha-64x48.vqc", "alpha.vqc")
     os.utime("a.png", (0, 0))
     os.utime("newer.vqc", (0, 0))
     return tmp_path

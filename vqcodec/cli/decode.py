@@ -171,6 +171,7 @@ class Decoding(report.Work):
 
     def __call__(self, job: Job, watcher: report.Watcher = report.NOBODY, /) -> report.Done:
         from vqcodec import container, image, zoo
+        from vqcodec.boxes import ALPHA
         from vqcodec.image import rowfile
 
         if self.update and job.is_newer():
@@ -192,7 +193,13 @@ class Decoding(report.Work):
         format = image.format_of(
             Path(job.output) if named else Path(f"picture.{self.format_name or 'png'}")
         )
+        alpha, grey = any(box.type == ALPHA for box in content.boxes), content.header.grey
+        if alpha and self.background:
+            alpha, grey = False, grey and len(set(self.background)) == 1
+        image.check_holds(format, alpha=alpha, grey=grey)
         card = zoo.for_header(content.header, self.codec_id)
+        if (self.columns, self.seed, self.average) != (None, None, 1):
+            card.check_choices()
         watcher.show(f"loading {card.id}")
         model = zoo.load_decoder(card, self.device)  # which keeps it
         options.use_threads(self.threads)

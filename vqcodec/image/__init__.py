@@ -8,7 +8,7 @@ from vqcodec.image.metadata import EXIF_PREFIX
 from vqcodec.image.picture import Picture, Rows, contact_sheet, from_array, resize, rgb
 from vqcodec.image.probe import Header, header
 from vqcodec.image.reading import described, from_pillow, part_of, read, read_rgb, stripped, upright
-from vqcodec.image.writing import format_of, to_pillow, write
+from vqcodec.image.writing import check_holds, format_of, to_pillow, write
 
 __all__ = [
     "EXIF_PREFIX",
@@ -17,6 +17,7 @@ __all__ = [
     "Rows",
     "blended",
     "blended_rows",
+    "check_holds",
     "contact_sheet",
     "decode_alpha",
     "described",

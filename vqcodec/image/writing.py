@@ -43,6 +43,20 @@ def format_of(path: Path) -> str:
         ) from None
 
 
+def check_holds(format: str, *, alpha: bool, grey: bool) -> None:
+    """Raises OutputError for an unknown format, alpha in one without it, colour in PGM."""
+    if format not in _SAVE_OPTIONS:
+        raise OutputError(f"{format}: unknown format; can write {', '.join(_SAVE_OPTIONS)}")
+    if alpha and format not in _WITH_ALPHA:
+        with_alpha = ", ".join(sorted(_WITH_ALPHA))
+        raise OutputError(
+            f"{format} cannot store alpha; {with_alpha} can, "
+            "and --background puts a colour behind the picture"
+        )
+    if format == "PGM" and not grey:
+        raise OutputError("PGM cannot store colour; PPM can")
+
+
 def write(
     picture: Picture,
     target: Path | Sink,
@@ -109,17 +123,8 @@ class Kept:
 
     @classmethod
     def of(cls, picture: Picture | Rows, format: str) -> "Kept":
-        """Raises OutputError for an unknown format, alpha in one without it, colour in PGM."""
-        if format not in _SAVE_OPTIONS:
-            raise OutputError(f"{format}: unknown format; can write {', '.join(_SAVE_OPTIONS)}")
-        if picture.alpha is not None and format not in _WITH_ALPHA:
-            with_alpha = ", ".join(sorted(_WITH_ALPHA))
-            raise OutputError(
-                f"{format} cannot store alpha; {with_alpha} can, "
-                "and --background puts a colour behind the picture"
-            )
-        if format == "PGM" and not picture.grey:
-            raise OutputError("PGM cannot store colour; PPM can")
+        """Raises as ``check_holds``."""
+        check_holds(format, alpha=picture.alpha is not None, grey=picture.grey)
         kept = cls(picture.icc, picture.exif, picture.xmp, picture.resolution)
         if kept.resolution is None and kept.exif:
             kept = replace(kept, resolution=metadata.resolution_of_exif(kept.exif))
