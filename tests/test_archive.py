@@ -21,7 +21,6 @@ from vqcodec.cli.program import program
 from vqcodec.container import Box, Container, Header
 from vqcodec.errors import (
     ChecksumError,
-    FormatError,
     InputError,
     RateError,
     UsageError,
@@ -137,9 +136,9 @@ def test_what_is_no_archive_is_refused() -> None:
     for rate in ("12kB", "500B"):
         with pytest.raises(RateError, match="size of one file"):
             vqcodec.encode_many(arrays(), rate, device="cpu")
-    with pytest.raises(FormatError, match="a picture, not an archive"):
+    with pytest.raises(UsageError, match=r"^a picture, not an archive of pictures$"):
         vqcodec.decode_many(vqcodec.encode(arrays()[0], "5bit", device="cpu"))
-    with pytest.raises(FormatError, match="an archive of 3 pictures"):
+    with pytest.raises(UsageError, match=r"^an archive of 3 pictures, not a picture$"):
         vqcodec.decode(packed())
     Path("set.vqc").write_bytes(packed())
     with pytest.raises(OSError, match="an archive of 3 pictures"):
@@ -378,8 +377,8 @@ def test_info_lists_the_pictures_and_counts_every_byte() -> None:
         (["decode", "set.vqc", "-o", "a.png", "--index", "1"], 8, "a.png: exists"),
         (["decode", "set.vqc", "--index", "4"], 2, "no picture 4, but 1 to 3"),
         (["decode", "set.vqc", "--index", "0"], 2, "--index"),
-        (["decode", "one.vqc", "--index", "1", "-o", "x.png"], 5, "one.vqc: a picture, not"),
-        (["decode", "-", "-o", "out"], 5, "-: an archive of 3 pictures"),
+        (["decode", "one.vqc", "--index", "1", "-o", "x.png"], 2, "one.vqc: a picture, not"),
+        (["decode", "-", "-o", "out"], 2, "-: an archive of 3 pictures, not a picture; --index 1"),
         (["decode", "cut.vqc", "-o", "out"], 5, "cut.vqc: the header is damaged"),
         (["info", "cut.vqc"], 5, "cut.vqc: the header is damaged"),
     ],

@@ -118,7 +118,7 @@ def test_salvage_decodes_what_is_whole_and_says_what_is_not(tmp_path: Path) -> N
     exif = next(box.payload for box in content.boxes if box.type == "EXIF")
     (tmp_path / "a.vqc").write_bytes(damaged(exif, damaged(content.sections[3])))
     failed = run("decode", str(tmp_path / "a.vqc"))
-    assert failed.exit_code == 5 and "`--salvage` shows a preview" in failed.stderr
+    assert failed.exit_code == 5 and "; --salvage shows a preview\n" in failed.stderr
     result = run("decode", "--salvage", "--json", str(tmp_path / "a.vqc"))
     assert result.exit_code == 0
     assert json.loads(result.stdout)["missing"] == [
@@ -237,10 +237,10 @@ def test_the_limit_holds_in_python(tmp_path: Path) -> None:
     for source in (tmp_path / "a.png", (tmp_path / "a.png").read_bytes(), Image.fromarray(PIXELS)):
         with pytest.raises(ImageError, match="can be read"):
             vqcodec.encode(source, device="cpu", max_pixels=1999)
-    with pytest.raises(SizeError, match="--max-pixels"):
+    with pytest.raises(SizeError, match=r"at most 1999 are decoded$"):
         vqcodec.decode(photo(), device="cpu", max_pixels=1999)
     packed = container.write_archive([container.read(photo())])
-    with pytest.raises(SizeError, match="--max-pixels"):
+    with pytest.raises(SizeError, match=r"at most 1999 are decoded$"):
         vqcodec.decode_many(packed, device="cpu", max_pixels=1999)
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import vqcodec
 from vqcodec import container, zoo
 from vqcodec.cli.program import program
-from vqcodec.errors import CodecError, InputError, RateError, UsageError
+from vqcodec.errors import CodecError, InputError, RateError, UsageError, explain
 
 SHA256 = "ab" * 32
 CARD = f"""\
@@ -149,5 +149,6 @@ def test_a_device_that_is_not_there_is_wrong_usage(monkeypatch: pytest.MonkeyPat
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match="--device cpu"):
+    with pytest.raises(UsageError, match="no CUDA device is available") as caught:
         zoo.device_of("cuda")
+    assert explain(caught.value) == ("no CUDA device is available; use --device cpu", 2)

@@ -133,7 +133,7 @@ def parse(
     header = parsed.header
     if header.width * header.height > max_pixels:
         size = f"{header.width} x {header.height}"
-        raise SizeError(f"{size} pixels; at most {max_pixels} are decoded (--max-pixels)")
+        raise SizeError(f"{size} pixels; at most {max_pixels} are decoded", "see --max-pixels")
     if (header.codec, header.weights_hash) != (codec.card.number, codec.card.hash):
         raise CodecError(f"the file was not made with these weights of {codec.card.id}")
     point = codec.system.point(header.rate)

@@ -18,9 +18,17 @@ def reason(error: OSError) -> str:
 
 
 class VqcodecError(Exception):
-    """Base of all errors raised on purpose; ``str(error)`` is one line for the user."""
+    """Base of all errors raised on purpose; ``str(error)`` is one line for the user.
+
+    option: what helps on the command line, such as "--salvage takes what is there": ``explain``
+    ends with it.
+    """
 
     exit_code = 1
+
+    def __init__(self, sentence: str = "", option: str = "") -> None:
+        super().__init__(sentence)
+        self.option = option
 
 
 class UsageError(VqcodecError):
@@ -61,6 +69,10 @@ class TruncatedError(FormatError):
 
 class ChecksumError(FormatError):
     """A part of the file is damaged."""
+
+
+class KindError(UsageError, FormatError):
+    """An archive where a picture was asked for, or the other way round: what was asked is wrong."""
 
 
 class SizeError(FormatError):
@@ -104,7 +116,7 @@ def one_line(text: str) -> str:
 
 def _sentence(error: Exception) -> tuple[str, int]:
     if isinstance(error, VqcodecError):
-        return str(error), error.exit_code
+        return "; ".join(filter(None, (str(error), error.option))), error.exit_code
     if isinstance(error, OSError) and error.strerror:
         name = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return name + reason(error), 1

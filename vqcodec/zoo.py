@@ -33,7 +33,7 @@ CHECKPOINT = "last.pt"  # of a training run
 _HERE = Path(__file__).parent
 # In a wheel models and recipes lie inside the package, in a source tree beside it.
 _SHIPPED = _HERE, _HERE.parent
-_ELSEWHERE = "--codec takes a codec's folder, and VQCODEC_MODELS names folders of codecs"
+_ELSEWHERE = "VQCODEC_MODELS names folders of codecs", "--codec takes the folder of one"
 
 
 def _folders() -> tuple[list[Path], list[Path]]:
@@ -136,7 +136,7 @@ def find(name: str | None = None) -> Card:
             f"{name}: a training run without a codec: `vqcodec export {name} -o DIR` makes one"
         )
     names = ", ".join(card.id for card in installed) or "none"
-    raise CodecError(f"no codec named {name!r}; installed: {names}; {_ELSEWHERE}")
+    raise CodecError(f"no codec named {name!r}; installed: {names}; {_ELSEWHERE[0]}", _ELSEWHERE[1])
 
 
 def default_codec() -> str:
@@ -163,10 +163,10 @@ def for_header(header: Header, name: str | None = None) -> Card:
     known = [find(name)] if name is not None else _installed()[0]
     same = [card for card in known if card.number == header.codec]
     if not same:
-        where = f"installed here; {_ELSEWHERE}"
+        where, option = f"installed here; {_ELSEWHERE[0]}", _ELSEWHERE[1]
         if name is not None:
-            where = f"with {name}, which has number {known[0].number}"
-        raise CodecError(f"the file was made with codec number {header.codec}, not {where}")
+            where, option = f"with {name}, which has number {known[0].number}", ""
+        raise CodecError(f"the file was made with codec number {header.codec}, not {where}", option)
     for card in same:
         if card.hash == header.weights_hash:
             return card
@@ -190,7 +190,7 @@ def device_of(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is available; use --device cpu")
+        raise UsageError("no CUDA device is available", "use --device cpu")
     return name
 
 

@@ -44,6 +44,8 @@ REFUSED = [
     (["decode", "a.vqc", "no/b.png"], 8, "no such folder: no"),
     (["decode", "alpha.vqc", "b.jpg"], 8, "JPEG cannot store alpha; PNG, TIFF, WEBP can"),
     (["decode", "alpha.vqc", "b.pgm", "--background", "red"], 8, "PGM cannot store colour"),
+    (["decode", "a.vqc", "b.png", "--index", "1"], 2, "a.vqc: a picture, not an archive"),
+    (["compare", "a.png", "set.vqc"], 2, "set.vqc: an archive of 3 pictures, not a picture\n"),
     (["decode", "a.vqc", "b.png", "--sample", "3"], 2, "photo-3 has one way to decode a file"),
     (["decode", "a.vqc", "b.png", "--average", "2"], 2, "photo-3 has one way to decode a file"),
     (["decode", "a.vqc", "b.png", "--codes", "1"], 2, "photo-3 has one way to decode a file"),
@@ -89,6 +91,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("a.vqc", "newer.vqc"):
         shutil.copy(GOLDEN / "grey-17x9.vqc", name)
     shutil.copy(GOLDEN / "alpha-64x48.vqc", "alpha.vqc")
+    shutil.copy(GOLDEN / "archive.vqc", "set.vqc")
     os.utime("a.png", (0, 0))
     os.utime("newer.vqc", (0, 0))
     return tmp_path

@@ -38,7 +38,7 @@ def test_a_file_cut_anywhere_is_truncated(container: Container) -> None:
             continue
         whole = sum(size >= end for end in ends[1:])
         assert f"{whole} of {n_sections} levels" in text
-        assert ("`--salvage` shows" in text) == (whole >= 1)
+        assert error.value.option.startswith("--salvage shows") == (whole >= 1)
 
 
 @pytest.mark.parametrize("container", ALL)

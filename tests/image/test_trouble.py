@@ -210,8 +210,9 @@ def test_a_jpeg_without_its_end_mark_is_read_and_one_that_is_cut_needs_consent(
     assert bare.notes == ("the file ends before its end mark; the picture is all there",)
     for share in (0.9, 0.6):
         cut = data[: int(len(data) * share)]
-        with pytest.raises(ImageError, match=r"ends early.*--salvage"):
+        with pytest.raises(ImageError, match=r"ends early, within the picture$") as caught:
             image.read(cut, "x")
+        assert caught.value.option.startswith("--salvage")
         saved = image.read(cut, "x", salvage=True)
         assert saved.pixels.shape == LARGE.shape and "ends early" in saved.notes[0]
     if not options:
@@ -245,8 +246,9 @@ def test_a_jpeg_loses_its_metadata_to_the_last_byte_however_many_bytes_fill_up_b
 def test_a_progressive_jpeg_without_its_last_scans_is_not_whole() -> None:
     data = stored(Image.fromarray(LARGE), "JPEG", progressive=True)
     last = [s.at for s in jpeg.walk(data).segments if s.marker == 0xDA][-1]
-    with pytest.raises(ImageError, match="--salvage"):
+    with pytest.raises(ImageError) as caught:
         image.read(data[:last], "x")
+    assert caught.value.option.startswith("--salvage")
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -254,8 +256,9 @@ def test_a_png_without_its_end_is_read_and_one_that_is_cut_needs_consent(interla
     data = stored(Image.fromarray(LARGE), "PNG") if not interlaced else adam7(LARGE)
     assert np.array_equal(image.read(data[:-12], "x").pixels, LARGE)
     cut = data[: len(data) // 2]
-    with pytest.raises(ImageError, match="--salvage"):
+    with pytest.raises(ImageError) as caught:
         image.read(cut, "x")
+    assert caught.value.option.startswith("--salvage")
     saved = image.read(cut, "x", salvage=True)
     assert saved.pixels.shape == LARGE.shape and "missing: black" in saved.notes[0]
     if interlaced:
@@ -463,4 +466,4 @@ def test_salvage_is_offered_only_where_it_would_help() -> None:
     gif = stored(Image.fromarray(LARGE).convert("P"), "GIF")
     with pytest.raises(ImageError) as caught:
         image.read(gif[: len(gif) // 2], "x")
-    assert "--salvage" not in str(caught.value)
+    assert not caught.value.option

@@ -284,4 +284,4 @@ def test_a_run_without_a_codec_says_how_to_make_one(tmp_path: Path) -> None:
     result = vqcodec("encode", "a.png", "--codec", tmp_path)
     assert result.exit_code == 6 and f"`vqcodec export {tmp_path} -o DIR`" in result.stderr
     result = vqcodec("encode", "a.png", "--codec", "nothing")
-    assert "--codec takes a codec's folder" in result.stderr and "VQCODEC_MODELS" in result.stderr
+    assert "--codec takes the folder of one" in result.stderr and "VQCODEC_MODELS" in result.stderr

@@ -45,7 +45,7 @@ from vqcodec.container.parts import (
     take,
     varint,
 )
-from vqcodec.errors import ChecksumError, FormatError, TruncatedError
+from vqcodec.errors import ChecksumError, FormatError, KindError, TruncatedError
 
 T = TypeVar("T")
 
@@ -174,8 +174,8 @@ def read_archive(source: bytes | BinaryIO) -> Archive:
 
     source: the file, or one that is open and stays so, and can be sought.
 
-    Raises NotVqcError, VersionError, SizeError, TruncatedError, ChecksumError or FormatError,
-    the last for a picture too.
+    Raises NotVqcError, VersionError, SizeError, TruncatedError, ChecksumError or FormatError, and
+    KindError for a picture.
     """
     file = BytesIO(source) if isinstance(source, bytes) else source
     size = file.seek(0, SEEK_END)
@@ -183,7 +183,7 @@ def read_archive(source: bytes | BinaryIO) -> Archive:
     data = file.read(HEADER_BYTES)
     flags, header, n_sections, n_pictures, at = read_header(data)
     if not flags & ARCHIVE:
-        raise FormatError("a picture, not an archive of pictures")
+        raise KindError("a picture, not an archive of pictures")
     if n_pictures > size - at:  # each length has a byte at least
         raise TruncatedError("the file ends early, in the header")
     lengths = array("Q", bytes(8 * n_pictures))

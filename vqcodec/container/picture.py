@@ -26,7 +26,7 @@ from vqcodec.container.parts import (
     take,
     varint,
 )
-from vqcodec.errors import FormatError, UsageError
+from vqcodec.errors import FormatError, KindError, UsageError
 
 
 def write(container: Container) -> bytes:
@@ -66,11 +66,11 @@ def read(data: bytes, levels: int | None = None) -> Container:
     if levels is not None and levels <= whole:
         return Container(found.header, tuple(found.sections[:levels]))
     error, verb = found.problems[0], "is" if whole == 1 else "are"
-    hint = f"; {whole} of {counted(n_sections, 'level')} {verb} whole"
-    if whole:
-        sight = "a preview" if whole < n_sections else "the picture"
-        hint += f" and `--salvage` shows {sight}"
-    raise type(error)(f"{error}{hint}")
+    sight = "a preview" if whole < n_sections else "the picture"
+    raise type(error)(
+        f"{error}; {whole} of {counted(n_sections, 'level')} {verb} whole",
+        f"--salvage shows {sight}" if whole else "",
+    )
 
 
 def salvage(data: bytes) -> tuple[Container, tuple[str, ...]]:
@@ -114,7 +114,7 @@ def _survey(data: bytes) -> _Survey:
     flags, header, n_sections, n_boxes, at = read_header(data)
     if flags & ARCHIVE:
         n_pictures = counted(len(read_archive(data)), "picture")
-        raise FormatError(f"an archive of {n_pictures}, not a picture; `--index 1` is its first")
+        raise KindError(f"an archive of {n_pictures}, not a picture", "--index 1 is its first")
     crc = zlib.crc32(data[:at])
     found = _Survey(header, n_sections, [], [], [])
     for index in range(n_sections + n_boxes):

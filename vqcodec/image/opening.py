@@ -19,6 +19,7 @@ from vqcodec.errors import ImageError, InputError, VqcodecError, reason
 from vqcodec.image import isobmff, jpeg, png, tiff
 
 _MAGIC = b"VQC"
+_SALVAGE = "--salvage takes what is there"  # of the command line
 # Formats that are not decoded here: EPS would start Ghostscript and WMF a system's renderer; the
 # others hold images of a size of their own, which Pillow measures by its own limit only.
 _REFUSED = {"EPS", "WMF", "VQC", "ICO", "CUR", "ICNS", "IPTC", "BLP"}
@@ -83,10 +84,10 @@ def opened(
     except Exception as error:  # Pillow's decoders raise nearly everything on broken data
         if isinstance(error, OSError) and error.strerror:  # of the system, not of Pillow
             raise InputError(f"{name}: {reason(error)}") from error
-        hint = ""
+        option = ""
         if not salvage and _may_be_cut(error) and _begins(stream, png.SIGNATURE):
-            hint = "; --salvage takes what is there"
-        raise ImageError(f"{name}: broken image: {line(error)}{hint}") from error
+            option = _SALVAGE
+        raise ImageError(f"{name}: broken image: {line(error)}", option) from error
 
 
 def _may_be_cut(error: Exception) -> bool:
@@ -260,9 +261,7 @@ def _opened_jpeg(stream: IO[bytes], name: str, max_pixels: int, salvage: bool) -
             notes.append("the file ends early: the rest of the picture is grey or blurred")
             data = jpeg.without_cut_segment(data)
         else:
-            raise ImageError(
-                f"{name}: the file ends early, within the picture; --salvage takes what is there"
-            )
+            raise ImageError(f"{name}: the file ends early, within the picture", _SALVAGE)
         stream = BytesIO(data + jpeg.EOI)
     try:
         im = open_image(stream)
