@@ -96,7 +96,7 @@ def test_what_cannot_be_analysed_has_its_exit_code_and_one_line(
     np.savez(tmp_path / "labels.npz", x=photo(16, 16)[None], y=np.zeros(2, int))
     for arguments, code, message in (
         (("nothing", data), 6, "no codec named 'nothing'"),
-        ((folder, tmp_path / "none"), 3, "no such folder"),
+        ((folder, tmp_path / "none"), 3, "no such file or folder"),
         ((folder, tmp_path / "none.npz"), 3, "none.npz: no such file"),
         ((folder, tmp_path / "bad.npz"), 3, "cannot be read"),
         ((folder, tmp_path / "few", "--held-out"), 3, "too few pictures"),

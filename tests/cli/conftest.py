@@ -1,5 +1,6 @@
 """What the tests of the command line run with, where they ask for it."""
 
+import os
 import sys
 import types
 from pathlib import Path
@@ -18,6 +19,7 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         cards=lambda: [stand_in.Card()],
         broken=lambda: [],
         find=stand_in.find,
+        default_codec=lambda: os.environ.get("VQCODEC_CODEC", "photo-3"),
         default_rate=lambda card: None,
         recipes=lambda: {"fake-1": Path("recipes/fake-1.toml")},
         for_header=stand_in.for_header,

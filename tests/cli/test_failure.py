@@ -218,7 +218,7 @@ def test_ctrl_c_during_an_import_ends_with_130_and_no_traceback(module: str) -> 
 def test_errors_of_the_real_program_are_one_line() -> None:
     result = process("decode", "missing.vqc")
     assert result.returncode == 3 and result.stdout == b""
-    assert result.stderr == b"vqcodec: error: missing.vqc: no such file\n"
+    assert result.stderr == b"vqcodec: error: missing.vqc: no such file or folder\n"
 
 
 def test_a_warning_of_a_library_is_one_line(

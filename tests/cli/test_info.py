@@ -71,9 +71,13 @@ def test_info_goes_on_after_a_failure() -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_models_lists_the_measured_points() -> None:
+def test_models_lists_the_measured_points(monkeypatch: pytest.MonkeyPatch) -> None:
     text = run("models").stdout
-    for word in ("fake-1", "A stand-in", "ladder", "5bit to 10bit", "psnr_db", "30.35"):
+    for word in ("fake-1: A stand-in", "ladder", "5bit to 10bit", "psnr_db", "30.35", "held out"):
         assert word in text
     record = json.loads(run("models", "--json").stdout)
+    assert not record["default"]
+    monkeypatch.setenv("VQCODEC_CODEC", "fake-1:psnr")
+    assert run("models").stdout.startswith("fake-1 (default): A stand-in\n")
+    assert json.loads(run("models", "--json").stdout)["default"]
     assert record["id"] == "fake-1" and record["table"][1]["bpp"] == 0.527

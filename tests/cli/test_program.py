@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 from stand_in import process, run, write_foreign_codec
@@ -22,6 +23,19 @@ def test_help_shows_the_commands_completion_and_codes() -> None:
             assert word in result.stdout
     for name in ("encode", "decode", "info", "models", "train", "export"):
         assert run(name, "--help").exit_code == 0
+
+
+def test_every_command_has_examples() -> None:
+    def check(command: click.Command, name: str) -> None:
+        assert "Examples:\n  " in (command.epilog or ""), name
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for each in command.list_commands(context):
+                found = command.get_command(context, each)
+                assert found
+                check(found, f"{name} {each}")
+
+    check(program, "vqcodec")
 
 
 def test_version() -> None:

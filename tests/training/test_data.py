@@ -114,7 +114,7 @@ def test_shards_are_named_by_patterns_or_their_folder(tmp_path: Path, format: in
     [
         ("empty", "no pictures in it"),
         ("empty.txt", "no pictures in it"),
-        ("missing", "no such folder"),
+        ("missing", "no such file or folder"),
         ("missing.txt", "no such file"),
         ("missing.tar", "no such file"),
         ("missing-*.tar", "no such file"),

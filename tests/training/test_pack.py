@@ -187,7 +187,7 @@ def test_what_cannot_be_packed_has_its_exit_code_and_one_line(tmp_path: Path) ->
     (tmp_path / "file").touch()
     for source, out, code, message in (
         ("photos", "out", 3, "no pictures in it"),
-        ("missing", "out", 3, "no such folder"),
+        ("missing", "out", 3, "no such file or folder"),
         ("file", "out", 3, "is no folder"),
     ):
         result = pack(tmp_path / source, tmp_path / out)

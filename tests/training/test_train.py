@@ -316,7 +316,8 @@ def test_nothing_is_drawn_where_stderr_is_no_terminal(
     run.train_command(None, (), out, run.Wanted(tmp_path / "photos", smoke=True, device="cpu"))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("held out at step 8: 6bit ")
-    assert len(lines) == 3 and all(line.startswith("held out") for line in lines)
+    assert len(lines) == 4 and all(line.startswith("held out") for line in lines[:3])
+    assert lines[3] == f"To use it: vqcodec encode PICTURE --codec {out}"
 
 
 @pytest.mark.parametrize(

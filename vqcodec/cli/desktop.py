@@ -15,6 +15,24 @@ Examples:
   vqcodec desktop uninstall
 """
 
+_INSTALL = """\b
+Examples:
+  vqcodec desktop install
+  XDG_DATA_HOME=/tmp/try vqcodec desktop install    to see what it puts where
+"""
+
+_UNINSTALL = """\b
+Examples:
+  vqcodec desktop uninstall
+  XDG_DATA_HOME=/tmp/try vqcodec desktop uninstall
+"""
+
+_THUMBNAIL = """\b
+Examples:
+  vqcodec desktop thumbnail photo.vqc small.png 128
+  vqcodec desktop thumbnail album.vqc first.png 256
+"""
+
 
 @click.group(invoke_without_command=True, epilog=_EXAMPLES)
 @click.pass_context
@@ -24,7 +42,9 @@ def desktop(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-@desktop.command(short_help="Put type, icon, thumbnailer and opener in your folders.")
+@desktop.command(
+    epilog=_INSTALL, short_help="Put type, icon, thumbnailer and opener in your folders."
+)
 @options.quiet
 def install(quiet: bool) -> None:
     """Put a MIME type, its icon, a thumbnailer and an opener in your folders (XDG_DATA_HOME).
@@ -36,7 +56,7 @@ def install(quiet: bool) -> None:
     _tell(install, quiet)
 
 
-@desktop.command(short_help="Remove what install put.")
+@desktop.command(epilog=_UNINSTALL, short_help="Remove what install put.")
 @options.quiet
 def uninstall(quiet: bool) -> None:
     """Remove what install put, and folders that are empty then."""
@@ -53,7 +73,7 @@ def _tell(work: Callable[[], tuple[list[Path], list[str]]], quiet: bool) -> None
         print_warning(line)
 
 
-@desktop.command(short_help="Make a thumbnail, as file managers call it.")
+@desktop.command(epilog=_THUMBNAIL, short_help="Make a thumbnail, as file managers call it.")
 @click.argument("file", metavar="INPUT", type=options.FILE)
 @click.argument("out", metavar="OUT", type=options.PATH)
 @click.argument("size", metavar="SIZE", type=click.IntRange(1, 1 << 14))

@@ -177,7 +177,7 @@ def pictures_in(inputs: Sequence[str], recursive: bool) -> list[Path]:
     """
     for name in inputs:
         if not os.path.exists(name):
-            raise InputError(f"{name}: no such file")
+            raise InputError(f"{name}: no such file or folder")
     return [Path(top, name) for top, name in _find(inputs, recursive, PICTURES)]
 
 

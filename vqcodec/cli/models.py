@@ -25,6 +25,7 @@ def models(as_json: bool) -> None:
     from vqcodec import zoo
 
     cards = zoo.cards()
+    default = zoo.default_codec().partition(":")[0]  # less its tune
     for problem in zoo.broken():
         print_warning(str(problem))
     if not cards:
@@ -33,6 +34,7 @@ def models(as_json: bool) -> None:
         if as_json:
             record = {
                 "id": card.id,
+                "default": card.id == default,
                 "number": card.number,
                 "system": card.system,
                 "title": card.title,
@@ -44,11 +46,13 @@ def models(as_json: bool) -> None:
             }
             click.echo(json.dumps(record))
             continue
-        click.echo(one_line(f"{card.id}: {card.title}"))
+        mark = " (default)" if card.id == default else ""
+        click.echo(one_line(f"{card.id}{mark}: {card.title}"))
         about = f"system {card.system}, number {card.number}, licence {card.licence}"
         click.echo(f"  {one_line(about)}")
         click.echo(f"  {one_line(f'rates  {card.rates}')}")
         if card.table:
+            click.echo("  means of finished files of pictures that were held out from training:")
             _print_table(card.table)
 
 

@@ -7,6 +7,7 @@ it is named, and torch and rich only inside the functions that need them.
 import importlib
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -71,6 +72,17 @@ class Program(click.Group):
             importlib.import_module(f"vqcodec.cli.{cmd_name}"), cmd_name
         )
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Says which command was meant, perhaps: click knows those alone that are imported."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            for near in get_close_matches(args[0], _COMMANDS, 1):
+                error.message += f" Did you mean {near!r}?"
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What each command does in a whole sentence, which click would cut at the line's end."""

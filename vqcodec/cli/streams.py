@@ -43,7 +43,7 @@ def read_vqc(name: str) -> bytes:
                 container.read(head)  # raises the error that fits
             return head + file.read()
     except FileNotFoundError:
-        raise InputError(f"{name}: no such file") from None
+        raise InputError(f"{name}: no such file or folder") from None
     except OSError as error:
         raise InputError(f"{name}: {reason(error)}") from error
 
@@ -58,7 +58,7 @@ def open_archive(name: str) -> container.Archive:
     try:
         return container.read_archive(Path(name).open("rb"))  # which the archive keeps open
     except FileNotFoundError:
-        raise InputError(f"{name}: no such file") from None
+        raise InputError(f"{name}: no such file or folder") from None
     except OSError as error:
         raise InputError(f"{name}: {reason(error)}") from error
 
@@ -96,7 +96,7 @@ def open_picture(name: str) -> tuple[Path | bytes, int]:
             return data, len(data)
         return path, path.stat().st_size
     except FileNotFoundError:
-        raise InputError(f"{name}: no such file") from None
+        raise InputError(f"{name}: no such file or folder") from None
     except OSError as error:
         raise InputError(f"{name}: {reason(error)}") from error
 

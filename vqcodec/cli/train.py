@@ -1,7 +1,6 @@
 """``vqcodec train``: a codec from a folder of pictures."""
 
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,10 +112,13 @@ def train(
     checkpoint. With `torchrun -m vqcodec train ...` several processes share the work.
     """
     from vqcodec import zoo
+    from vqcodec.training.refusals import check_recipe, check_training
 
     begun = out is not None and (out / "recipe.toml").exists()
     if not (recipe or system or smoke or start or begun):
         raise click.UsageError(_HOW.format(recipes=", ".join(zoo.recipes())))
+    if recipe is not None:
+        check_recipe(recipe)
     if out is None and name is None:
         raise click.UsageError("--out DIR or --name NAME is needed")
     out = Path(str(name)) if out is None else out
@@ -124,9 +126,7 @@ def train(
         raise click.UsageError("--from has the recipe of its codec: no --recipe, --system, --smoke")
     if system and system not in _systems():
         raise click.UsageError(f"no system {system!r}; there are {', '.join(_systems())}")
-    from vqcodec.training.refusals import check_training
-
-    check_training(data, recipe, start, name, out, resume)
+    check_training(data, start, name, out, resume)
     # MKL else sums in an order that depends on where a tensor lies in memory: a run that is resumed
     # would not be the one that was never stopped. It is read when torch is imported.
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
@@ -147,6 +147,8 @@ def train(
 
 def _as_text(compared: "Compared") -> str:
     """Both codecs at each rate, how many bytes the new one saves, and how to use it."""
+    from vqcodec.training.display import to_use
+
     lines = [
         f"{compared.pictures} held-out pictures, means of finished files:",
         f"{'':16}{compared.start:<24}{compared.codec.name}",
@@ -157,8 +159,7 @@ def _as_text(compared: "Compared") -> str:
         lines.append(f"{name:<16}{points[0]:<24}{points[1]}")
     for tune in dict.fromkeys(row.get("tune") for row in compared.after):
         lines += _saving(compared, tune)
-    lines.append(f"To use it: vqcodec encode PICTURE --codec {shlex.quote(str(compared.codec))}")
-    return "\n".join(lines)
+    return "\n".join([*lines, to_use(compared.codec)])
 
 
 def _quality(row: dict[str, Any]) -> str:

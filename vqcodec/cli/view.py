@@ -13,6 +13,7 @@ from vqcodec.cli.jobs import STDIO
 _EXAMPLES = """\b
 Examples:
   vqcodec view photo.vqc
+  vqcodec encode - < photo.png | vqcodec view -
 """
 
 

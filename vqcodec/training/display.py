@@ -1,10 +1,12 @@
 """What a person sees of a training, on stderr: live on a terminal, lines elsewhere."""
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console, Group
@@ -91,6 +93,11 @@ class Display:
             self._bars.remove_task(self._steps)
             self._steps = None
         self._live.update(self._bars)
+
+
+def to_use(codec: Path) -> str:
+    """The line that a training ends with: where the codec is, and how it is used."""
+    return f"To use it: vqcodec encode PICTURE --codec {shlex.quote(str(codec))}"
 
 
 def _cells(state: State) -> dict[str, str]:

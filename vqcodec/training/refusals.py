@@ -11,9 +11,14 @@ from vqcodec.training import sources
 CARD, WEIGHTS = "card.toml", "weights.safetensors"  # of a codec
 
 
+def check_recipe(recipe: Path) -> None:
+    """Raises a VqcodecError where there is no such recipe."""
+    if not zoo.find_recipe(recipe).is_file():
+        raise InputError(f"{recipe}: no such file")
+
+
 def check_training(
     data: Path | None,
-    recipe: Path | None,
     start: str | None,
     name: str | None,
     out: Path,
@@ -22,8 +27,6 @@ def check_training(
     """Raises a VqcodecError. See the options of ``train``."""
     if start is not None:
         zoo.find(start)
-    if recipe is not None and not zoo.find_recipe(recipe).is_file():
-        raise InputError(f"{recipe}: no such file")
     if name is not None:
         check_name(name)
     if not resume and (out / zoo.CHECKPOINT).exists():

@@ -21,7 +21,7 @@ from vqcodec.training import data as pictures_of
 from vqcodec.training import finetune, release, sources
 from vqcodec.training.batches import Crops
 from vqcodec.training.data import Decoded, Pictures, Skip, Skipped, Track
-from vqcodec.training.display import Display
+from vqcodec.training.display import Display, to_use
 from vqcodec.training.finetune import MINUTES, Compared
 from vqcodec.training.identity import with_own_identity
 from vqcodec.training.journal import Journal
@@ -109,7 +109,7 @@ def train_command(
     recipe = replace(recipe, data=replace(recipe.data, path=str(data.absolute())))
     if wanted.threads:
         torch.set_num_threads(wanted.threads)
-    check_training(wanted.data, path, wanted.start, wanted.name, out, wanted.resume)
+    check_training(wanted.data, wanted.start, wanted.name, out, wanted.resume)
     is_new = not out.exists()
     make_folder(out)  # before the work
     device = distributed.start(zoo.device_of(wanted.device))
@@ -173,6 +173,7 @@ def train_command(
             words += ["--from", wanted.start] if wanted.start else []
             table = _publish(recipe, run, held, skipped, words, out, True, wanted.smoke, display)
             if not start:
+                display.note(to_use(out))
                 return None
             before = finetune.points_like(table, begins_with, held, display.task)
             return Compared(out, start.id, len(held), before, table)

@@ -57,9 +57,8 @@ def check(data: Path) -> None:
             raise InputError(f"{missing[0] if missing else data}: no such file")
     elif data.suffix not in (".txt", ".npz"):
         kinds = "a list (.txt), shards (.tar) or arrays (.npz)"
-        raise InputError(
-            f"{data}: is no folder, {kinds}" if data.exists() else f"{data}: no such folder"
-        )
+        is_there = f"is no folder, {kinds}" if data.exists() else "no such file or folder"
+        raise InputError(f"{data}: {is_there}")
     elif not data.is_file():
         raise InputError(f"{data}: no such file")
 
