@@ -81,7 +81,7 @@ class Program(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             for near in get_close_matches(args[0], _COMMANDS, 1):
-                error.message += f" Did you mean {near!r}?"
+                raise click.UsageError(f"{error.message} Did you mean {near!r}?", ctx) from None
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
