@@ -35,8 +35,9 @@ from vqcodec import autoencoders
 from vqcodec.autoencoders.system import System
 from vqcodec.training import data, sources
 from vqcodec.training.batches import Crops
+from vqcodec.training.config import SystemTraining
 from vqcodec.training.loop import Run
-from vqcodec.training.systems import SystemTask, SystemTraining
+from vqcodec.training.systems import SystemTask
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "systems.json"

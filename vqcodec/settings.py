@@ -3,6 +3,7 @@
 Unknown names and values unlike the default are errors that say what was meant.
 """
 
+import json
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -62,3 +63,8 @@ def _one(kind: type, value: Any, name: str) -> Any:
     if not fits:
         raise TypeError(f"{name} is not {_KINDS[kind]}")
     return value
+
+
+def toml_lines(table: dict[str, Any]) -> list[str]:
+    """KEY = VALUE: JSON's strings, numbers, booleans and flat lists are TOML too."""
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]

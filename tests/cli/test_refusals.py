@@ -71,6 +71,8 @@ REFUSED = [
     (["train", ".", "--from", "none", "--name", "new"], 6, "no codec named 'none'"),
     (["train", ".", "--from", "photo-3", "--name", "photo-2"], 2, "a shipped codec's"),
     (["train", ".", "--system", "none", "--out", "new"], 2, "no system 'none'"),
+    (["train", ".", "--smoke", "--out", "new", "--set", "lrr=1"], 2, "'lrr'; 'training.lr' was"),
+    (["train", ".", "--recipe", "photo-2", "-o", "new", "--set", "lr=a"], 2, "lr is not a number"),
     (["train", "none", "--smoke", "--out", "new"], 3, "none: no such file or folder\n"),
     (["train", "none.npz", "--smoke", "--out", "new"], 3, "none.npz: no such file"),
     (["train", "none-{0..1}.tar", "--smoke", "--out", "new"], 3, "none-0.tar: no such file"),

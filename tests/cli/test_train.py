@@ -21,11 +21,11 @@ def test_train_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     args = ["train", "photos", "--out", "run", "--threads", "2"]
     assert run(*args, "--recipe", "r.toml").exit_code == 0
     assert run(*args, "--smoke", "--no-resume", "-q", "--minutes", "3").exit_code == 0
-    named = ["--system", "hqa", "--quantizer", "diveq", "--set", "training.lr=1", "--set", "a=b"]
+    named = ["--system", "hqa", "--quantizer", "diveq", "--set", "training.lr=1", "--set", "seed=2"]
     assert run(*args, *named, "--tensorboard").exit_code == 0
     more = ["--from", "photo-2", "--name", "mine", "--threads", "2"]
     assert run("train", "photos", *more).exit_code == 0
-    changes = ["card.system=hqa", "shape.quantizer=diveq", "training.lr=1", "a=b"]
+    changes = ["card.system=hqa", "shape.quantizer=diveq", "training.lr=1", "seed=2"]
     default = {
         "data": Path("photos"), "smoke": False, "resume": True, "minutes": None, "start": None,
         "name": None, "threads": 2, "device": "auto", "tensorboard": False, "quiet": False,

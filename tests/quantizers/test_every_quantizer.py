@@ -23,8 +23,9 @@ from vqcodec.quantizers.choice import QUANTIZERS
 from vqcodec.training import recipe as recipes
 from vqcodec.training import run, systems
 from vqcodec.training.batches import Crops
-from vqcodec.training.loop import Run, TrainConfig
-from vqcodec.training.systems import SystemTask, SystemTraining
+from vqcodec.training.config import SystemTraining, TrainConfig
+from vqcodec.training.loop import Run
+from vqcodec.training.systems import SystemTask
 
 every_system = pytest.mark.parametrize("system", sorted(SYSTEMS))
 every_quantizer = pytest.mark.parametrize("quantizer", QUANTIZERS)

@@ -17,8 +17,9 @@ from vqcodec.autoencoders.system import Config
 from vqcodec.autoencoders.vqvae import VQVAEConfig
 from vqcodec.cli.program import program
 from vqcodec.training.batches import Crops
+from vqcodec.training.config import SystemTraining
 from vqcodec.training.loop import CHECKPOINT, Run
-from vqcodec.training.systems import SystemTask, SystemTraining
+from vqcodec.training.systems import SystemTask
 
 SHORT = SystemTraining(
     steps=12, decay_steps=4, warmup_steps=2, batch=8, crop=16, workers=0, lr=1e-3, ema=0.9

@@ -23,12 +23,13 @@ from vqcodec.autoencoders.ladder.model import Ladder
 from vqcodec.errors import InputError, OutputError, UsageError
 from vqcodec.training import journal, loop, optimizers
 from vqcodec.training.batches import Crops
+from vqcodec.training.config import OPTIMIZERS, SystemTraining
 from vqcodec.training.display import Display
 from vqcodec.training.journal import Journal
 from vqcodec.training.ladder import LadderTask
 from vqcodec.training.loop import Run
 from vqcodec.training.meter import State
-from vqcodec.training.systems import SystemTask, SystemTraining
+from vqcodec.training.systems import SystemTask
 
 HELD_OUT = torch.from_numpy(photo(64, 64, 9)).permute(2, 0, 1)[None].float()
 
@@ -40,7 +41,7 @@ def weights(run: Run) -> torch.Tensor:
 # --- optimizers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_run_resumes_exactly_with_any_optimizer(name: str, tmp_path: Path) -> None:
     if name != "adamw":
         pytest.importorskip("pytorch_optimizer")

@@ -9,7 +9,7 @@ from tiny_training import TINY, ladder_run, photo
 
 from vqcodec.autoencoders.ladder.model import squared_error
 from vqcodec.training import losses
-from vqcodec.training.losses import LossSettings
+from vqcodec.training.config import LossSettings
 
 EVERYTHING = LossSettings(mse=0.1, luma=0.2, ms_ssim_y=0.3, ssimulacra2=0.4)
 

@@ -19,9 +19,9 @@ from vqcodec.errors import InputError, UsageError
 from vqcodec.image import Picture
 from vqcodec.training import data, recipe, run
 from vqcodec.training.batches import Crops
+from vqcodec.training.config import SystemTraining, TrainConfig
 from vqcodec.training.loop import Run
-from vqcodec.training.systems import SystemTask, SystemTraining
-from vqcodec.training.task import TrainConfig
+from vqcodec.training.systems import SystemTask
 
 SHAPE = HQAConfig(side=16, codebook=8, dim=4, encoder=(4, 4), decoder=(4, 4), places=1024)
 SHORT = SystemTraining(

@@ -28,10 +28,10 @@ from vqcodec.metrics.psnr import psnr_db
 from vqcodec.rate import parse_rate
 from vqcodec.training import export, ladder, loop, pack, recipe, run
 from vqcodec.training.batches import Crops
+from vqcodec.training.config import LadderTraining, TrainConfig
 from vqcodec.training.journal import Journal
-from vqcodec.training.ladder import LadderTask, LadderTraining, weights_to_start_with
+from vqcodec.training.ladder import LadderTask, weights_to_start_with
 from vqcodec.training.loop import Run
-from vqcodec.training.task import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.training.batches import Crops
-from vqcodec.training.ladder import LadderTask, LadderTraining
+from vqcodec.training.config import LadderTraining, LossSettings
+from vqcodec.training.ladder import LadderTask
 from vqcodec.training.loop import Run
-from vqcodec.training.losses import LossSettings
 
 TINY = LadderConfig(fine=8, coarse=16, hyper=4, features=8, hidden=(8, 8, 8, 8))
 SHORT = LadderTraining(

@@ -112,13 +112,13 @@ def train(
     checkpoint. With `torchrun -m vqcodec train ...` several processes share the work.
     """
     from vqcodec import zoo
-    from vqcodec.training.refusals import check_recipe, check_training
+    from vqcodec.training.recipe import read_recipe
+    from vqcodec.training.refusals import check_training, recipe_file
 
     begun = out is not None and (out / "recipe.toml").exists()
     if not (recipe or system or smoke or start or begun):
         raise click.UsageError(_HOW.format(recipes=", ".join(zoo.recipes())))
-    if recipe is not None:
-        check_recipe(recipe)
+    path = None if recipe is None else recipe_file(recipe)
     if out is None and name is None:
         raise click.UsageError("--out DIR or --name NAME is needed")
     out = Path(str(name)) if out is None else out
@@ -126,15 +126,17 @@ def train(
         raise click.UsageError("--from has the recipe of its codec: no --recipe, --system, --smoke")
     if system and system not in _systems():
         raise click.UsageError(f"no system {system!r}; there are {', '.join(_systems())}")
+    named = {"card.system": system, "shape.quantizer": quantizer}
+    changes = [f"{key}={value}" for key, value in named.items() if value] + list(settings)
     check_training(data, start, name, out, resume)
     # MKL else sums in an order that depends on where a tensor lies in memory: a run that is resumed
     # would not be the one that was never stopped. It is read when torch is imported.
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+    if not start:  # whose recipe takes torch
+        read_recipe(out / "recipe.toml" if begun and path is None else path, changes)
     from vqcodec.training.interrupts import exit_on_sigterm
     from vqcodec.training.run import Wanted, train_command
 
-    named = {"card.system": system, "shape.quantizer": quantizer}
-    changes = [f"{key}={value}" for key, value in named.items() if value] + list(settings)
     wanted = Wanted(
         data=data, smoke=smoke, resume=resume, minutes=minutes, start=start, name=name,
         threads=threads, device=device, tensorboard=tensorboard, quiet=quiet,

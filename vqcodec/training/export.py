@@ -1,7 +1,6 @@
 """From trained weights to the files of a codec."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.arithmetic import WEIGHT_SCALE
+from vqcodec.settings import toml_lines
 
 
 def pack_weights(
@@ -41,11 +41,6 @@ def write_weights(folder: Path, tensors: dict[str, Tensor]) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "weights.safetensors").write_bytes(data)
     return hashlib.sha256(data).hexdigest()
-
-
-def toml_lines(table: dict[str, Any]) -> list[str]:
-    """KEY = VALUE: JSON's strings, numbers, booleans and flat lists are TOML too."""
-    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
 
 
 def write_card(

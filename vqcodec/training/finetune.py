@@ -24,11 +24,10 @@ from vqcodec.codec import Codec
 from vqcodec.errors import UsageError
 from vqcodec.training import release
 from vqcodec.training.batches import Crops
+from vqcodec.training.config import LadderTraining, SystemTraining
 from vqcodec.training.data import spread
-from vqcodec.training.ladder import LadderTraining
 from vqcodec.training.loop import Run
 from vqcodec.training.recipe import Recipe, Tables
-from vqcodec.training.systems import SystemTraining
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -1,7 +1,6 @@
 """What the ladder brings to training: rate points, its loss, and its export to a codec."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
 from typing import Any
@@ -29,9 +28,8 @@ from vqcodec.priors import classes
 from vqcodec.priors.histogram import Histogram, integer_rows
 from vqcodec.training import losses
 from vqcodec.training.batches import Crops
+from vqcodec.training.config import LadderTraining, LossSettings
 from vqcodec.training.export import pack_weights
-from vqcodec.training.losses import LossSettings
-from vqcodec.training.task import TrainConfig
 
 EXACT = (
     "hyper_synthesis.",
@@ -42,27 +40,6 @@ EXACT = (
 TABLE_RATES = ("5bit", "6bit", "7bit", "8bit", "9bit", "10bit")
 LARGEST_FITTING = 1024  # pixels a side of pictures that tables are fitted to
 _SKIPPED = ("std", "hyper_scale", "hyper_mean")  # training only, or replaced by integers
-
-
-@dataclass(frozen=True)
-class LadderTraining(TrainConfig):
-    """What a recipe sets for a ladder."""
-
-    linear_lr: float = 0.02  # factor for the linear transforms
-    rdo: float = 0.08  # squared steps that a bit is worth in the choice of codes
-    bits_low: float = 4.9
-    bits_high: float = 10.1
-    bits_often_low: float = 5.5
-    bits_often_high: float = 9.0
-    often: float = 0.75  # of the samples lie in the narrower interval
-    step_lr: float = 2.0  # factor for the channels' step weights
-    evaluate_files_steps: int = 5000
-
-    def check(self) -> None:
-        """See ``TrainConfig``. amp = "bf16" is for the residual networks: the prior is too fine."""
-        super().check()
-        if self.crop % 64 or self.late_crop % 64:
-            raise ValueError("crops are multiples of 64 pixels")
 
 
 def sample_bits(config: LadderTraining, count: int, generator: torch.Generator) -> Tensor:

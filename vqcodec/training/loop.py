@@ -22,12 +22,13 @@ from vqcodec import distributed, zoo
 from vqcodec.errors import InputError, OutputError, VqcodecError, reason
 from vqcodec.training import optimizers, resident
 from vqcodec.training.batches import Batches, Crops
+from vqcodec.training.config import TrainConfig
 from vqcodec.training.interrupts import Interrupts
 from vqcodec.training.journal import Journal
 from vqcodec.training.ladder import weights_to_start_with
 from vqcodec.training.meter import LOG_EVERY, READ_EVERY, Meter, State
 from vqcodec.training.resident import ResidentBatches
-from vqcodec.training.task import Task, TrainConfig
+from vqcodec.training.task import Task
 
 CHECKPOINT = zoo.CHECKPOINT
 NORMS = 200  # of past gradients, whose median is the usual one

@@ -17,7 +17,6 @@ from torch import nn
 
 from vqcodec.errors import UsageError
 
-OPTIMIZERS = ("adamw", "soap", "muon")
 BETAS = (0.9, 0.99)
 LARGEST = 512  # rows or columns that SOAP preconditions: more cost more than they help
 

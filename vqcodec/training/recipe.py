@@ -1,25 +1,26 @@
-"""Recipes: all that training a codec takes, in one TOML file, and changes to it by name."""
+"""Recipes: all that training a codec takes, in one TOML file, and changes to it by name.
+
+Does not import torch, but for the sizes of a system of the papers.
+"""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqcodec import autoencoders
 from vqcodec.autoencoders.ladder.config import LadderConfig
-from vqcodec.autoencoders.system import Config
 from vqcodec.card import MAX_CODEC
 from vqcodec.errors import InputError, UsageError, reason
-from vqcodec.settings import Settings
-from vqcodec.training.batches import Crops
-from vqcodec.training.export import toml_lines
-from vqcodec.training.ladder import LadderTask, LadderTraining
-from vqcodec.training.losses import LossSettings
+from vqcodec.settings import Settings, toml_lines
+from vqcodec.training.config import LadderTraining, LossSettings, SystemTraining, TrainConfig
 from vqcodec.training.sources import SPLITS
-from vqcodec.training.systems import SystemTask, SystemTraining
-from vqcodec.training.task import Task, TrainConfig
+
+if TYPE_CHECKING:
+    from vqcodec.training.batches import Crops
+    from vqcodec.training.task import Task
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -96,10 +97,15 @@ class Recipe:
         elif self.loss != LossSettings():
             raise ValueError("[loss] is for the system ladder alone")
 
-    def task(self, crops: Crops) -> Task:
+    def task(self, crops: "Crops") -> "Task":
         if isinstance(self.shape, LadderConfig):
+            from vqcodec.training.ladder import LadderTask
+
             assert isinstance(self.config, LadderTraining)
             return LadderTask(self.config, self.shape, crops, self.loss)
+        from vqcodec.autoencoders.system import Config
+        from vqcodec.training.systems import SystemTask
+
         assert isinstance(self.config, SystemTraining) and isinstance(self.shape, Config)
         return SystemTask(self.config, self.card.system, self.shape)
 
@@ -227,8 +233,8 @@ def _recipe(tables: dict[str, Any]) -> Recipe:
     kind, sizes = _classes(card.system)
     config = kind.from_dict(tables.get("training", {}))
     shape = sizes.from_dict(tables.get("shape", {}))
-    if isinstance(shape, Config):
-        config = replace(config, crop=shape.side)
+    if not isinstance(shape, LadderConfig):
+        config = replace(config, crop=shape.all_values()["side"])  # that of its squares
     loss = LossSettings.from_dict(tables.get("loss", {}))
     recipe = Recipe(card, DataSettings.from_dict(tables.get("data", {})), config, shape, loss)
     recipe.check()

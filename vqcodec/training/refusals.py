@@ -11,10 +11,12 @@ from vqcodec.training import sources
 CARD, WEIGHTS = "card.toml", "weights.safetensors"  # of a codec
 
 
-def check_recipe(recipe: Path) -> None:
-    """Raises a VqcodecError where there is no such recipe."""
-    if not zoo.find_recipe(recipe).is_file():
+def recipe_file(recipe: Path) -> Path:
+    """A recipe's file, or that of a shipped one. Raises a VqcodecError where there is none."""
+    path = zoo.find_recipe(recipe)
+    if not path.is_file():
         raise InputError(f"{recipe}: no such file")
+    return path
 
 
 def check_training(

@@ -20,6 +20,7 @@ from vqcodec.files import atomic_write, make_folder
 from vqcodec.training import data as pictures_of
 from vqcodec.training import finetune, release, sources
 from vqcodec.training.batches import Crops
+from vqcodec.training.config import SystemTraining, TrainConfig
 from vqcodec.training.data import Decoded, Pictures, Skip, Skipped, Track
 from vqcodec.training.display import Display, to_use
 from vqcodec.training.finetune import MINUTES, Compared
@@ -28,8 +29,7 @@ from vqcodec.training.journal import Journal
 from vqcodec.training.loop import Measured, Run, train
 from vqcodec.training.recipe import DataSettings, Recipe, read_recipe, recipe_of
 from vqcodec.training.refusals import check_export, check_training
-from vqcodec.training.systems import SystemTraining
-from vqcodec.training.task import Task, TrainConfig
+from vqcodec.training.task import Task
 
 RECIPE = "recipe.toml"
 SKIPPED = "skipped.jsonl"  # the pictures that cannot be used

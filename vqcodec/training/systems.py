@@ -1,7 +1,6 @@
 """What the systems of the papers bring to training: squares of pictures, and export to a codec."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,36 +17,11 @@ from vqcodec.priors import embedding, grid_fit
 from vqcodec.priors.grid import GridPrior, LevelPrior, uniform
 from vqcodec.rangecoder import RangeEncoder
 from vqcodec.training.batches import Crops
-from vqcodec.training.data import centre, scaled
+from vqcodec.training.config import SystemTraining
 from vqcodec.training.export import pack_weights
-from vqcodec.training.task import TrainConfig
 
 BEGINNING = 1024  # squares that a system sees before a stage
 PART = 256  # of the squares that a stage keeps, at once
-
-
-@dataclass(frozen=True)
-class SystemTraining(TrainConfig):
-    """What a recipe sets for a system of the papers. Crops have the side of its squares."""
-
-    steps: int = 2000
-    warmup_steps: int = 100
-    decay_steps: int = 1000
-    lr_end: float = 0.05
-    batch: int = 64
-    late_steps: int = 0
-    clip: float = 1.0
-    evaluate_steps: int = 500
-    held_out: int = 256
-    fitting: int = 8192
-    table_bytes: int = 1 << 19  # of the tables and maps of a level's prior, at most
-
-    def smallest(self) -> int:
-        return 1  # smaller pictures are padded
-
-    def squares(self, originals: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The middles of pictures at the first scale, to measure on."""
-        return [centre(scaled(x, self.scales[0]), self.crop) for x in originals]
 
 
 class SystemTask:
