@@ -46,6 +46,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
+@pytest.fixture(autouse=True)
+def no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a test takes; tests/test_progress.py tests them."""
+    monkeypatch.setattr("vqcodec.progress.LINE_SECONDS", 1e9)
+
+
 @pytest.fixture(scope="module")
 def records(folder: Path) -> list[dict]:
     return run([folder / "a.png", folder / "b.png"], QUICK)[0]
