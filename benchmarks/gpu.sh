@@ -9,8 +9,8 @@
 # most 15 MB, which `cat last.pt.* > last.pt` puts together again.
 #
 # Nothing is fetched. Packages that the machine lacks are taken from the folder WHEELS, if it is
-# set: `pip download -d WHEELS click constriction pillow rich safetensors pytest` fills it. DEVICE=cpu
-# tries the script where there is no GPU.
+# set: `pip download -d WHEELS click constriction pillow pytorch-optimizer rich safetensors pytest`
+# fills it. DEVICE=cpu tries the script where there is no GPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ $# -ge 2 ] || { sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }

@@ -121,6 +121,13 @@ def test_recipes_are_found_by_name_and_listed() -> None:
 # --- training further -----------------------------------------------------------------------------
 
 
+def test_a_shipped_codec_is_trained_further_with_what_everyone_has() -> None:
+    tables = finetune.tables_of(zoo.find("photo-3"), "photo-3")
+    training = recipe.recipe_of(tables, "test").config
+    assert (training.optimizer, training.resized) == ("adamw", 0.0)
+    assert training.start == "photo-3"
+
+
 def test_a_codec_is_trained_further_and_compared(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

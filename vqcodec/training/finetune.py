@@ -56,6 +56,8 @@ def tables_of(card: Card, start: str) -> Tables:
     tables["training"] = training | {
         "start": str(Path(start).resolve()) if Path(start).is_dir() else start,
         "lr": min(LR, training.get("lr", LR)),
+        "optimizer": "adamw",  # the others are of packages that few have
+        "resized": 0.0,  # a collection is its own measure
         "late_steps": 0,
         "evaluate_files_steps": 0,
         "compile": False,
