@@ -12,7 +12,7 @@ from shipped import crop, decoded, made, photo, shipped
 import vqcodec
 from vqcodec import image
 from vqcodec.codec import Codec
-from vqcodec.compress import Compressed, compress, encode_at
+from vqcodec.compress import Compressed, compress, encode_at, with_quality
 from vqcodec.errors import RateError
 from vqcodec.metrics import measure, psnr_db
 
@@ -119,6 +119,21 @@ def test_a_large_picture_has_the_quality_that_was_asked_for(
     monkeypatch.setattr("vqcodec.compress.SAMPLE_SIDE", 64)
     made = compress(shipped(), image.from_array(photo()[..., :3]), "70q")
     assert made.quality is not None and 70 <= made.quality <= 70.2
+
+
+@pytest.mark.parametrize("kind", ["colour", "grey", "alpha"])
+def test_the_quality_of_a_file_is_what_its_target_measured(kind: str) -> None:
+    pixels = crop() if kind == "colour" else crop()[..., 1]
+    picture = image.from_array(pixels)
+    if kind == "alpha":
+        alpha = np.full(pixels.shape[:2], 255, np.uint8)
+        alpha[:, : pixels.shape[1] // 3] = 0
+        picture = replace(image.from_array(crop()), alpha=alpha)
+    made = compress(shipped(), picture, "60q")
+    assert made.quality is not None
+    again = with_quality(shipped(), picture, replace(made, quality=None))
+    assert again.quality == pytest.approx(made.quality, abs=1e-3)
+    assert replace(again, quality=made.quality) == made
 
 
 def test_a_quality_out_of_reach_is_refused_unless_it_is_the_codec_s_own() -> None:

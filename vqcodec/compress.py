@@ -19,6 +19,7 @@ from vqcodec import container, image
 from vqcodec.boxes import KEPT_BY_STRIP, boxes_of, said_of
 from vqcodec.codec import Codec, Coded, Latent
 from vqcodec.container import Box, Container, Header
+from vqcodec.decompress import decompress_rows
 from vqcodec.errors import ImageError, RateError
 from vqcodec.metrics.psnr import psnr_db
 from vqcodec.metrics.quality import quality_of
@@ -91,6 +92,17 @@ def compress(
     if wanted.kind == "bit":
         return make(codec.rate_index(wanted))
     return _search(codec, picture, boxes, wanted, make, lenient=rate is None)
+
+
+def with_quality(
+    codec: Codec, picture: image.Picture, made: Compressed, strip: bool | str = False
+) -> Compressed:
+    """What ``compress`` made of a picture, with the quality that it has: the file is decoded."""
+    if made.quality is not None:
+        return made
+    picture = _prepared(picture, strip)
+    rows = decompress_rows(codec, made.data, max_pixels=picture.width * picture.height)
+    return replace(made, quality=_quality(picture, rows.bands))
 
 
 def compress_many(
@@ -258,21 +270,30 @@ def _at(
     if not measured:
         return made
     bands = codec.bands(coded.latent, _header(codec, picture, index))
-    if picture.alpha is not None:
-        bands = _as_seen(bands, picture, picture.alpha)
     if measured == "db":
+        if picture.alpha is not None:
+            bands = _as_seen(bands, picture, picture.alpha)
         psnr = psnr_db(picture.pixels, bands)
         if picture.alpha is not None:
             share = np.count_nonzero(picture.alpha) / picture.alpha.size
             psnr = psnr + 10 * math.log10(share) if share else math.inf
         made = replace(made, psnr_db=psnr)
     else:
-        decoded = np.concatenate([*bands])
-        told(name, 0.6)
-        y, x = _visible(picture)
-        made = replace(made, quality=quality_of(_rgb(picture.pixels)[y, x], _rgb(decoded)[y, x]))
+        made = replace(made, quality=_quality(picture, bands, partial(told, name, 0.6)))
     told(name, 1.0)
     return made
+
+
+def _quality(
+    picture: image.Picture, bands: Iterable[np.ndarray], decoded: Callable[[], None] = lambda: None
+) -> float:
+    """SSIMULACRA2 of what is visible of decoded bands of rows. ``decoded`` is called midway."""
+    if picture.alpha is not None:
+        bands = _as_seen(bands, picture, picture.alpha)
+    pixels = np.concatenate([*bands])
+    decoded()
+    y, x = _visible(picture)
+    return quality_of(_rgb(picture.pixels)[y, x], _rgb(pixels)[y, x])
 
 
 def _visible(picture: image.Picture) -> tuple[slice, slice]:

@@ -28,6 +28,7 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     )
     both = types.SimpleNamespace(
         compress=stand_in.compress,
+        with_quality=stand_in.with_quality,
         Choices=stand_in.Choices,
         decompress=stand_in.decompress,
         decompress_rows=stand_in.decompress_rows,

@@ -54,12 +54,14 @@ def test_quiet_prints_only_errors() -> None:
     assert_fails(run("encode", "missing.png", "-q"), 3)
 
 
-def test_verbose_adds_the_sections() -> None:
+def test_verbose_adds_the_sections_and_the_quality_reached() -> None:
     draw("a.png")
+    assert "71.3q" not in run("encode", "a.png", "-o", "b.vqc").stdout
     lines = run("encode", "a.png", "-v").stdout.splitlines()
     assert lines[0].startswith("a.png -> a.vqc")
     assert [line.split()[:4] for line in lines[1:2]] == [["level", "1", "6", "B"]]
-    assert "ideal 40.5 bits" in lines[1] and len(lines) == 3
+    assert "ideal 40.5 bits" in lines[1] and len(lines) == 4
+    assert "8bit  71.3q  " in lines[0] and lines[3].strip() == "SSIMULACRA2 71.26"
     assert len(run("decode", "a.vqc", "-v", "--force").stdout.splitlines()) == 3
 
 

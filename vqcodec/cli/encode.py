@@ -131,6 +131,7 @@ def encode(
         codec_id, rate, given.device, given.threads_of(processes), given.max_pixels,
         strip=strip or False, salvage=salvage, names=names and bool(archived),
         force=given.force, update=given.update, to_archive=bool(archived),
+        measure=given.verbose,
     )  # fmt: skip
     return report.run(
         jobs,

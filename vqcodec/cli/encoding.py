@@ -47,6 +47,7 @@ class Encoding(report.Work):
     update: bool
     to_archive: bool
     names: bool
+    measure: bool  # the quality reached, also where the rate does not ask for it
 
     def __call__(self, job: Job, watcher: report.Watcher = report.NOBODY, /) -> report.Done:
         source = self._read(job)
@@ -146,6 +147,10 @@ class Encoding(report.Work):
             with files.atomic_write(Path(job.output), force=self._may_overwrite(job)) as file:
                 file.write(made.data)
 
+        if self.measure:
+            from vqcodec.compress import with_quality
+
+            made = with_quality(self._load(report.NOBODY), source.picture, made, self.strip)
         width, height, n_bytes = made.width, made.height, len(made.data)
         said, details = [], text.sections(made.section_bytes, width, height, made.ideal_bits)
         size: dict[str, Any] = {}

@@ -313,7 +313,11 @@ def files(command: Callable[..., int]) -> Callable[..., int]:
         click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file."),
         quiet,
         click.option(
-            "-v", "--verbose", is_flag=True, help="Print the sections, and every warning."
+            "-v",
+            "--verbose",
+            is_flag=True,
+            help="Print the sections and every warning; encode: and the quality reached, for which "
+            "the file is decoded.",
         ),
     ]
     wrapped: Callable[..., int] = with_files
