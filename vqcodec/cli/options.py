@@ -316,7 +316,7 @@ def files(command: Callable[..., int]) -> Callable[..., int]:
             "-v",
             "--verbose",
             is_flag=True,
-            help="Print the sections and every warning; encode: and the quality reached, for which "
+            help="Print the sections, every warning and, of encode, the quality reached, for which "
             "the file is decoded.",
         ),
     ]
