@@ -25,7 +25,7 @@ from vqcodec.autoencoders.ladder import decoder as ladder_decoder
 from vqcodec.codec import Codec
 from vqcodec.compress import compress
 
-RATES = {"photo-2": ("6bit", "9bit"), "hqa-digits": ("8bit-8x8",), "rrvq-thumbs": ("7bit",)}
+RATES = {"photo-3": ("6bit", "9bit"), "hqa-digits": ("8bit-8x8",), "rrvq-thumbs": ("7bit",)}
 RATES |= {"dqae-thumbs": ("8bit",)}
 
 
