@@ -16,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 
 help:
 	@echo 'make demo   a photo to .vqc and back, beside a JPEG; results in demo/'
-	@echo 'make test   lint, types and all tests (at most 15 minutes)'
+	@echo 'make test   lint, types and all tests (five minutes of two cores)'
 	@echo 'make lint   ruff and mypy only'
 	@echo 'make fuzz   two minutes of hostile input for all readers (tests/fuzz)'
 	@echo 'make web    the decoder for browsers, in web/ (needs node and npm)'
