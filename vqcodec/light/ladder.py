@@ -31,7 +31,7 @@ def load(card: Card, weights: bytes) -> Decoder:
         raise CodecError(f"{card.id}: the weights cannot be used: {why}") from error
 
 
-class LightLadder(LadderDecoder[np.ndarray]):
+class LightLadder(LadderDecoder[np.ndarray, FoldedSynthesis]):
     """A trained ladder with its tables."""
 
     def __init__(self, config: LadderConfig, tensors: dict[str, np.ndarray]) -> None:
@@ -51,7 +51,6 @@ class LightLadder(LadderDecoder[np.ndarray]):
         self._prior = Prior(config, weights, self.steps)
         std = (units[0] / 256).astype(np.float32)
         self._synthesis = Synthesis(config, weights.within("synthesis"), std)
-        self._folded: tuple[RatePoint, FoldedSynthesis] | None = None
 
     def _latent(
         self,
@@ -113,9 +112,8 @@ class LightLadder(LadderDecoder[np.ndarray]):
         return pixels[: -(-height // scale), : -(-width // scale)]
 
     def _pixels(self, cells: np.ndarray, rate: RatePoint, part: tuple[slice, slice]) -> np.ndarray:
-        known = self._folded  # read once: another thread may replace it
-        if known is None or known[0] != rate:
-            steps = self.steps.steps(rate)[: cells.shape[2]]
-            condition = rate.condition(self.config.conditions)
-            known = self._folded = rate, self._synthesis.at(steps, condition)
-        return known[1](cells)[part]
+        return self._synthesis_at(rate)(cells)[part]
+
+    def _fold(self, rate: RatePoint) -> FoldedSynthesis:
+        steps = self.steps.steps(rate)[: self.config.coded_channels(rate.bits)]
+        return self._synthesis.at(steps, rate.condition(self.config.conditions))

@@ -40,7 +40,7 @@ class Coded(NamedTuple):
     latent: Tensor  # (h * w, c) float32 in steps: what the decoder will make of them
 
 
-class LadderCodec(LadderDecoder[Tensor]):
+class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
     """A trained ladder with its tables, on one device."""
 
     grey_only = False
@@ -62,7 +62,6 @@ class LadderCodec(LadderDecoder[Tensor]):
         self.prior = LadderPrior(model, units, device)
         self.steps = self.prior.steps
         self._wraps = model.config.weighted
-        self._folded: tuple[RatePoint, FoldedSynthesis] | None = None
 
     # --- pixels and latents: floating point, in tiles -------------------------------------------
 
@@ -98,18 +97,13 @@ class LadderCodec(LadderDecoder[Tensor]):
 
     @own_torch()
     def _pixels(self, cells: Tensor, rate: RatePoint, part: tuple[slice, slice]) -> np.ndarray:
-        return self._synthesis(rate)(cells)[part].cpu().numpy()
+        return self._synthesis_at(rate)(cells)[part].cpu().numpy()
 
-    def _synthesis(self, rate: RatePoint) -> FoldedSynthesis:
-        """That of the last call where the rate point is the same: folding takes milliseconds."""
-        known = self._folded  # read once: another thread may replace it
-        if known is None or known[0] != rate:
-            model, channels = self.model, self.config.coded_channels(rate.bits)
-            steps = torch.from_numpy(self.steps.steps(rate)[:channels]).to(self.device)
-            condition, dtype = self._condition(rate), fast_dtype(self.device)
-            folded = FoldedSynthesis(model.synthesis, model.std, condition, steps, dtype)
-            known = self._folded = rate, folded
-        return known[1]
+    def _fold(self, rate: RatePoint) -> FoldedSynthesis:
+        model, channels = self.model, self.config.coded_channels(rate.bits)
+        steps = torch.from_numpy(self.steps.steps(rate)[:channels]).to(self.device)
+        condition, dtype = self._condition(rate), fast_dtype(self.device)
+        return FoldedSynthesis(model.synthesis, model.std, condition, steps, dtype)
 
     # --- codes: exact -----------------------------------------------------------------------------
 

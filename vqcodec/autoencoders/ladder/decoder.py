@@ -23,9 +23,10 @@ TILE = 128  # cells; larger images go through the convolutions in tiles of 2048 
 HALO = 6  # cells: the receptive field of the synthesis reaches 4 cells and a bit
 
 L = TypeVar("L")  # latents (h * w, c) float32 in steps: a tensor or an array
+S = TypeVar("S")  # the synthesis at a rate point
 
 
-class LadderDecoder(ABC, Generic[L]):
+class LadderDecoder(ABC, Generic[L, S]):
     """Sections to a latent, and the latent to pixels."""
 
     steps: ChannelSteps
@@ -58,6 +59,7 @@ class LadderDecoder(ABC, Generic[L]):
         # What a hyper cell costs at least, in each band, in 1/16 bit
         cheapest = TABLE_BITS - np.log2(hyper_tables.max(-1).astype(np.float64))
         self._cell_cost = np.floor(16 * cheapest.sum(-1)).astype(int).tolist()
+        self._folded: tuple[RatePoint, S] | None = None
 
     @property
     def tunes(self) -> tuple[str, ...]:
@@ -185,6 +187,17 @@ class LadderDecoder(ABC, Generic[L]):
                 done += 1
                 progress(done / (len(down) * len(along)))
             yield band
+
+    def _synthesis_at(self, rate: RatePoint) -> S:
+        """That of the last call where the rate point is the same: folding takes milliseconds."""
+        known = self._folded  # read once: another thread may replace it
+        if known is None or known[0] != rate:
+            known = self._folded = rate, self._fold(rate)
+        return known[1]
+
+    @abstractmethod
+    def _fold(self, rate: RatePoint) -> S:
+        """The synthesis with all that the rate point decides folded into its weights."""
 
     @abstractmethod
     def _pixels(self, cells: L, rate: RatePoint, part: tuple[slice, slice]) -> np.ndarray:
