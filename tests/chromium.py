@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 
-def started() -> Any:
+def started(*flags: str) -> Any:
     """A driver of selenium, which logs what the console says. Skips where there is no browser."""
     webdriver = pytest.importorskip("selenium.webdriver")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -15,7 +15,7 @@ def started() -> Any:
         pytest.skip("no chromium or no chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for name in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+    for name in ("headless=new", "no-sandbox", "disable-dev-shm-usage", *(flags or ["disable-gpu"])):
         options.add_argument(f"--{name}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))

@@ -10,7 +10,9 @@ const module = tools.parseWat("kernel.wat", source, { simd: true });
 writeFileSync(new URL("kernel.wasm", here), module.toBinary({}).buffer);
 
 mkdirSync(new URL("ort", here), { recursive: true });
-const names = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
+// A visit loads one of the two: the second, which is larger, where there is WebGPU.
+const builds = { wasm: "ort-wasm-simd-threaded", jspi: "ort-wasm-simd-threaded.jspi" };
+const names = Object.entries(builds).flatMap(([kind, name]) => [`ort.${kind}.min.mjs`, `${name}.mjs`, `${name}.wasm`]);
 for (const name of names) {
   const from = new URL(`node_modules/onnxruntime-web/dist/${name}`, here);
   copyFileSync(from, new URL(`ort/${name}`, here));

@@ -65,7 +65,7 @@ function size(bytes) {
   return bytes < 1000 ? `${bytes} bytes` : `${(bytes / 1000).toFixed(1)} kB`;
 }
 
-function describe({ width, height, grey, alpha, codec, rate, tune, levels, sections, draft }, seconds) {
+function describe({ width, height, grey, alpha, codec, rate, tune, levels, sections, draft, gpu }, seconds) {
   const parts = [`${width} × ${height}${grey ? " grey" : ""}${alpha ? " with alpha" : ""}`];
   if (shown.bytes && shown.index === null) {
     const bpp = (8 * shown.bytes.length) / (width * height);
@@ -73,7 +73,7 @@ function describe({ width, height, grey, alpha, codec, rate, tune, levels, secti
   }
   parts.push(`${codec}, ${Number(rate.toFixed(3))}bit${tune ? `, tuned for ${tune}` : ""}`);
   parts.push(`level ${levels} of ${sections}${draft ? " (draft)" : ""}`);
-  if (seconds !== undefined) parts.push(`${seconds.toFixed(2)} s`);
+  if (seconds !== undefined) parts.push(`${seconds.toFixed(2)} s${gpu ? " with WebGPU" : ""}`);
   return parts.join(" · ");
 }
 

@@ -10,19 +10,32 @@ import { readAlpha } from "./png.js";
 
 export { Models, VqcError, readArchive, readPicture };
 
-/** What stands beside this file: codecs in `models`, the runtime in `ort`. For browsers. */
-export function ownModels() {
+/**
+ * What stands beside this file: codecs in `models`, the runtime in `ort`. For browsers. `software`
+ * takes a WebGPU that is no GPU, too: for tests, as WebAssembly is faster.
+ */
+export function ownModels({ software = false } = {}) {
   const load = async (path) => {
     const response = await fetch(new URL(path, import.meta.url));
     return response.ok ? new Uint8Array(await response.arrayBuffer()) : null;
   };
   const runtime = async () => {
-    const ort = await import("./ort/ort.wasm.min.mjs");
+    const ort = await ((await hasGpu(software))
+      ? import("./ort/ort.jspi.min.mjs")
+      : import("./ort/ort.wasm.min.mjs"));
     // Threads share memory, which browsers allow to pages that a server isolates
     ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? 2 : 1;
     return ort;
   };
   return new Models(load, runtime);
+}
+
+/** Whether there is WebGPU, and WebAssembly that can wait for it, for which there is a build of the runtime. */
+async function hasGpu(software) {
+  if (!WebAssembly.Suspending || !navigator.gpu) return false;
+  const late = new Promise((resolve) => setTimeout(resolve, 3000, null)); // where a driver hangs
+  const adapter = await Promise.race([navigator.gpu.requestAdapter().catch(() => null), late]);
+  return adapter !== null && (software || !adapter.info.isFallbackAdapter);
 }
 
 /**
@@ -126,7 +139,8 @@ class Decoding {
     const { codec, decoder } = this;
     const latent = decoder.finish();
     const synthesis = await codec.synthesis(decoder.point);
-    return this.#described(header, await synthesis.pixels(latent, decoder.point, header));
+    const { data, gpu } = await synthesis.pixels(latent, decoder.point, header);
+    return this.#described(header, data, { gpu });
   }
 
   #described({ width, height, grey, sections }, data, more = {}) {

@@ -1,6 +1,6 @@
 // Decodes files for the tests, in Node; it lies in a copy of web/.
 //
-// Each line of standard input is a job in JSON: { file, out, levels, index, codes, stream, float, piece }.
+// Each line of standard input is a job in JSON: { file, out, levels, index, codes, stream, float, piece, gpu }.
 // Each line of standard output is what came of it; pixels are written to `out` as bytes of RGBA.
 
 import { readFile, writeFile } from "node:fs/promises";
@@ -10,7 +10,7 @@ import { useKernel } from "./exact.js";
 import { LadderDecoder } from "./ladder.js";
 import { nodeModels } from "./node.js";
 import { Synthesis } from "./synthesis.js";
-import { VqcError, decode, readPicture } from "./vqcodec.js";
+import { Models, VqcError, decode, readPicture } from "./vqcodec.js";
 
 const models = nodeModels();
 
@@ -43,16 +43,41 @@ function slowly(bytes) {
   });
 }
 
-async function run({ file, out, levels, index, codes, stream, float, piece = 8192 }) {
+/** Codecs with a WebGPU that is WebAssembly, and off by a step or has the named fault. */
+async function withGpu(fault) {
+  const { Tensor, InferenceSession } = await models.ort();
+  const create = async (bytes, { executionProviders, ...options }) => {
+    const session = await InferenceSession.create(bytes, options);
+    if (!executionProviders) return session;
+    if (fault === "missing") throw new Error(fault);
+    let runs = 0;
+    const run = async (feeds) => {
+      const { pixels } = await session.run(feeds);
+      const proven = ++runs > 2;
+      if (fault === "slow") await new Promise((resolve) => setTimeout(resolve, 500));
+      if (fault === "lost" && proven) throw new Error(fault);
+      if (fault === "blank" && proven) pixels.data.fill(7);
+      else pixels.data.forEach((value, i) => (pixels.data[i] = value ^ (fault === "wrong" ? 2 : 1)));
+      return { pixels };
+    };
+    return { run, release: () => session.release() };
+  };
+  return new Models(models.load, async () => ({ Tensor, InferenceSession: { create } }));
+}
+
+async function run({ file, out, levels, index, codes, stream, float, piece = 8192, gpu = null }) {
   const bytes = new Uint8Array(await readFile(file));
   LadderDecoder.band = Synthesis.strip = piece;
+  Synthesis.large = 0;
+  Synthesis.slowest = gpu === "slow" ? 1 : Infinity;
   try {
     if (codes && !float) return { codes: await codesHash(models, bytes, index) };
     if (codes) return { codes: await withoutKernel(() => codesHash(models, bytes, index)) };
     const previews = [];
     const onPreview = stream ? (picture) => void previews.push(picture) : null;
     const source = stream ? slowly(bytes) : bytes;
-    const options = { models, levels, index, onPreview, maxPixels: 1 << 17 };
+    const using = gpu ? await withGpu(gpu) : models;
+    const options = { models: using, levels, index, onPreview, maxPixels: 1 << 17 };
     const { data, ...about } = await decode(source, options);
     await writeFile(out, data);
     for (const { levels: n, draft, data: pixels } of previews) await writeFile(`${out}.${n}`, pixels);

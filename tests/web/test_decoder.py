@@ -140,6 +140,19 @@ def test_large_pictures_are_made_in_pieces(run: Run, tmp_path: Path) -> None:
 
 
 @needs_runtime
+@pytest.mark.parametrize("fault", ["none", "missing", "wrong", "slow", "lost", "blank"])
+def test_a_gpu_has_to_prove_itself(fault: str, run: Run, tmp_path: Path) -> None:
+    """It is another WebAssembly here, whose last bits are flipped, so that it shows who made a pixel."""
+    out = tmp_path / "out"
+    job = {**of_golden("photo-3/photo-7.3bit"), "out": str(out), "piece": 8}
+    assert not run(job)["gpu"]
+    expected = np.fromfile(out, np.uint8)
+    assert run({**job, "gpu": fault})["gpu"] == (fault == "none")
+    colours = np.array([1, 1, 1, 0] if fault == "none" else [0, 0, 0, 0], np.uint8)
+    assert (np.fromfile(out, np.uint8).reshape(-1, 4) ^ expected.reshape(-1, 4) == colours).all()
+
+
+@needs_runtime
 def test_profiles_and_exif_come_along(run: Run, tmp_path: Path) -> None:
     answer = run({**of_golden("photo-3/photo-icc-exif"), "out": str(tmp_path / "out")})
     picture = vqcodec.decode_picture((GOLDEN / "photo-3" / "photo-icc-exif.vqc").read_bytes())

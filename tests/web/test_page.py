@@ -22,20 +22,22 @@ HASHES: dict[str, dict[str, str]] = {
 
 # What the script in the page gives back of each file: its codes, and its pixels in base64
 DECODE = """
-const [codec, names, done] = arguments;
+const [codec, names, software, done] = arguments;
 (async () => {
   const { decode, ownModels } = await import("./vqcodec.js");
   const { codesHash } = await import("./codes.js");
-  const models = ownModels();
+  const { Synthesis } = await import("./synthesis.js");
+  const models = ownModels({ software });
+  if (software) [Synthesis.large, Synthesis.slowest] = [0, Infinity];
   const found = {};
   for (const name of names) {
     const [stem, number] = name.split("@");
     const response = await fetch(`golden/${codec}/${stem}.vqc`);
     const bytes = new Uint8Array(await response.arrayBuffer());
     const index = number ?? 1;
-    const { data } = await decode(bytes, { models, index });
+    const { data, gpu } = await decode(bytes, { models, index });
     const pixels = btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(""));
-    found[name] = { codes: await codesHash(models, bytes, index), pixels };
+    found[name] = { codes: await codesHash(models, bytes, index), pixels, gpu };
   }
   return found;
 })().then(done, (error) => done({ error: error.stack }));
@@ -75,7 +77,9 @@ def console(driver: Any) -> Iterator[None]:
     """Fails where the console has anything to say, as it has of a breach of the policy."""
     driver.get_log("browser")
     yield
-    assert driver.get_log("browser") == []
+    said = [line["message"] for line in driver.get_log("browser")]
+    # Chromium's own word where there is no WebGPU
+    assert [line for line in said if not line.endswith(" - No available adapters.")] == []
 
 
 def until(driver: Any, holds: Callable[[Any], bool]) -> None:
@@ -109,14 +113,36 @@ def test_golden_files_decode_in_the_browser(
 ) -> None:
     driver.get(address)
     wait(driver, "ready")
-    found = driver.execute_async_script(DECODE, codec, [*HASHES[codec]])
+    compare(codec, driver.execute_async_script(DECODE, codec, [*HASHES[codec]], False))
+
+
+def compare(codec: str, found: dict[str, Any], gpu: bool = False) -> None:
+    """With the golden codes and pixels."""
     assert "error" not in found, found["error"]
-    assert {name: one["codes"] for name, one in found.items()} == HASHES[codec]
     for name, one in found.items():
+        assert (one["codes"], one["gpu"]) == (HASHES[codec][name], gpu)
         with Image.open(GOLDEN / codec / f"{name}.png") as stored:
             expected = np.asarray(stored.convert("RGBA")).astype(int)
         decoded = np.frombuffer(base64.b64decode(one["pixels"]), np.uint8)
         assert np.abs(decoded.reshape(expected.shape) - expected).max() <= 1
+
+
+@pytest.mark.slow
+def test_webgpu_makes_the_same_pixels(address: str) -> None:
+    """By a software that stands for a GPU, which says nothing of speed."""
+    flags = "enable-unsafe-webgpu", "use-webgpu-adapter=swiftshader", "enable-features=Vulkan"
+    driver = chromium.started(*flags)
+    try:
+        driver.set_script_timeout(100)
+        driver.get(address)
+        wait(driver, "ready")
+        script = "navigator.gpu.requestAdapter().then((found) => arguments[0](found !== null))"
+        if not driver.execute_async_script(script):
+            pytest.skip("there is no software that stands for a GPU")
+        compare("photo-3", driver.execute_async_script(DECODE, "photo-3", ["tail-40x30"], True), True)
+        assert driver.get_log("browser") == []
+    finally:
+        driver.quit()
 
 
 def test_a_file_is_shown_coarse_first(driver: Any, address: str, console: None) -> None:
