@@ -15,7 +15,8 @@ def started(*flags: str) -> Any:
         pytest.skip("no chromium or no chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for name in ("headless=new", "no-sandbox", "disable-dev-shm-usage", *(flags or ["disable-gpu"])):
+    flags = flags or ("disable-gpu",)
+    for name in ("headless=new", "no-sandbox", "disable-dev-shm-usage", *flags):
         options.add_argument(f"--{name}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))

@@ -142,7 +142,7 @@ def test_large_pictures_are_made_in_pieces(run: Run, tmp_path: Path) -> None:
 @needs_runtime
 @pytest.mark.parametrize("fault", ["none", "missing", "wrong", "slow", "lost", "blank"])
 def test_a_gpu_has_to_prove_itself(fault: str, run: Run, tmp_path: Path) -> None:
-    """It is another WebAssembly here, whose last bits are flipped, so that it shows who made a pixel."""
+    """It is WebAssembly here, too, with last bits flipped: they show who made a pixel."""
     out = tmp_path / "out"
     job = {**of_golden("photo-3/photo-7.3bit"), "out": str(out), "piece": 8}
     assert not run(job)["gpu"]

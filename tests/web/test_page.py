@@ -139,7 +139,8 @@ def test_webgpu_makes_the_same_pixels(address: str) -> None:
         script = "navigator.gpu.requestAdapter().then((found) => arguments[0](found !== null))"
         if not driver.execute_async_script(script):
             pytest.skip("there is no software that stands for a GPU")
-        compare("photo-3", driver.execute_async_script(DECODE, "photo-3", ["tail-40x30"], True), True)
+        found = driver.execute_async_script(DECODE, "photo-3", ["tail-40x30"], True)
+        compare("photo-3", found, gpu=True)
         assert driver.get_log("browser") == []
     finally:
         driver.quit()
