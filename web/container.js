@@ -76,18 +76,17 @@ class Cursor {
     const [a, b, c = 0, d = 0] = this.take(payloadLength < 64 ? 2 : 4);
     return (a | (b << 8) | (c << 16) | (d << 24)) >>> 0;
   }
-
-  type() {
-    const type = this.take(4);
-    if (!type.every((byte) => byte >= 0x20 && byte <= 0x7e)) {
-      throw new VqcError("FormatError", "a box has an impossible type");
-    }
-    return type;
-  }
 }
 
 const ascii = (bytes) => String.fromCharCode(...bytes);
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+function boxType(bytes) {
+  if (!bytes.every((byte) => byte >= 0x20 && byte <= 0x7e)) {
+    throw new VqcError("FormatError", "a box has an impossible type");
+  }
+  return ascii(bytes);
+}
 
 function checked(stored, short, what, ...parts) {
   const sum = crc32(...parts);
@@ -158,12 +157,12 @@ export function readPicture(bytes, ended = true, levels = 256) {
       found.sections.push(payload);
     }
     for (let index = 0; index < header.boxes; index++) {
-      const type = cursor.type();
+      const type = cursor.take(4);
       const length = cursor.varint();
       const sum = cursor.checksum(length);
       const payload = cursor.take(length);
       checked(sum, length < 64, `box ${index + 1}`, header.bytes, type, payload);
-      found.boxes.set(ascii(type), payload);
+      found.boxes.set(boxType(type), payload);
     }
   } catch (error) {
     if (ended || error.kind !== "TruncatedError") throw error;
@@ -177,7 +176,7 @@ export function readPicture(bytes, ended = true, levels = 256) {
 export function readArchive(bytes) {
   const cursor = new Cursor(bytes);
   const header = readHeader(cursor);
-  if (!header.archive) throw new VqcError("FormatError", "this is not an archive");
+  if (!header.archive) throw new VqcError("KindError", "this is a picture, and not an archive");
   if (header.pictures > cursor.left) throw new VqcError("TruncatedError", "the file ends early");
   const lengths = new Float64Array(header.pictures);
   for (let i = 0; i < lengths.length; i++) lengths[i] = cursor.varint();
@@ -193,7 +192,7 @@ export function readArchive(bytes) {
 
   function picture(index) {
     if (!(index >= 0 && index < lengths.length)) {
-      throw new VqcError("FormatError", `the archive has no picture ${index + 1}`);
+      throw new VqcError("UsageError", `the archive has no picture ${index + 1}`);
     }
     const [at, short] = [new Cursor(bytes, places[index]), lengths[index] < 128];
     const sum = at.checksum(short ? 0 : 64);
@@ -230,8 +229,9 @@ function readContent(content, shared) {
     let count = 0;
     do {
       if (++count > 255) throw new VqcError("FormatError", "there are more than 255 boxes");
-      const type = ascii(cursor.type());
-      boxes.set(type, cursor.take(cursor.varint()));
+      const type = cursor.take(4);
+      const payload = cursor.take(cursor.varint());
+      boxes.set(boxType(type), payload);
     } while (cursor.left);
   }
   return { header, sections, boxes };

@@ -60,7 +60,7 @@ export async function decode(source, options = {}) {
   }
   if (onBytes?.(bytes) === false) return null;
   let found = levels ? prefix(bytes, levels) : readPicture(bytes);
-  if (found.header.archive) found = readArchive(bytes).picture(index - 1);
+  if (found.header.archive || index !== 1) found = readArchive(bytes).picture(index - 1);
   const count = levels ?? found.header.sections;
   if (!(count >= 1 && count <= found.header.sections)) {
     throw new VqcError("UsageError", `the file has levels 1 to ${found.header.sections}`);

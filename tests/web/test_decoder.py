@@ -29,7 +29,7 @@ from vqcodec import container, zoo
 from vqcodec.cli.program import program
 from vqcodec.container import Box, Container
 from vqcodec.decompress import decompress
-from vqcodec.errors import CodecError, FormatError, VqcodecError
+from vqcodec.errors import CodecError, FormatError, KindError, UsageError, VqcodecError
 
 ROOT = Path(__file__).parents[2]
 WEB, GOLDEN = ROOT / "web", ROOT / "tests" / "golden"
@@ -247,9 +247,19 @@ def test_hostile_files_end_as_in_python(run: Run, tmp_path: Path) -> None:
         if kind == "codes":
             assert run({"file": str(file), "codes": True}).get("codes") == expected
         else:
-            assert answer.get("error"), (kind, expected)
-            assert kind == "refused" or answer["error"] == "CodecError"
+            assert answer["error"] == (expected or "CodecError")
     assert min(kinds["refused"], kinds["codes"], kinds["other"]) >= 20
+
+
+@needs_runtime
+def test_what_is_asked_of_an_archive_has_to_be_there(run: Run, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    for name, index, error in (("archive", 4, UsageError), ("grey-17x9", 2, KindError)):
+        file = GOLDEN / "photo-3" / f"{name}.vqc"
+        with pytest.raises(error) as raised:
+            vqcodec.decode(file, index=index)
+        answer = run({"file": str(file), "index": index, "out": out})
+        assert answer["error"] == type(raised.value).__name__
 
 
 def png(size: tuple[int, int], mode: str = "L", filtered: bool = True) -> bytes:
