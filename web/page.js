@@ -8,8 +8,9 @@ const shown = { bytes: null, name: "picture", index: null, job: 0, picture: null
 
 function ask(how) {
   shown.job++;
+  shown.asked = { job: shown.job, ...how };
   worker ??= started();
-  worker.postMessage({ job: shown.job, ...how });
+  worker.postMessage(shown.asked);
 }
 
 function say(text, error = false) {
@@ -131,12 +132,19 @@ const answers = {
 };
 
 let queue = Promise.resolve(); // drawing may wait; what comes next then waits, too
-function started() {
+function started(tries = 3) {
   const made = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   made.onmessage = ({ data }) => {
     queue = queue.then(() => (data.job === shown.job ? answers[data.kind](data) : null));
   };
-  made.onerror = ({ message }) => answers.error({ error: message || "the decoder cannot be loaded" });
+  made.onerror = ({ message }) => {
+    if (message || tries === 1) answers.error({ error: message || "the decoder cannot be loaded" });
+    else {
+      // WebKit fails at times to load it, of which it says nothing more
+      worker = started(tries - 1);
+      worker.postMessage(shown.asked);
+    }
+  };
   return made;
 }
 

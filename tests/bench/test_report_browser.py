@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import chromium
+import browsers
 import pytest
 from bench_sample import HOSTILE, NAMES, REFERENCES, SETTINGS, sample
 
@@ -73,7 +73,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
-    driver = chromium.started()
+    driver = browsers.chromium()
     yield driver
     driver.quit()
 

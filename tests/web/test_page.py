@@ -9,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import chromium
+import browsers
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,9 +64,12 @@ def address(site: Path) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    driver = chromium.started()
+@pytest.fixture(scope="module", params=["chromium", "firefox", "webkit"])
+def driver(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    needs = [tmp_path_factory.mktemp("profile")] if request.param == "firefox" else []
+    driver = getattr(browsers, request.param)(*needs)
     driver.set_script_timeout(120)
     yield driver
     driver.quit()
@@ -74,7 +77,10 @@ def driver() -> Iterator[Any]:
 
 @pytest.fixture
 def console(driver: Any) -> Iterator[None]:
-    """Fails where the console has anything to say, as it has of a breach of the policy."""
+    """Fails where Chromium's console has anything to say, as it has of a breach of the policy."""
+    if driver.name != "chrome":
+        yield
+        return
     driver.get_log("browser")
     yield
     said = [line["message"] for line in driver.get_log("browser")]
@@ -89,7 +95,7 @@ def until(driver: Any, holds: Callable[[Any], bool]) -> None:
 
 
 def wait(driver: Any, state: str) -> None:
-    script = "return document.body.dataset.state"
+    script = "return document.body?.dataset.state"  # it may just be loaded once more
     until(driver, lambda driver: driver.execute_script(script) in (state, "error"))
     assert driver.execute_script(script) == state, about(driver)
 
@@ -131,7 +137,7 @@ def compare(codec: str, found: dict[str, Any], gpu: bool = False) -> None:
 def test_webgpu_makes_the_same_pixels(address: str) -> None:
     """By a software that stands for a GPU, which says nothing of speed."""
     flags = "enable-unsafe-webgpu", "use-webgpu-adapter=swiftshader", "enable-features=Vulkan"
-    driver = chromium.started(*flags)
+    driver = browsers.chromium(*flags)
     try:
         driver.set_script_timeout(100)
         driver.get(address)
@@ -169,6 +175,8 @@ def test_the_png_that_is_saved_has_all(
 ) -> None:
     driver.get(f"{address}?src=golden/photo-3/{name}.vqc")
     wait(driver, "done")
+    if driver.name != "chrome":
+        pytest.skip("Chromium alone is told where to save")
     where = {"behavior": "allow", "downloadPath": str(tmp_path)}
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", where)
     driver.find_element("id", "download").click()
