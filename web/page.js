@@ -1,10 +1,8 @@
 // The page: a file is dropped, chosen or named by ?src=, and the worker decodes it.
 
-import { upright, writePng } from "./png.js";
-
 const at = (id) => document.getElementById(id);
 let worker = null;
-const shown = { bytes: null, name: "picture", index: null, job: 0, picture: null };
+const shown = { bytes: null, name: "picture", index: null, job: 0, asked: null };
 
 function ask(how) {
   shown.job++;
@@ -19,9 +17,8 @@ function say(text, error = false) {
 }
 
 function clear() {
-  for (const id of ["levels", "download", "back", "picture", "sheet"]) at(id).hidden = true;
+  for (const id of ["levels", "download", "back", "picture", "sheet", "progress"]) at(id).hidden = true;
   at("sheet").replaceChildren();
-  shown.picture = null;
 }
 
 function open(file, name) {
@@ -46,9 +43,9 @@ function imageOf({ width, height, data }) {
 /** Draws what was decoded; colours of a profile are made the screen's by the browser. */
 async function draw(canvas, picture) {
   let source = null;
-  if (picture.icc) {
+  if (picture.png) {
     const options = { imageOrientation: "none", premultiplyAlpha: "none" };
-    source = await createImageBitmap(await png(picture), options).catch(() => null);
+    source = await createImageBitmap(picture.png, options).catch(() => null);
   }
   canvas.width = picture.width;
   canvas.height = picture.height;
@@ -56,10 +53,6 @@ async function draw(canvas, picture) {
   if (source) context.drawImage(source, 0, 0);
   else context.putImageData(imageOf(picture), 0, 0);
   canvas.hidden = false;
-}
-
-function png(picture) {
-  return writePng({ ...picture, exif: picture.exif && upright(picture.exif) });
 }
 
 function size(bytes) {
@@ -83,14 +76,17 @@ async function show(picture, seconds, whole) {
   say(describe(picture, seconds));
   document.body.dataset.levels = `${document.body.dataset.levels ?? ""} ${picture.levels}`.trim();
   if (!whole) return;
-  shown.picture = picture;
+  at("progress").hidden = true;
   Object.assign(at("level"), { max: picture.sections, value: picture.levels });
   at("of").textContent = `${picture.levels} of ${picture.sections}`;
   at("levels").hidden = false;
-  at("download").hidden = false;
+}
+
+function offer({ png }) {
   URL.revokeObjectURL(at("download").href);
-  at("download").href = URL.createObjectURL(await png(picture));
+  at("download").href = URL.createObjectURL(png);
   at("download").download = `${shown.name}.png`;
+  at("download").hidden = false;
   document.body.dataset.state = "done";
 }
 
@@ -118,7 +114,12 @@ async function thumbnail({ index, name, picture, error }) {
 const answers = {
   bytes: ({ bytes }) => void (shown.bytes = bytes),
   preview: ({ picture, seconds }) => show(picture, seconds, false),
+  progress({ share, seconds }) {
+    at("progress").value = share;
+    at("progress").hidden = seconds < 1;
+  },
   picture: ({ picture, seconds }) => show(picture, seconds, true),
+  png: offer,
   archive({ count }) {
     say(`${count} pictures, ${size(shown.bytes.length)}`);
     at("sheet").hidden = false;
@@ -127,6 +128,7 @@ const answers = {
   end: () => void (document.body.dataset.state = "done"),
   error({ error }) {
     say(error, true);
+    at("progress").hidden = true;
     document.body.dataset.state = "error";
   },
 };

@@ -54,7 +54,7 @@ export class Synthesis {
       for (let y = 16 * top; y < end; y++) {
         copyRow(planes, data, y - 16 * from, y, width, 16 * columns, 16 * (to - from), grey);
       }
-      await onShare?.(end / height);
+      onShare?.(end / height);
     }
     return { data, gpu: gpu !== null };
   }

@@ -10,6 +10,8 @@ import { readAlpha } from "./png.js";
 
 export { Models, VqcError, readArchive, readPicture };
 
+const PIXELS = 6; // sections could be decoded in the time that pixels take, about
+
 /**
  * What stands beside this file: codecs in `models`, the runtime in `ort`. For browsers. `software`
  * takes a WebGPU that is no GPU, too: for tests, as WebAssembly is faster.
@@ -47,6 +49,7 @@ async function hasGpu(software) {
  * whose promise is waited for, is told what a prefix of the sections makes: at first a draft, from
  * one or two; then, whenever more sections have come but not all, what they decode to. `onBytes(bytes)`
  * is told the whole file before it is decoded, and may return false to leave it at that.
+ * `onProgress(share)` is told the share of the work that is done.
  */
 export async function decode(source, options = {}) {
   const { levels = null, index = 1, onBytes = null } = options;
@@ -79,8 +82,8 @@ function prefix(bytes, levels) {
 
 /** One picture, whose sections may come one after the other. */
 class Decoding {
-  constructor({ models, onPreview = null, maxPixels = MOST_PIXELS, levels = null }) {
-    Object.assign(this, { models, onPreview, maxPixels });
+  constructor({ models, onPreview = null, onProgress = null, maxPixels = MOST_PIXELS, levels = null }) {
+    Object.assign(this, { models, onPreview, onProgress, maxPixels });
     this.most = levels ?? 255;
     this.decoder = null;
     this.shown = 0; // levels of the last preview
@@ -89,7 +92,8 @@ class Decoding {
   async #start(header) {
     if (this.decoder) return;
     if (header.width * header.height > this.maxPixels) {
-      throw new VqcError("SizeError", `${header.width} x ${header.height} pixels are too many`);
+      const [size, most] = [header.width * header.height, this.maxPixels].map((n) => Math.round(n / 1e6));
+      throw new VqcError("SizeError", `a picture of ${size} megapixels, of which ${most} are decoded at most`);
     }
     this.codec = await this.models.get(header);
     this.decoder = new LadderDecoder(this.codec.prior, header);
@@ -101,7 +105,7 @@ class Decoding {
     const { decoder } = this;
     const count = Math.min(2, sections.length, this.most);
     if (!this.onPreview || this.shown || !count || decoder.sections >= count) return;
-    while (decoder.sections < count) decoder.add(sections[decoder.sections]);
+    this.#add(sections, count);
     this.shown = count;
     await this.onPreview(this.#described(header, decoder.draft(header), { draft: true }));
   }
@@ -113,7 +117,7 @@ class Decoding {
     const count = Math.min(sections.length, this.most);
     if (!this.shown) return this.#draft(found);
     if (count <= this.shown || count === header.sections) return;
-    while (this.decoder.sections < count) this.decoder.add(sections[this.decoder.sections]);
+    this.#add(sections, count);
     this.shown = count;
     if (this.onPreview) await this.onPreview(await this.#made(header));
   }
@@ -121,10 +125,9 @@ class Decoding {
   async picture(found, count) {
     const { header, sections, boxes } = found;
     await this.#start(header);
-    const { decoder } = this;
     if (count > 2) await this.#draft(found);
-    while (decoder.sections < count) decoder.add(sections[decoder.sections]);
-    const made = await this.#made(header);
+    this.#add(sections, count);
+    const made = await this.#made(header, (share) => this.#done(share));
     made.icc = boxes.get("ICC ") ?? null;
     made.exif = boxes.get("EXIF") ?? null;
     made.alpha = boxes.has("ALPH");
@@ -135,11 +138,25 @@ class Decoding {
     return made;
   }
 
-  async #made(header) {
+  #add(sections, count) {
+    const { decoder } = this;
+    while (decoder.sections < count) {
+      decoder.add(sections[decoder.sections]);
+      this.#done(0);
+    }
+  }
+
+  /** Tells how far it is; `share` is that of the pixels. */
+  #done(share) {
+    const { sections, coded } = this.decoder;
+    this.onProgress?.((sections + PIXELS * share) / (coded + 1 + PIXELS));
+  }
+
+  async #made(header, onShare = null) {
     const { codec, decoder } = this;
     const latent = decoder.finish();
     const synthesis = await codec.synthesis(decoder.point);
-    const { data, gpu } = await synthesis.pixels(latent, decoder.point, header);
+    const { data, gpu } = await synthesis.pixels(latent, decoder.point, header, onShare);
     return this.#described(header, data, { gpu });
   }
 

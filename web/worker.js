@@ -1,12 +1,20 @@
 // Decodes beside the page. A message { job, bytes or src, levels, index } is answered by messages
 // { job, kind, ... }; the next message ends the work on the one before.
 
+import { upright, writePng } from "./png.js";
 import { decode, ownModels, readArchive, readPicture } from "./vqcodec.js";
 
 const models = ownModels();
 let current = 0;
 
-const said = (error) => error.message || String(error);
+function said(error) {
+  if (/alloc|memory/i.test(error.message)) return "there is not enough memory for this picture";
+  return error.message || String(error);
+}
+
+function png(picture) {
+  return writePng({ ...picture, exif: picture.exif && upright(picture.exif) });
+}
 
 async function run({ bytes, src, levels = null, index = null }, tell) {
   let source = bytes;
@@ -23,9 +31,14 @@ async function run({ bytes, src, levels = null, index = null }, tell) {
     if (src) tell({ kind: "bytes", bytes });
     return index !== null || !readPicture(bytes, false)?.header.archive;
   };
-  const picture = await decode(source, { models, levels, index: (index ?? 0) + 1, onPreview, onBytes });
-  if (picture) tell({ kind: "picture", picture, seconds: seconds() });
-  else await sheet(bytes, tell);
+  const onProgress = (share) => tell({ kind: "progress", share, seconds: seconds() });
+  const how = { models, levels, index: (index ?? 0) + 1, onPreview, onProgress, onBytes };
+  const picture = await decode(source, how);
+  if (!picture) return sheet(bytes, tell);
+  const made = picture.icc && (await png(picture)); // colours of a profile are drawn by it
+  const data = made ? picture.data : picture.data.slice(); // what is told is gone
+  tell({ kind: "picture", picture: { ...picture, data, png: made }, seconds: seconds() });
+  tell({ kind: "png", png: made ?? (await png(picture)) });
 }
 
 /** Tells of an archive's pictures, one after the other. */
@@ -37,7 +50,9 @@ async function sheet(bytes, tell) {
     try {
       const { boxes } = archive.picture(index);
       const name = boxes.has("NAME") ? new TextDecoder().decode(boxes.get("NAME")) : null;
-      answer = { index, name, picture: await decode(bytes, { models, index: index + 1 }) };
+      const picture = await decode(bytes, { models, index: index + 1 });
+      if (picture.icc) picture.png = await png(picture);
+      answer = { index, name, picture };
     } catch (error) {
       answer = { index, error: said(error) };
     }

@@ -77,12 +77,14 @@ async function run({ file, out, levels, index, codes, stream, float, piece = 819
     const onPreview = stream ? (picture) => void previews.push(picture) : null;
     const source = stream ? slowly(bytes) : bytes;
     const using = gpu ? await withGpu(gpu) : models;
-    const options = { models: using, levels, index, onPreview, maxPixels: 1 << 17 };
+    const progress = [];
+    const onProgress = (share) => void progress.push(share);
+    const options = { models: using, levels, index, onPreview, onProgress, maxPixels: 1 << 17 };
     const { data, ...about } = await decode(source, options);
     await writeFile(out, data);
     for (const { levels: n, draft, data: pixels } of previews) await writeFile(`${out}.${n}`, pixels);
     const seen = previews.map(({ levels: n, draft = false }) => ({ levels: n, draft }));
-    return { ...about, icc: about.icc?.length, exif: about.exif?.length, previews: seen };
+    return { ...about, icc: about.icc?.length, exif: about.exif?.length, previews: seen, progress };
   } catch (error) {
     if (error instanceof VqcError) return { error: error.kind, message: error.message };
     return { crash: error.stack };

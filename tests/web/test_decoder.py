@@ -130,11 +130,12 @@ def test_large_pictures_are_made_in_pieces(run: Run, tmp_path: Path) -> None:
     file, out = tmp_path / "tall.vqc", tmp_path / "out"
     file.write_bytes(vqcodec.encode(photo[100:350, 200:250], rate="8bit", device="cpu"))
     job = {"file": str(file), "out": str(out)}
-    run(job)
+    assert run(job)["progress"][-1] == 1
     whole = np.fromfile(out, np.uint8)
     codes = run({**job, "codes": True})["codes"]
     assert run({**job, "codes": True, "piece": 8})["codes"] == codes
-    run({**job, "piece": 8})
+    progress = run({**job, "piece": 8})["progress"]
+    assert progress == sorted(progress) and len({*progress}) > 10 and progress[-1] == 1
     # Sums in another order change a pixel or two; a halo that is a cell too narrow changes 20
     assert (np.fromfile(out, np.uint8) != whole).sum() < 10
 
@@ -150,6 +151,17 @@ def test_a_gpu_has_to_prove_itself(fault: str, run: Run, tmp_path: Path) -> None
     assert run({**job, "gpu": fault})["gpu"] == (fault == "none")
     colours = np.array([1, 1, 1, 0] if fault == "none" else [0, 0, 0, 0], np.uint8)
     assert (np.fromfile(out, np.uint8).reshape(-1, 4) ^ expected.reshape(-1, 4) == colours).all()
+
+
+@needs_runtime
+def test_what_is_too_large_is_said_by_its_size(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "large.vqc"
+    content = container.read((GOLDEN / "photo-3" / "photo-5bit.vqc").read_bytes())
+    large = replace(content.header, width=12240, height=8160)
+    file.write_bytes(container.write(replace(content, header=large)))
+    answer = run({"file": str(file), "out": str(tmp_path / "out")})
+    assert answer["error"] == "SizeError"
+    assert "a picture of 100 megapixels" in answer["message"]
 
 
 @needs_runtime
