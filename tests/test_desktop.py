@@ -66,6 +66,22 @@ def test_what_is_put_twice_is_removed_without_a_trace(home: Path) -> None:
     assert run("desktop", "uninstall").stdout == ""
 
 
+@pytest.mark.parametrize("index", range(4))
+def test_what_somebody_else_wrote_is_left(home: Path, index: int) -> None:
+    other = home / [*desktop._entries()][index]
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text("of a distribution")
+    before = tree(home)
+    result = run("desktop", "install")
+    assert result.exit_code == 8 and result.stderr.startswith(f"vqcodec: error: {other}: exists")
+    assert run("desktop", "uninstall").stdout == "" and tree(home) == before
+    other.unlink()
+    assert run("desktop", "install").exit_code == 0
+    other.write_text("of a distribution")
+    assert len(run("desktop", "uninstall").stdout.splitlines()) == 3
+    assert other.read_text() == "of a distribution"
+
+
 def test_what_is_no_file_is_left(home: Path) -> None:
     folder = home / "applications" / "vqcodec.desktop"
     folder.mkdir()
@@ -117,9 +133,12 @@ def test_the_entries_start_this_program(home: Path, tmp_path: Path) -> None:
     entry = (home / "thumbnailers" / "vqcodec.thumbnailer").read_text()
     command = next(line for line in entry.splitlines() if line.startswith("Exec="))
     out = tmp_path / "small.png"
+    out.touch()
+    opened = out.open("rb")  # before, and read after, as Tumbler does
     filled = command[5:].replace("%i", str(GREY)).replace("%o", str(out)).replace("%s", "8")
     subprocess.run(filled, shell=True, check=True, timeout=60)
-    assert Image.open(out).size == (8, 4)
+    with opened:
+        assert Image.open(opened).size == (8, 4)
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", 'q"uote', "back\\slash", "do$lar", "100%", "`"])

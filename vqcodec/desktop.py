@@ -22,8 +22,10 @@ from vqcodec.files import atomic_write, make_folder
 
 MIME = "image/x-vqc"
 _ICON = MIME.replace("/", "-")
+_MARK = "Written by vqcodec desktop install"  # in each of our files, by which we know them again
 _MIME_INFO = f"""\
 <?xml version="1.0" encoding="UTF-8"?>
+<!-- {_MARK} -->
 <mime-info xmlns="http://www.freedesktop.org/standards/shared-mime-info">
   <mime-type type="{MIME}">
     <comment>vqcodec image</comment>
@@ -35,6 +37,7 @@ _MIME_INFO = f"""\
 </mime-info>
 """
 _OPENER = """\
+# {mark}
 [Desktop Entry]
 Type=Application
 Name=vqcodec
@@ -49,13 +52,15 @@ NoDisplay=true
 Terminal=false
 """
 _THUMBNAILER = """\
+# {mark}
 [Thumbnailer Entry]
 TryExec={program}
 Exec={command} desktop thumbnail %i %o %s --max-pixels {most}
 MimeType={mime};
 """
-_SVG = """\
+_SVG = f"""\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">
+  <!-- {_MARK} -->
   <rect x="4" y="10" width="56" height="44" rx="5" fill="#2d5d7b"/>
   <path d="M8 50V38h12V28h12v10h12v-6h12v18z" fill="#9fd3c7"/>
   <path d="M8 50v-6h12v-6h12v6h12v-4h12v10z" fill="#e9f5f2"/>
@@ -107,6 +112,7 @@ def _entries() -> dict[str, str]:
     filled = {
         "command": " ".join(map(_argument, command)),
         "program": command[0].replace("\\", "\\\\"),
+        "mark": _MARK,
         "mime": MIME,
         "icon": _ICON,
         "most": _MOST_PIXELS,
@@ -128,11 +134,14 @@ def _argument(text: str) -> str:
 def install() -> tuple[list[Path], list[str]]:
     """Put our files; again is no harm. Returns their paths, and what could not be done besides.
 
-    Raises OutputError.
+    Raises OutputError, before anything is written where a file is not ours.
     """
     home, written = data_home(), []
-    for name, content in _entries().items():
-        path = home / name
+    entries = {home / name: content for name, content in _entries().items()}
+    for path in entries:
+        if path.is_file() and not _ours(path):
+            raise OutputError(f"{path}: exists, and is not from vqcodec desktop install")
+    for path, content in entries.items():
         make_folder(path.parent)
         with atomic_write(path, force=True) as file:
             file.write(content.encode())
@@ -145,17 +154,25 @@ def uninstall() -> tuple[list[Path], list[str]]:
     home, removed = data_home(), []
     for name in _entries():
         path = home / name
+        if not path.is_file() or not _ours(path):
+            continue
         try:
             path.unlink()
             removed.append(path)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            continue  # what is no file is not ours
         except OSError as error:
             raise OutputError(f"{path}: {reason(error)}") from error
     missing = _update(home) if removed else []
     for path in removed:
         _remove_empty(path.parent, home)
     return removed, missing
+
+
+def _ours(path: Path) -> bool:
+    """Whether install wrote a file."""
+    try:
+        return _MARK.encode() in path.read_bytes()
+    except OSError as error:
+        raise OutputError(f"{path}: {reason(error)}") from error
 
 
 def _update(home: Path) -> list[str]:

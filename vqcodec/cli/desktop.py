@@ -1,13 +1,14 @@
 """``vqcodec desktop``: .vqc files in file managers."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import click
 
 from vqcodec.cli import options, streams
 from vqcodec.cli.failure import print_warning
-from vqcodec.errors import one_line
+from vqcodec.errors import OutputError, one_line, reason
 
 _EXAMPLES = """\b
 Examples:
@@ -19,6 +20,7 @@ _INSTALL = """\b
 Examples:
   vqcodec desktop install
   XDG_DATA_HOME=/tmp/try vqcodec desktop install    to see what it puts where
+  XDG_DATA_HOME=/usr/local/share vqcodec desktop install    as root, for all users
 """
 
 _UNINSTALL = """\b
@@ -49,7 +51,8 @@ def desktop(ctx: click.Context) -> None:
 def install(quiet: bool) -> None:
     """Put a MIME type, its icon, a thumbnailer and an opener in your folders (XDG_DATA_HOME).
 
-    Nobody else's files are changed, and it may be run again, as when vqcodec has moved.
+    It may be run again, as when vqcodec has moved. Files of the same names that it did not write
+    are not replaced.
     """
     from vqcodec.desktop import install
 
@@ -59,7 +62,7 @@ def install(quiet: bool) -> None:
 @desktop.command(epilog=_UNINSTALL, short_help="Remove what install put.")
 @options.quiet
 def uninstall(quiet: bool) -> None:
-    """Remove what install put, and folders that are empty then."""
+    """Remove what install put and nobody else, and folders that are empty then."""
     from vqcodec.desktop import uninstall
 
     _tell(uninstall, quiet)
@@ -87,4 +90,9 @@ def thumbnail(file: str, out: Path, size: int, max_pixels: int) -> None:
     from vqcodec import image
     from vqcodec.thumbnail import thumbnail
 
-    image.write(thumbnail(data, size, max_pixels), out, "png", force=True)
+    made = BytesIO()
+    image.write(thumbnail(data, size, max_pixels), made, "png")
+    try:  # in place: Tumbler has the file open already, and reads that
+        out.write_bytes(made.getvalue())
+    except OSError as error:
+        raise OutputError(f"{out}: {reason(error)}") from error
