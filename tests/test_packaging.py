@@ -51,3 +51,19 @@ def test_without_an_address_nothing_is_invented(
     made = metadata(hook, monkeypatch, "")
     assert made["readme"]["text"] == (ROOT / "README.md").read_text(encoding="utf-8")
     assert "urls" not in made
+
+
+def test_a_wheel_carries_the_codecs_that_are_named(
+    hook: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def included(names: str) -> dict[str, str]:
+        monkeypatch.setenv("VQCODEC_CODECS", names)
+        data: dict[str, dict[str, str]] = {"force_include": {}}
+        hook.Codecs(str(ROOT), {}, None, None, "", "wheel").initialize("standard", data)
+        return data["force_include"]
+
+    assert included("") == {"models": "vqcodec/models", "recipes": "vqcodec/recipes"}
+    named = included("photo-2, photo-3")
+    assert named == {f"models/photo-{n}": f"vqcodec/models/photo-{n}" for n in (2, 3)}
+    with pytest.raises(ValueError, match="there is no folder models/photo-9"):
+        included("photo-9")

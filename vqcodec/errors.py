@@ -8,7 +8,8 @@ import os
 import sys
 import traceback
 
-NEEDS_TORCH = "this needs torch, which is not installed: pip install torch"
+_NEEDS = "this needs {0}, which is not installed: pip install {0}"
+NEEDS_TORCH = _NEEDS.format("torch")
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -123,8 +124,10 @@ def _sentence(error: Exception) -> tuple[str, int]:
     # torch says it with a RuntimeError, of which only the text is its own.
     if isinstance(error, MemoryError) or any(text in str(error).lower() for text in _NO_MEMORY):
         return "not enough memory", 1
-    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
-        return NEEDS_TORCH, UsageError.exit_code
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        if package in ("torch", "rich"):
+            return _NEEDS.format(package), UsageError.exit_code
     if os.environ.get("VQCODEC_DEBUG"):
         traceback.print_exception(error, file=sys.stderr)
     first_line = next(iter(str(error).splitlines()), "")

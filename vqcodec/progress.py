@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -29,10 +30,15 @@ def between(progress: Progress, start: float, end: float) -> Progress:
     return lambda share: progress(start + (end - start) * share)
 
 
+def bars_can_be_shown() -> bool:
+    """Whether stderr is a terminal, and rich is there: to decode, an installation needs it not."""
+    return sys.stderr.isatty() and find_spec("rich") is not None
+
+
 class Bars:
     """What is being done, on stderr: bars where that is a terminal, elsewhere a line now and then.
 
-    A context manager; nothing is shown if ``quiet``.
+    Lines, too, where the package rich is missing. A context manager; nothing is shown if ``quiet``.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -40,7 +46,7 @@ class Bars:
         self._live: RichProgress | None = None
 
     def __enter__(self) -> "Bars":
-        if not self._quiet and sys.stderr.isatty():
+        if not self._quiet and bars_can_be_shown():
             from rich import progress
             from rich.console import Console
 

@@ -111,3 +111,26 @@ def test_the_runtime_is_chosen_by_its_name(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("VQCODEC_RUNTIME", "tensorflow")
     with pytest.raises(UsageError, match="torch or light, not 'tensorflow'"):
         vqcodec.decode(GREY)
+
+
+def test_rich_is_not_needed_to_decode(tmp_path: Path) -> None:
+    """It draws bars and tables in a terminal."""
+    script = """if True:
+        import sys
+        sys.modules["rich"] = None
+        sys.stderr.isatty = lambda: True
+        from vqcodec.cli import main
+        main()"""
+    out = tmp_path / "out.png"
+    decode = subprocess.run(
+        [sys.executable, "-c", script, "decode", str(GREY), "-o", str(out)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "VQCODEC_RUNTIME": "light"},
+    )
+    assert (decode.returncode, near(out, "photo-2/grey-17x9")) == (0, True), decode.stderr
+    models = subprocess.run(
+        [sys.executable, "-c", script, "models"], capture_output=True, text=True
+    )
+    assert models.returncode == 2
+    assert models.stderr.endswith("this needs rich, which is not installed: pip install rich\n")

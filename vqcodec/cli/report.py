@@ -17,6 +17,7 @@ from vqcodec.cli import text
 from vqcodec.cli.failure import explain
 from vqcodec.cli.jobs import STDIO, Job, together
 from vqcodec.errors import one_line
+from vqcodec.progress import bars_can_be_shown
 
 LARGE = 1 << 24  # pixels from which on a picture is decoded to rows, not as a whole
 
@@ -256,7 +257,7 @@ class _Bar(Watcher):
 
 @contextmanager
 def _bar(count: int | None, quiet: bool) -> Iterator[_Bar]:
-    if quiet or not sys.stderr.isatty():
+    if quiet or not bars_can_be_shown():
         yield _Bar(count, None, None)
         return
 
