@@ -61,6 +61,7 @@ def encode(
     *,
     codec: "Name | None" = None,
     tune: str | None = None,
+    effort: int | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
 ) -> bytes:
@@ -70,11 +71,12 @@ def encode(
     (h, w) or (h, w, 1 to 4) of uint8 or uint16: grey or RGB, each with or without alpha.
     rate: '80q', '9bit', '7.3bit', '0.25bpp', '12kB' or '34dB', or a number, which is a quality as
     in '80q'; without one what the environment variable VQCODEC_RATE says, or the codec's own.
-    tune: 'visual' or 'psnr', where the codec has that choice; by default how it looks. A file or
+    tune: 'visual' or 'psnr', where the codec has that choice; by default how it looks.
+    effort: 1, the default, to 9: longer searches for better codes, of photo codecs. A file or
     Pillow image of more than ``max_pixels`` is refused before memory is taken for it. Raises a
     VqcodecError.
     """
-    return encode_picture(_picture(source, max_pixels), rate, codec, device, tune)
+    return encode_picture(_picture(source, max_pixels), rate, codec, device, tune, effort)
 
 
 def _picture(source: "Source", max_pixels: int) -> "Picture":
@@ -179,6 +181,7 @@ def encode_many(
     *,
     codec: "Name | None" = None,
     tune: str | None = None,
+    effort: int | None = None,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
 ) -> bytes:
@@ -192,7 +195,7 @@ def encode_many(
     if one_picture or not isinstance(sources, Iterable):
         raise UsageError(f"pictures for an archive are a list of them, not {_kind(sources)}")
     sources = list(sources)
-    card = zoo.find(_name(codec)).tuned(tune)
+    card = zoo.find(_name(codec)).tuned(tune, effort)
     rate = _rate(rate, card)
     archive.check(len(sources), rate or card.default_rate)
     pictures = [_picture(source, max_pixels) for source in sources]
@@ -227,11 +230,12 @@ def encode_picture(
     codec: "Name | None" = None,
     device: str = "auto",
     tune: str | None = None,
+    effort: int | None = None,
 ) -> bytes:
     """As ``encode``, of a ``Picture``."""
     from vqcodec import zoo
 
-    card = zoo.find(_name(codec)).tuned(tune)
+    card = zoo.find(_name(codec)).tuned(tune, effort)
     rate = _rate(rate, card)  # refused before torch is imported
     loaded = zoo.load(card, device)
     from vqcodec.compress import compress

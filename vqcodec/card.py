@@ -18,6 +18,7 @@ else:
     import tomli as tomllib
 
 MAX_CODEC = (1 << 14) - 1  # the largest number of a codec; files have 2 bytes for it
+EFFORTS = 9  # the greatest effort, in the search for better codes
 TUNES = ("visual", "psnr")  # what a codec with the choice can be tuned to, the default first
 
 
@@ -40,6 +41,7 @@ class Card:
     recipe: dict[str, Any]  # all that training it took, by table
     default_rate: str  # what files get where none is named
     tune: str | None = None  # what files are tuned to, where that was chosen
+    effort: int = 1  # that their encoder makes, up to EFFORTS
 
     @property
     def hash(self) -> bytes:
@@ -61,12 +63,18 @@ class Card:
         if self.system == "ladder":
             raise UsageError(f"{self.id} has one way to decode a file")
 
-    def tuned(self, tune: str | None) -> "Card":
-        """The same, with a tune chosen; None leaves it as it is. Raises UsageError."""
+    def tuned(self, tune: str | None = None, effort: int | None = None) -> "Card":
+        """The same, with a tune or an effort chosen; None leaves it as it is. Raises UsageError."""
         if tune not in (None, *self.tunes):
             choice = f"is tuned for {' or '.join(self.tunes)}" if self.tunes else "has no choice"
             raise UsageError(f"{self.id} {choice}: there is no tune {tune!r}")
-        return self if tune is None else replace(self, tune=tune)
+        if effort is not None and effort not in range(1, EFFORTS + 1):
+            raise UsageError(f"an effort is a whole number from 1 to {EFFORTS}, not {effort!r}")
+        if self.system != "ladder" and (effort or 1) > 1:
+            raise UsageError(f"{self.id} has one effort, 1: its encoder does not search")
+        if (tune, effort) == (None, None):
+            return self
+        return replace(self, tune=tune or self.tune, effort=effort or self.effort)
 
 
 def read_card(folder: Path) -> Card:

@@ -72,6 +72,8 @@ class Coder(DecodingSystem[P, L], Protocol[P, L]):
         rdo: float | None = None,  # in place of its own
     ) -> Coded[L]: ...
     def encode_many(self, pictures: Sequence[np.ndarray], point: P) -> Sequence[Coded[L]]: ...
+    def searching(self, effort: int) -> "Coder[P, L]":
+        """The same with an encoder that makes that effort."""
 
 
 class Codec(Decoder):
@@ -106,9 +108,10 @@ class Codec(Decoder):
         """Of pictures of one size that go through the networks together."""
         return BATCH_PIXELS[next(self.system.model.parameters()).device.type]
 
-    def tuned(self, tune: str | None) -> "Codec":
-        """The same, but what it encodes is tuned so. Raises UsageError as ``Card.tuned``."""
-        return Codec(self.card.tuned(tune), self.system)
+    def tuned(self, tune: str | None = None, effort: int | None = None) -> "Codec":
+        """The same, but what it encodes is tuned so, or with that effort: see ``Card.tuned``."""
+        card = self.card.tuned(tune, effort)
+        return Codec(card, self.system.searching(card.effort))
 
     @property
     def span(self) -> tuple[int, int]:

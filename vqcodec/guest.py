@@ -25,6 +25,16 @@ def own_torch() -> Iterator[None]:
 
 
 @contextmanager
+def own_gradients() -> Iterator[None]:
+    """As ``own_torch``, but what is computed can be differentiated. A decorator, too."""
+    with ExitStack() as settings:
+        settings.enter_context(torch.inference_mode(False))
+        settings.enter_context(torch.enable_grad())
+        _leave_programs_settings(settings)
+        yield
+
+
+@contextmanager
 def making_networks() -> Iterator[None]:
     """For networks whose weights are put in at once: first weights are not drawn, but zero.
 

@@ -67,7 +67,7 @@ class VqcImageFile(ImageFile.ImageFile):
 
 
 def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    """Image.save: rate=None, codec=None, tune=None, device="cpu", and metadata.
+    """Image.save: rate=None, codec=None, tune=None, effort=1, device="cpu", and metadata.
 
     Metadata is icc_profile=, exif=, xmp= and dpi=. As with Pillow's JPEG, the pixels are stored as
     they are in memory, with the EXIF and XMP that are given: those of the image may be of other
@@ -94,6 +94,7 @@ def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
             tune=options.get("tune"),
             codec=options.get("codec"),
             device=options.get("device", "cpu"),
+            effort=options.get("effort"),
         )
     )
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqcodec.card import TUNES, Card, read_card
+from vqcodec.card import EFFORTS, TUNES, Card, read_card
 from vqcodec.container import Header
 from vqcodec.errors import (
     NEEDS_TORCH,
@@ -33,6 +33,7 @@ CHECKPOINT = "last.pt"  # of a training run
 _HERE = Path(__file__).parent
 # In a wheel models and recipes lie inside the package, in a source tree beside it.
 _SHIPPED = _HERE, _HERE.parent
+_EFFORT_NAMES = {f"effort{n}": n for n in range(1, EFFORTS + 1)}
 _ELSEWHERE = "VQCODEC_MODELS names folders of codecs", "--codec takes the folder of one"
 
 
@@ -115,16 +116,19 @@ def find(name: str | None = None) -> Card:
     """The codec with an id, or in a folder given by its path.
 
     For None the one that the environment variable VQCODEC_CODEC names so, or else the default one.
-    Of a codec with a choice of tunes, 'photo-3:psnr' is the one that is tuned so.
+    'photo-3:psnr' is the one that is tuned so, 'photo-3:effort9' and 'photo-3:psnr:effort9' the one
+    whose encoder makes that effort.
     """
     if name is None:
         try:
             return find(default_codec())
         except VqcodecError as error:
             raise type(error)(f"VQCODEC_CODEC: {error}") from None
-    stem, _, tune = name.rpartition(":")
-    if stem and tune in TUNES:
-        return find(stem).tuned(tune)
+    stem, _, choice = name.rpartition(":")
+    if stem and choice in TUNES:
+        return find(stem).tuned(choice)
+    if stem and choice in _EFFORT_NAMES:
+        return find(stem).tuned(effort=_EFFORT_NAMES[choice])
     installed = cards()
     for card in installed:
         if card.id == name:
@@ -259,4 +263,4 @@ def load(card: Card, device: str = "auto") -> "Codec":
     """
     if not _has_torch():
         raise UsageError(f"{card.id}: {NEEDS_TORCH}")
-    return _load(card.path, card.sha256, device_of(device)).tuned(card.tune)
+    return _load(card.path, card.sha256, device_of(device)).tuned(card.tune, card.effort)

@@ -38,7 +38,7 @@ class Card:
         {"rate": "8bit", "bpp": 0.527, "psnr_db": 32.08},
     )
 
-    def tuned(self, tune: str | None) -> "Card":
+    def tuned(self, tune: str | None = None, effort: int | None = None) -> "Card":
         return self
 
     def check_choices(self) -> None:

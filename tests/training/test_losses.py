@@ -7,9 +7,8 @@ import pytest
 import torch
 from tiny_training import TINY, ladder_run, photo
 
-from vqcodec.autoencoders.ladder.model import squared_error
-from vqcodec.training import losses
-from vqcodec.training.config import LossSettings
+from vqcodec.metrics import mixture
+from vqcodec.metrics.shares import LossSettings
 
 EVERYTHING = LossSettings(mse=0.1, luma=0.2, ms_ssim_y=0.3, ssimulacra2=0.4)
 
@@ -24,46 +23,46 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_mixture_adds_up_its_measures_at_their_exchange_rates() -> None:
     x_hat, x = pair()
     bits = torch.tensor([7.0, 9.0])
-    found = losses.mixture(EVERYTHING)(x_hat, x, bits)
-    expected = 0.1 * squared_error(x_hat, x)
+    found = mixture.mixture(EVERYTHING)(x_hat, x, bits)
+    expected = 0.1 * mixture.squared_error(x_hat, x)
     for name, share in (("luma", 0.2), ("ms_ssim_y", 0.3), ("ssimulacra2", 0.4)):
         rates = getattr(EVERYTHING, f"{name}_rates")
         rate = torch.tensor([rates[2], rates[4]])
-        expected = expected + share * rate * losses.MEASURES[name](x_hat, x)
+        expected = expected + share * rate * mixture.MEASURES[name](x_hat, x)
     torch.testing.assert_close(found, expected)
     assert found[0] > 1 and found[1].abs() < 0.5  # an equal picture costs nothing
 
 
 def test_squared_error_alone_is_the_default() -> None:
     x_hat, x = pair()
-    found = losses.mixture(LossSettings())(x_hat, x, torch.tensor([7.0, 8.0]))
-    assert torch.equal(found, squared_error(x_hat, x))
+    found = mixture.mixture(LossSettings())(x_hat, x, torch.tensor([7.0, 8.0]))
+    assert torch.equal(found, mixture.squared_error(x_hat, x))
 
 
 def test_luma_error_sees_a_grey_step_and_less_of_a_blue_one() -> None:
     x = torch.full((1, 3, 8, 8), 100.0)
-    assert losses.luma_error(x + 10, x).item() == pytest.approx(100, rel=1e-5)
+    assert mixture.luma_error(x + 10, x).item() == pytest.approx(100, rel=1e-5)
     blue = x.clone()
     blue[:, 2] += 10
-    assert losses.luma_error(blue, x).item() == pytest.approx(1.14**2, rel=1e-4)
+    assert mixture.luma_error(blue, x).item() == pytest.approx(1.14**2, rel=1e-4)
 
 
 def test_exchange_rates_are_geometric_between_whole_rate_points() -> None:
     rates = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5)
     bits = torch.tensor([4.9, 5.0, 6.5, 9.0, 10.1])
     expected = torch.exp2(4 - (bits - 5))
-    torch.testing.assert_close(losses.exchange(rates, bits), expected)
+    torch.testing.assert_close(mixture.exchange(rates, bits), expected)
 
 
-@pytest.mark.parametrize("name", list(losses.MEASURES))
+@pytest.mark.parametrize("name", list(mixture.MEASURES))
 def test_every_measure_has_a_gradient_towards_the_original(name: str) -> None:
     x_hat, x = pair()
     x_hat = x_hat[:1].clone().requires_grad_()
-    error = losses.MEASURES[name](x_hat, x[:1]).sum()
+    error = mixture.MEASURES[name](x_hat, x[:1]).sum()
     error.backward()
     assert x_hat.grad is not None and x_hat.grad.isfinite().all()
     step = 0.5 * x_hat.grad / x_hat.grad.abs().max()
-    assert losses.MEASURES[name](x_hat.detach() - step, x[:1]).item() < error.item()
+    assert mixture.MEASURES[name](x_hat.detach() - step, x[:1]).item() < error.item()
 
 
 def test_a_tuned_ladder_is_trained_for_both_aims_and_evaluated_at_both(tmp_path: Path) -> None:

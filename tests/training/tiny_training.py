@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from vqcodec.autoencoders.ladder.config import LadderConfig
+from vqcodec.metrics.shares import LossSettings
 from vqcodec.training.batches import Crops
-from vqcodec.training.config import LadderTraining, LossSettings
+from vqcodec.training.config import LadderTraining
 from vqcodec.training.ladder import LadderTask
 from vqcodec.training.loop import Run
 

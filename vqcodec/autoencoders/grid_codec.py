@@ -155,6 +155,9 @@ class GridCodec:
         mosaic = Mosaic.of(height, width, self.model.config.side)
         return self._coded(self.codes(mosaic.cut(pixels), index), height, width, index, progress)
 
+    def searching(self, effort: int) -> "GridCodec":
+        return self  # cards allow no other effort than 1
+
     def encode_many(self, pictures: Sequence[np.ndarray], index: int) -> list[GridCoded]:
         """Pictures (H, W, 3) uint8 of one size -> the sections of each.
 

@@ -43,6 +43,7 @@ class OwnCodec:
         self._card, self._device = zoo.find(name), device
         self.settings = f"vqcodec {vqcodec.__version__}, {self._card.sha256}, {device}"
         self.settings += f", {self._card.tune}" if self._card.tune else ""
+        self.settings += f", effort {self._card.effort}" if self._card.effort > 1 else ""
         self.ideal_bytes = 0.0  # of the file that was made last
 
     def encode(self, pixels: np.ndarray, setting: Setting) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vqcodec.card import TUNES
+from vqcodec.card import EFFORTS, TUNES
 from vqcodec.cli import options, report, text
 from vqcodec.cli.encoding import Encoding
 from vqcodec.cli.failure import print_warning
@@ -42,6 +42,13 @@ Examples:
     help="What matters: how it looks (visual) or PSNR. For codecs with that choice.",
 )
 @click.option(
+    "--effort",
+    type=click.IntRange(1, EFFORTS),
+    default=1,
+    show_default=True,
+    help="Search longer for codes that make smaller files, or better pictures.",
+)
+@click.option(
     "--strip",
     type=click.Choice(["metadata", "all"]),
     metavar="[all]",
@@ -65,6 +72,7 @@ def encode(
     quality: float | None,
     codec_id: str | None,
     tune: str | None,
+    effort: int,
     strip: str | None,
     salvage: bool,
     keep_suffix: bool,
@@ -88,9 +96,10 @@ def encode(
 
     if rate is not None and quality is not None:
         raise click.UsageError("--quality N is the same as --rate Nq: one of them is enough")
-    card = zoo.find(codec_id).tuned(tune)
-    if tune is not None:
-        codec_id = f"{codec_id or zoo.default_codec()}:{tune}"
+    card = zoo.find(codec_id).tuned(tune, effort if effort > 1 else None)
+    for chosen in (tune, f"effort{effort}" if effort > 1 else None):
+        if chosen is not None:
+            codec_id = f"{codec_id or zoo.default_codec()}:{chosen}"
     rate = rate if quality is None else f"{quality:g}q"
     if rate is None:
         rate = zoo.default_rate(card)

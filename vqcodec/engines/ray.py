@@ -44,11 +44,9 @@ class Encoding:
     def options(self) -> str:
         """What the outputs depend on, beside the inputs."""
         card = zoo.find(self.codec_id)
-        return " ".join(
-            filter(
-                None, [card.sha256[:16], card.tune, self.rate or card.default_rate, str(self.strip)]
-            )
-        )
+        effort = f"effort{card.effort}" if card.effort > 1 else ""
+        choices = card.sha256[:16], card.tune, effort, self.rate or card.default_rate
+        return " ".join(filter(None, [*choices, str(self.strip)]))
 
     def batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
         """Encodes pictures, of which the batch has 'key' and 'version': a 'row' of JSON for each.

@@ -16,19 +16,19 @@ from vqcodec.autoencoders.ladder.model import (
     MIN_LOG2_SCALE,
     Ladder,
     logistic_bits,
-    squared_error,
     unit_tables,
 )
 from vqcodec.autoencoders.ladder.rate import BANDS, RatePoint
 from vqcodec.card import TUNES
 from vqcodec.codec import Codec
 from vqcodec.fixedpoint import stored_weights
-from vqcodec.metrics import psnr
+from vqcodec.metrics import mixture, psnr
+from vqcodec.metrics.mixture import squared_error
+from vqcodec.metrics.shares import LossSettings
 from vqcodec.priors import classes
 from vqcodec.priors.histogram import Histogram, integer_rows
-from vqcodec.training import losses
 from vqcodec.training.batches import Crops
-from vqcodec.training.config import LadderTraining, LossSettings
+from vqcodec.training.config import LadderTraining
 from vqcodec.training.export import pack_weights
 
 EXACT = (
@@ -64,7 +64,7 @@ class LadderTask:
         loss: LossSettings = LossSettings(),
     ) -> None:
         self.config, self.shape, self.loss = config, shape, loss
-        self.mixture = losses.mixture(loss)
+        self.mixture = mixture.mixture(loss)
         self.model = Ladder(shape)
         self.model.set_std(crops.some(256, config.crop, "std").float())
 
@@ -97,7 +97,7 @@ class LadderTask:
     ) -> dict[str, Tensor]:
         bits = sample_bits(self.config, len(x), generator).to(x.device)
         amp = self.config.amp == "bf16"
-        visual = losses.visual_samples(self.loss, len(x)) if self.shape.tuned else len(x)
+        visual = round(self.loss.visual * len(x)) if self.shape.tuned else len(x)
         tune = self._tune(len(x), visual, x.device)
         distortion = self._distortion(bits, visual)
         return self.model.loss(x, bits, generator, self.config.rdo, amp, distortion, tune)
@@ -108,7 +108,7 @@ class LadderTask:
             return None
         return (torch.arange(count, device=device) < visual).float()
 
-    def _distortion(self, bits: Tensor, visual: int) -> losses.Measure:
+    def _distortion(self, bits: Tensor, visual: int) -> mixture.Measure:
         """The mixture for the first ``visual`` samples, squared error for the others."""
 
         def distortion(x_hat: Tensor, x: Tensor) -> Tensor:

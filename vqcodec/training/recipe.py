@@ -14,8 +14,9 @@ from vqcodec import autoencoders
 from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.card import MAX_CODEC
 from vqcodec.errors import InputError, UsageError, reason
+from vqcodec.metrics.shares import LossSettings
 from vqcodec.settings import Settings, toml_lines
-from vqcodec.training.config import LadderTraining, LossSettings, SystemTraining, TrainConfig
+from vqcodec.training.config import LadderTraining, SystemTraining, TrainConfig
 from vqcodec.training.sources import SPLITS
 
 if TYPE_CHECKING:

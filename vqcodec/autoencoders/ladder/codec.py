@@ -9,6 +9,7 @@ its latent, and the codes of one group.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -22,14 +23,21 @@ from vqcodec.autoencoders.ladder.decoder import HALO, LadderDecoder, spans
 from vqcodec.autoencoders.ladder.model import Ladder
 from vqcodec.autoencoders.ladder.prior import BAND, LadderPrior
 from vqcodec.autoencoders.ladder.rate import RatePoint
+from vqcodec.autoencoders.ladder.search import ROUNDS, Distortion, Point, search
 from vqcodec.autoencoders.ladder.synthesis import FoldedSynthesis, fast_dtype
-from vqcodec.guest import own_torch
+from vqcodec.guest import own_gradients, own_torch
+from vqcodec.metrics.mixture import mixture, squared_error
+from vqcodec.metrics.shares import LossSettings
 from vqcodec.priors.classes import ClassTables
 from vqcodec.progress import Progress, between, unseen
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder, ideal_bits
 
 RDO = 0.08  # squared steps that one bit is worth in the encoder's choice of codes
 ANALYSIS_SHARE = 0.35  # of the time that encoding takes; the walk takes the rest
+# What a search for the eye lowers. A metric that is searched for is no judge any more: with more of
+# SSIMULACRA2 it alone gains, and others lose.
+FOR_THE_EYE = LossSettings(mse=0.25, luma=0.35, ms_ssim_y=0.35, ssimulacra2=0.05)
+ROUND_SHARE = 1.5  # a round of a search takes so much longer than all of that
 
 
 class Coded(NamedTuple):
@@ -38,6 +46,19 @@ class Coded(NamedTuple):
     sections: list[bytes]  # coarse first
     ideal_bits: list[float]  # of each section
     latent: Tensor  # (h * w, c) float32 in steps: what the decoder will make of them
+
+
+def mirrored(x: Tensor, least: int) -> Tensor:
+    """x (B, 3, H, W), continued by its mirror image and so on to ``least`` pixels a side."""
+    height, width = x.shape[2:]
+    if min(height, width) >= least:
+        return x
+
+    def places(n: int) -> Tensor:
+        at = torch.arange(max(n, least), device=x.device) % (2 * n)
+        return torch.minimum(at, 2 * n - 1 - at)
+
+    return x[:, :, places(height)[:, None], places(width)]
 
 
 class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
@@ -62,6 +83,13 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
         self.prior = LadderPrior(model, units, device)
         self.steps = self.prior.steps
         self._wraps = model.config.weighted
+        self._rounds = 0  # of a search for better codes
+
+    def searching(self, effort: int) -> "LadderCodec":
+        """The same weights; the encoder makes an effort, from 1 to 9 (see ``search``)."""
+        made = copy(self)
+        made._rounds = ROUNDS[effort - 1]
+        return made
 
     # --- pixels and latents: floating point, in tiles -------------------------------------------
 
@@ -115,8 +143,14 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
         rdo: float | None = None,
     ) -> Coded:
         """pixels (H, W, 3) uint8 -> sections. rdo: in place of the codec's own."""
-        y, z = self.latents(pixels[None], rate, between(progress, 0, ANALYSIS_SHARE))
-        walk = between(progress, ANALYSIS_SHARE, 1)
+        searched = ROUND_SHARE * self._rounds / (1 + ROUND_SHARE * self._rounds)
+        start = ANALYSIS_SHARE * (1 - searched)
+        y, z = self.latents(pixels[None], rate, between(progress, 0, start))
+        if self._rounds:
+            worth = 1.0 if rdo is None else rdo / self.rdo
+            y = self._search(pixels, y, z, rate, worth, between(progress, start, start + searched))
+            rdo = 0.0  # the codes have been chosen
+        walk = between(progress, start + searched, 1)
         return self.encode_latents(y, z, rate, progress=walk, rdo=rdo)[0]
 
     def encode_many(self, pictures: Sequence[np.ndarray], rate: RatePoint) -> list[Coded]:
@@ -126,6 +160,8 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
         file that it makes alone, byte for byte; on a GPU the transform has all at once too, whose
         sums may then round otherwise.
         """
+        if self._rounds:
+            return [self.encode(pixels, rate) for pixels in pictures]
         if self.device.type == "cuda":
             return self.encode_latents(*self.latents(np.stack(pictures), rate), rate)
         each = (self.latents(pixels[None], rate) for pixels in pictures)
@@ -152,6 +188,39 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
             z = self.model.hyper_analysis(band, condition).round_()
             bands.append(z[:, :, 1:] if top else z)
         return y, torch.cat(bands, 2)
+
+    @own_gradients()
+    def _search(
+        self,
+        pixels: np.ndarray,
+        y: Tensor,
+        z: Tensor,
+        rate: RatePoint,
+        worth: float,
+        progress: Progress,
+    ) -> Tensor:
+        """Better latents than y (1, h, w, c), in steps, whose codes are chosen: see ``search``."""
+        condition = self._condition(rate)
+        h, w, channels = y.shape[1:]
+        with torch.no_grad():
+            features = self.model.hyper_synthesis(z.clone(), condition)[:, :, :h, :w]
+        steps = torch.from_numpy(self.steps.steps(rate)[:channels]).to(self.device)
+        point = Point(condition, steps[None, :, None, None], rate.step, worth)
+        x = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None]
+        distortion = self._visual(rate) if rate.visual else squared_error
+        y = y.clone().permute(0, 3, 1, 2)
+        found = search(self.model, y, features, x, distortion, point, self._rounds, progress)
+        return found.permute(0, 2, 3, 1).contiguous()
+
+    def _visual(self, rate: RatePoint) -> Distortion:
+        """``FOR_THE_EYE``, of small pictures too: see ``mirrored``."""
+        mixed, least = mixture(FOR_THE_EYE), FOR_THE_EYE.smallest_crop()
+        bits = torch.tensor([rate.bits], device=self.device)
+
+        def distortion(x_hat: Tensor, x: Tensor) -> Tensor:
+            return mixed(mirrored(x_hat, least), mirrored(x, least), bits)
+
+        return distortion
 
     @own_torch()
     def encode_latents(

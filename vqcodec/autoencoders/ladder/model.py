@@ -26,6 +26,7 @@ from vqcodec.autoencoders.ladder.config import (
 )
 from vqcodec.autoencoders.ladder.transform import Analysis, Synthesis
 from vqcodec.fixedpoint import log2_magnitude
+from vqcodec.metrics.mixture import squared_error
 from vqcodec.priors.network import CellNet, Film
 from vqcodec.quantizers.depthwise import straight_through
 from vqcodec.quantizers.gradients import clamp
@@ -163,11 +164,6 @@ class Coded(NamedTuple):
     codes: Tensor  # (B, C, h, w), around zero
 
 
-def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Mean squared error of each picture, (B,)."""
-    return (x_hat - x).square().mean((1, 2, 3))
-
-
 class Ladder(nn.Module):
     """The autoencoder and the networks of its prior."""
 
@@ -218,7 +214,7 @@ class Ladder(nn.Module):
             steps = steps * torch.exp2(self.step_weights(condition))
         return steps[:, :, None, None]
 
-    def _predict(
+    def predict(
         self, net: nn.Module, inputs: Tensor, condition: Tensor, part: slice, step: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean in steps and log2 of the scale in steps, each (B, c, h, w), of channels ``part``."""
@@ -273,12 +269,12 @@ class Ladder(nn.Module):
             start += size
             coded = (bits >= low).to(y.dtype)
             y_part, delta = y[:, part], all_steps[:, part]
-            mean, scale = self._predict(first, seen, condition, part, delta)
+            mean, scale = self.predict(first, seen, condition, part, delta)
             y_hat, code = quantize(y_part, mean, scale, delta, rdo)
             if isinstance(second, CellNet):
                 known = torch.where(board, y_hat.detach(), 0.0)
                 inputs = torch.cat((seen, self.prior_inputs(known, part, delta.detach())), 1)
-                mean2, scale2 = self._predict(second, inputs, condition, part, delta)
+                mean2, scale2 = self.predict(second, inputs, condition, part, delta)
                 mean, scale = torch.where(board, mean, mean2), torch.where(board, scale, scale2)
                 y_hat, code = quantize(y_part, mean, scale, delta, rdo)
             # The scale learns from the codes themselves, latent and mean through noise.
@@ -367,13 +363,13 @@ def weight_at(bits: float) -> float:
     return LAMBDA / (RANGE * 2.0**-bits) ** 2
 
 
-def choose_codes(residual: Tensor, log2_scale: Tensor, rdo: float) -> Tensor:
+def choose_codes(residual: Tensor, log2_scale: Tensor, rdo: float | Tensor) -> Tensor:
     """Nearest codeword, or with ``rdo`` > 0 the better of it and its neighbour towards zero.
 
     Minimizes squared error in steps + rdo * bits.
     """
     near = residual.round()
-    if rdo <= 0:
+    if isinstance(rdo, float) and rdo <= 0:
         return near
     lower = near - near.sign()
     cost_near = (residual - near).square() + rdo * logistic_bits(near, log2_scale)

@@ -1,4 +1,4 @@
-"""What a reconstruction costs: a mixture of measures, by the names and shares of a recipe's [loss].
+"""What a reconstruction costs: a mixture of measures, by the names of ``LossSettings``.
 
 Each measure is a function of batches (x_hat, x), (B, 3, H, W) 0..255, that is 0 where they are
 equal. A mixture adds them up in units of squared error, so that a rate point weighs bits against
@@ -11,13 +11,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vqcodec.autoencoders.ladder.model import squared_error
 from vqcodec.metrics import ssim, ssimulacra2
 from vqcodec.metrics.psnr import LUMA
-from vqcodec.training.config import BITS, LossSettings
+from vqcodec.metrics.shares import BITS, LossSettings
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 Distortion = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_hat, x, bits) -> (B,)
+
+
+def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Mean squared error of each picture, (B,)."""
+    return (x_hat - x).square().mean((1, 2, 3))
 
 
 def luma_error(x_hat: Tensor, x: Tensor) -> Tensor:
@@ -65,8 +69,3 @@ def mixture(settings: LossSettings) -> Distortion:
         return total
 
     return distortion
-
-
-def visual_samples(settings: LossSettings, count: int) -> int:
-    """Of the ``count`` samples of a batch for a tuned codec, those for the eye: the first ones."""
-    return round(settings.visual * count)

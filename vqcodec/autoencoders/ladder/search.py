@@ -1,0 +1,211 @@
+"""Search at encoding: latents whose codes cost less than those that the analysis makes.
+
+The cost of a picture is what training lowers: n * lambda * distortion + bits, for n pixels. The
+encoder's first codes are chosen one by one, as if the pixels' error were that of the latent, and as
+if a code told the prior nothing of those after it. Here the gradient of the whole cost, through the
+synthesis and through the networks of the prior, says of each decoded value where it should rather
+be; the latent moves a part of the way, and codes are chosen anew. Of all rounds the cheapest stays.
+
+Near a decoded value y another, v, costs g (v - y) + h/2 (v - y)^2 + bits(v) more. So y - g / h is
+what a code is to come near to, and 2 / h is what a bit is worth in squared steps. The curvature h
+is measured once for each channel: by how much the gradient changes where some values do.
+
+The networks of the prior are those of training, in floating point. The exact ones then give the
+means that are coded against, nearly the same ones.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vqcodec.autoencoders.ladder.decoder import Span
+from vqcodec.autoencoders.ladder.model import (
+    LAMBDA,
+    Ladder,
+    anchors,
+    choose_codes,
+    logistic_bits,
+)
+from vqcodec.priors.network import CellNet
+
+ROUNDS = (0, 1, 2, 3, 4, 6, 8, 12, 20)  # of --effort 1 to 9
+MOST = 48  # cells along each side of what is searched at once, without its halo
+HALO = 6  # cells around it, whose codes are searched with it and then dropped
+FIRST_PART = 0.25  # of the way to where a value should be; less in later rounds
+FARTHEST = 1.0  # steps from its last place that a value is sent in a round
+PRIOR_SHARE = 0.7  # of the gradient that other codes' bits have: it holds for small changes alone
+BIT = 0.9  # of 2 / h: how much a bit counts in the choice of a code
+PROBED, PROBE = 0.1, 0.5  # share of values that are changed to measure curvatures, and steps
+TRUST = 8.0  # in the curvature of the linear part, as squared steps of a channel's own probe
+
+Distortion = Callable[[Tensor, Tensor], Tensor]  # (x_hat, x) (1, 3, H, W) -> squared error, (1,)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A rate point, as tensors."""
+
+    condition: Tensor  # (1, k)
+    steps: Tensor  # (1, c, 1, 1), of the channels that are coded
+    step: float
+    worth: float  # of a bit, in place of 1
+
+
+class _Round(NamedTuple):
+    """What a round finds."""
+
+    cost: Tensor  # ()
+    decoded: Tensor  # (1, c, h, w), in steps
+    of_pixels: Tensor  # gradients of the distortion and of the bits, of the same shape
+    of_bits: Tensor
+
+
+def search(
+    model: Ladder,
+    y: Tensor,
+    features: Tensor,
+    x: Tensor,
+    distortion: Distortion,
+    point: Point,
+    rounds: int,
+    progress: Callable[[float], None],
+) -> Tensor:
+    """Better latents (1, c, h, w), in steps: decoded values, to be coded without any more choice.
+
+    y (1, c, h, w): latents in steps; features (1, f, h, w): what the hyper codes say;
+    x (1, 3, H, W) uint8: the picture, H and W at most 16 times h and w.
+    """
+    h, w = y.shape[2:]
+    found = torch.empty_like(y)
+    tiles = [(row, column) for row in _tiles(h) for column in _tiles(w)]
+    for done, (row, column) in enumerate(tiles, 1):
+        part = (slice(None), slice(None), row.outer, column.outer)
+        pixels = tuple(slice(16 * s.outer.start, 16 * s.outer.stop) for s in (row, column))
+        odd = (row.outer.start + column.outer.start) % 2
+        tile = _Searched(
+            model, features[part], x[..., pixels[0], pixels[1]], distortion, point, odd
+        )
+        best = tile.best(y[part], rounds)
+        found[:, :, row.inner, column.inner] = best[:, :, row.crop, column.crop]
+        progress(done / len(tiles))
+    return found
+
+
+def _tiles(n: int) -> Iterator[Span]:
+    """``n`` cells in parts of about equal size."""
+    count = math.ceil(n / MOST)
+    edges = [n * i // count for i in range(count + 1)]
+    for start, stop in pairwise(edges):
+        low, high = max(0, start - HALO), min(n, stop + HALO)
+        yield Span(slice(start, stop), slice(low, high), slice(start - low, stop - low))
+
+
+class _Searched:
+    """One part of a picture in search."""
+
+    def __init__(
+        self,
+        model: Ladder,
+        features: Tensor,
+        x: Tensor,
+        distortion: Distortion,
+        point: Point,
+        odd: int,
+    ) -> None:
+        self.model, self.features, self.x = model, features, x.float()
+        self.distortion, self.point = distortion, point
+        h, w = features.shape[2:]
+        self.board = anchors(h, w, x.device) ^ bool(odd)
+        self.weight = x.shape[2] * x.shape[3] * LAMBDA / point.step**2
+        # Of the linear synthesis alone, whose error is that of the latent: a third for each colour
+        columns = model.synthesis.linear[: point.steps.shape[1]].square().sum(1)
+        self.linear = 2 * LAMBDA / 3 * (point.steps[0, :, 0, 0] / point.step).square() * columns
+        self.curvature = self.linear[None, :, None, None]  # at first
+
+    def best(self, y: Tensor, rounds: int) -> Tensor:
+        last = self._round(y)
+        least, best = last.cost, last.decoded
+        self.curvature = self._measured(last)
+        target = y
+        for number in range(rounds):
+            gradient = last.of_pixels + PRIOR_SHARE * last.of_bits
+            move = (gradient / self.curvature).clamp(-FARTHEST, FARTHEST)
+            part = FIRST_PART / (1 + number / 4)
+            target = target + part * (last.decoded - move - target)
+            last = self._round(target)
+            better = last.cost < least
+            least = torch.where(better, last.cost, least)
+            best = torch.where(better, last.decoded, best)
+        return best
+
+    def _choose(self, residual: Tensor, log2_scale: Tensor, part: slice) -> Tensor:
+        rdo = 2 * BIT * self.point.worth / self.curvature[:, part]
+        return choose_codes(residual, log2_scale, rdo)
+
+    def _round(self, y: Tensor) -> _Round:
+        """The codes of latents y, in their order, and the gradients at what they decode to."""
+        model, point = self.model, self.point
+        known: list[Tensor] = []  # what has a gradient, and of which slice
+        seen, bits, start, parts = self.features, y.new_zeros(()), 0, list[list[Tensor]]()
+        for size, first, second in zip(
+            model.config.slices, model.anchor_nets, model.other_nets, strict=True
+        ):
+            part = slice(start, start + size)
+            start += size
+            if start > y.shape[1]:
+                break
+            steps = point.steps[:, part]
+            mean, scale = model.predict(first, seen, point.condition, part, steps)
+            decoded = (mean + self._choose((y[:, part] - mean), scale, part)).detach()
+            leaves = []
+            if isinstance(second, CellNet):
+                half = torch.where(self.board, decoded, 0.0).requires_grad_()
+                leaves.append(half)
+                inputs = torch.cat((seen, model.prior_inputs(half * steps, part, steps)), 1)
+                mean2, scale2 = model.predict(second, inputs, point.condition, part, steps)
+                mean = torch.where(self.board, mean, mean2)
+                scale = torch.where(self.board, scale, scale2)
+                decoded = (mean + self._choose((y[:, part] - mean), scale, part)).detach()
+            decoded.requires_grad_()
+            leaves.append(decoded)
+            parts.append(leaves)
+            # Of the codes around the means: that of a code by itself is no part of the gradient
+            bits = bits + logistic_bits(decoded.detach() - mean, scale).sum()
+            seen = torch.cat((seen, model.prior_inputs(decoded * steps, part, steps)), 1)
+        values = torch.cat([leaves[-1] for leaves in parts], 1)
+        error = self._error(values)
+        of_pixels = torch.autograd.grad(error, values)[0]
+        known = [leaf for leaves in parts for leaf in leaves]
+        grads = torch.autograd.grad(bits, known, allow_unused=True, materialize_grads=True)
+        of_each = iter(grads)
+        of_bits = [sum((next(of_each) for _ in leaves), y.new_zeros(())) for leaves in parts]
+        cost = error.detach() + point.worth * bits.detach()
+        return _Round(cost, values.detach(), of_pixels, point.worth * torch.cat(of_bits, 1))
+
+    def _error(self, decoded: Tensor) -> Tensor:
+        """n * lambda * distortion of decoded values, ()."""
+        model, point = self.model, self.point
+        x_hat = model.synthesis(decoded * point.steps, point.condition, model.std)
+        height, width = self.x.shape[2:]
+        return self.weight * self.distortion(x_hat[..., :height, :width], self.x).sum()
+
+    def _measured(self, at: _Round) -> Tensor:
+        """Curvatures of the distortion, (1, c, 1, 1)."""
+        shape, device = at.decoded.shape, at.decoded.device
+        generator = torch.Generator().manual_seed(0)
+        chosen = torch.rand(shape, generator=generator)
+        change = torch.where(chosen < PROBED / 2, -PROBE, 0.0)
+        change = torch.where(chosen > 1 - PROBED / 2, PROBE, change).to(device)
+        moved = (at.decoded + change).requires_grad_()
+        (gradient,) = torch.autograd.grad(self._error(moved), moved)
+        found = (change * (gradient - at.of_pixels)).sum((0, 2, 3))
+        squares = change.square().sum((0, 2, 3))
+        # Where few values were changed, rather that of the linear part, scaled as the whole is
+        usual = self.linear * (found.sum() / (self.linear * squares).sum()).clamp_min(0.1)
+        h = (found + TRUST * usual) / (squares + TRUST)
+        return torch.maximum(h, usual / 4)[None, :, None, None]
