@@ -36,7 +36,7 @@ from vqcodec.priors.network import CellNet
 ROUNDS = (0, 1, 2, 3, 4, 6, 8, 12, 20)  # of --effort 1 to 9
 MOST = 48  # cells along each side of what is searched at once, without its halo
 HALO = 6  # cells around it, whose codes are searched with it and then dropped
-FIRST_PART = 0.25  # of the way to where a value should be; less in later rounds
+FIRST_PART = 0.35  # of the way to where a value should be; less in later rounds
 FARTHEST = 1.0  # steps from its last place that a value is sent in a round
 PRIOR_SHARE = 0.7  # of the gradient that other codes' bits have: it holds for small changes alone
 BIT = 0.9  # of 2 / h: how much a bit counts in the choice of a code
