@@ -92,7 +92,7 @@ def _codec(name: str) -> dict[str, Any]:
     card = zoo.find(name)
     settings = f"vqcodec {vqcodec.__version__}, weights {card.sha256[:8]}: {card.title}"
     trained = aims.trained_on(card)
-    label = name.replace(":", " for ")
+    label = name.replace(":effort", ", effort ").replace(":", " for ")
     return {"id": name, "own": True, "label": label, "settings": settings, "trained_on": trained}
 
 

@@ -206,7 +206,7 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
             features = self.model.hyper_synthesis(z.clone(), condition)[:, :, :h, :w]
         steps = torch.from_numpy(self.steps.steps(rate)[:channels]).to(self.device)
         point = Point(condition, steps[None, :, None, None], rate.step, worth)
-        x = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None]
+        x = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None]
         distortion = self._visual(rate) if rate.visual else squared_error
         y = y.clone().permute(0, 3, 1, 2)
         found = search(self.model, y, features, x, distortion, point, self._rounds, progress)
