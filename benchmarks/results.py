@@ -48,20 +48,25 @@ def bd(report: dict[str, Any], codec: str, reference: str, low: float, high: flo
 def readme_table(report: dict[str, Any], labels: dict[str, str]) -> str:
     """BD-rates of the default codec, or of its tune for each aim, where it has the choice."""
     own = [c["id"] for c in report["codecs"] if c["own"]]
-    looks = next((c for c in own if not c.endswith(":psnr")), own[0])
-    fidelity = next((c for c in own if c.endswith(":psnr")), looks)
+    looks = [c for c in own if ":psnr" not in c] or own
+    fidelity = [c for c in own if ":psnr" in c] or own
     rows = []
     for name in (n for n in README_CODECS if n in report["curves"]):
-        cells = [used(report, looks, name, LOOKS), panel_mean(report, looks, name)]
-        rows.append([labels[name], *cells, used(report, fidelity, name, FIDELITY)])
+        cells = [used(report, codec, name, LOOKS) for codec in looks]
+        cells += [panel_mean(report, codec, name) for codec in looks]
+        cells += [used(report, codec, name, FIDELITY) for codec in fidelity]
+        rows.append([labels[name], *cells])
     (low, high), (dark, bright) = report["intervals"][LOOKS], report["intervals"][FIDELITY]
-    head = [
-        f"Bytes of `{own[0].split(':')[0]}` at equal quality, against",
-        f"looks: SSIMULACRA2 {low:g} to {high:g}",
-        "looks: the panel",
-        f"fidelity: PSNR {dark:g} to {bright:g} dB",
-    ]
+    head = [f"Bytes of `{own[0].split(':')[0]}` at equal quality, against"]
+    head += [f"looks: SSIMULACRA2 {low:g} to {high:g}{with_effort(codec)}" for codec in looks]
+    head += [f"looks: the panel{with_effort(codec)}" for codec in looks]
+    head += [f"fidelity: PSNR {dark:g} to {bright:g} dB{with_effort(codec)}" for codec in fidelity]
     return markdown(head, rows)
+
+
+def with_effort(codec: str) -> str:
+    _, _, effort = codec.partition(":effort")
+    return f", `--effort {effort}`" if effort else ""
 
 
 def used(report: dict[str, Any], codec: str, reference: str, metric: str) -> str:
