@@ -150,8 +150,8 @@ class _Searched:
     def _round(self, y: Tensor) -> _Round:
         """The codes of latents y, in their order, and the gradients at what they decode to."""
         model, point = self.model, self.point
-        known: list[Tensor] = []  # what has a gradient, and of which slice
-        seen, bits, start, parts = self.features, y.new_zeros(()), 0, list[list[Tensor]]()
+        parts: list[list[Tensor]] = []  # of each slice what has a gradient, all of it last
+        seen, bits, start = self.features, y.new_zeros(()), 0
         for size, first, second in zip(
             model.config.slices, model.anchor_nets, model.other_nets, strict=True
         ):
@@ -161,7 +161,7 @@ class _Searched:
                 break
             steps = point.steps[:, part]
             mean, scale = model.predict(first, seen, point.condition, part, steps)
-            decoded = (mean + self._choose((y[:, part] - mean), scale, part)).detach()
+            decoded = (mean + self._choose(y[:, part] - mean, scale, part)).detach()
             leaves = []
             if isinstance(second, CellNet):
                 half = torch.where(self.board, decoded, 0.0).requires_grad_()
@@ -170,7 +170,7 @@ class _Searched:
                 mean2, scale2 = model.predict(second, inputs, point.condition, part, steps)
                 mean = torch.where(self.board, mean, mean2)
                 scale = torch.where(self.board, scale, scale2)
-                decoded = (mean + self._choose((y[:, part] - mean), scale, part)).detach()
+                decoded = (mean + self._choose(y[:, part] - mean, scale, part)).detach()
             decoded.requires_grad_()
             leaves.append(decoded)
             parts.append(leaves)
@@ -181,8 +181,8 @@ class _Searched:
         error = self._error(values)
         of_pixels = torch.autograd.grad(error, values)[0]
         known = [leaf for leaves in parts for leaf in leaves]
-        grads = torch.autograd.grad(bits, known, allow_unused=True, materialize_grads=True)
-        of_each = iter(grads)
+        found = torch.autograd.grad(bits, known, allow_unused=True, materialize_grads=True)
+        of_each = iter(found)
         of_bits = [sum((next(of_each) for _ in leaves), y.new_zeros(())) for leaves in parts]
         cost = error.detach() + point.worth * bits.detach()
         return _Round(cost, values.detach(), of_pixels, point.worth * torch.cat(of_bits, 1))
