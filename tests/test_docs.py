@@ -85,7 +85,8 @@ def _subclasses(kind: type[errors.VqcodecError]) -> list[type[errors.VqcodecErro
 
 def test_the_numbers_are_of_the_shipped_weights() -> None:
     own = [c for c in read("bench.json")["codecs"] if c["own"]]
-    assert [c["id"] for c in own] == [f"{zoo.DEFAULT}:{tune}" for tune in zoo.find().tunes]
+    plain = [c["id"] for c in own if ":effort" not in c["id"]]
+    assert plain == [f"{zoo.DEFAULT}:{tune}" for tune in zoo.find().tunes]
     assert all(f"weights {zoo.find().sha256[:8]}" in c["settings"] for c in own)
 
 

@@ -206,8 +206,9 @@ def test_previews_are_shown_while_a_file_arrives(run: Run, tmp_path: Path) -> No
     for levels, draft in shown.items():
         preview = pixels(Path(f"{out}.{levels}"), "RGB", *final.size)
         assert draft == (levels == min(shown))
-        if draft:  # the first slice alone: the picture, blurred
-            assert np.abs(preview - np.asarray(final, float)).mean() < 32
+        if draft:  # what as many levels decode to, but without the residual network
+            coarse = np.asarray(vqcodec.decode(data, levels=levels, device="cpu"), float)
+            assert np.abs(preview - coarse).mean() < 10
         else:
             assert_close(preview, vqcodec.decode(data, levels=levels, device="cpu"))
 
