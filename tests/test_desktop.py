@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,26 @@ def test_what_somebody_else_wrote_is_left(home: Path, index: int) -> None:
     assert other.read_text() == "of a distribution"
 
 
-def test_what_is_no_file_is_left(home: Path) -> None:
-    folder = home / "applications" / "vqcodec.desktop"
-    folder.mkdir()
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda p: p.symlink_to("/nonexistent/x")])
+def test_what_is_no_file_is_left(home: Path, make: Callable[[Path], None]) -> None:
+    for name in ("applications/vqcodec.desktop", "thumbnailers/vqcodec.thumbnailer"):
+        place = home / name
+        place.parent.mkdir(exist_ok=True)
+        make(place)
+        before = {*home.rglob("*")}
+        assert run("desktop", "install").exit_code == 8
+        assert run("desktop", "uninstall").exit_code == 0
+        assert {*home.rglob("*")} == before
+        (place.rmdir if place.is_dir() else place.unlink)()
+
+
+def test_a_file_where_a_folder_should_be_stops_all(home: Path) -> None:
+    (home / "thumbnailers").write_text("")
     assert run("desktop", "install").exit_code == 8
-    assert run("desktop", "uninstall").exit_code == 0
-    assert folder.is_dir() and [path.name for path in home.iterdir()] == ["applications"]
+    assert [path.name for path in home.rglob("*") if path.is_file()] == [
+        "thumbnailers",
+        "other.desktop",
+    ]
 
 
 def test_a_tool_that_is_missing_is_a_warning(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,10 +139,11 @@ def install() -> tuple[list[Path], list[str]]:
     home, written = data_home(), []
     entries = {home / name: content for name, content in _entries().items()}
     for path in entries:
-        if path.is_file() and not _ours(path):
+        if os.path.lexists(path) and not _ours(path):
             raise OutputError(f"{path}: exists, and is not from vqcodec desktop install")
-    for path, content in entries.items():
+    for path in entries:
         make_folder(path.parent)
+    for path, content in entries.items():
         with atomic_write(path, force=True) as file:
             file.write(content.encode())
         written.append(path)
@@ -154,7 +155,7 @@ def uninstall() -> tuple[list[Path], list[str]]:
     home, removed = data_home(), []
     for name in _entries():
         path = home / name
-        if not path.is_file() or not _ours(path):
+        if not _ours(path):
             continue
         try:
             path.unlink()
@@ -168,7 +169,9 @@ def uninstall() -> tuple[list[Path], list[str]]:
 
 
 def _ours(path: Path) -> bool:
-    """Whether install wrote a file."""
+    """Whether there is a file that install wrote."""
+    if path.is_symlink() or not path.is_file():
+        return False
     try:
         return _MARK.encode() in path.read_bytes()
     except OSError as error:

@@ -41,12 +41,14 @@ Examples:
     type=click.Choice(TUNES),
     help="What matters: how it looks (visual) or PSNR. For codecs with that choice.",
 )
-@click.option(
+@options.number(
     "--effort",
-    type=click.IntRange(1, EFFORTS),
+    "N",
+    1,
+    EFFORTS,
     default=1,
-    show_default=True,
-    help="Search longer for codes that make smaller files, or better pictures.",
+    help="Search longer for codes that make smaller files, or better pictures. "
+    "--update does not see it.",
 )
 @click.option(
     "--strip",
