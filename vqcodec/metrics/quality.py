@@ -2,9 +2,23 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vqcodec.guest import own_torch
 from vqcodec.metrics.ssimulacra2 import SIDE, scores
+
+
+def mirrored(x: Tensor, least: int) -> Tensor:
+    """x (B, 3, H, W), continued by its mirror image and so on to ``least`` pixels a side."""
+    height, width = x.shape[2:]
+    if min(height, width) >= least:
+        return x
+
+    def places(n: int) -> Tensor:
+        at = torch.arange(max(n, least), device=x.device) % (2 * n)
+        return torch.minimum(at, 2 * n - 1 - at)
+
+    return x[:, :, places(height)[:, None], places(width)]
 
 
 @own_torch()
@@ -14,12 +28,8 @@ def quality_of(original: np.ndarray, decoded: np.ndarray) -> float:
     A side of less than 113 pixels, for which the metric has not all of its scales, is continued by
     the picture's mirror image, and that by the picture, up to 113.
     """
-    height, width, _ = original.shape
-    after = max(SIDE - height, 0), max(SIDE - width, 0)
     planes = [
-        torch.from_numpy(np.pad(pixels, ((0, after[0]), (0, after[1]), (0, 0)), "symmetric"))
-        .permute(2, 0, 1)[None]
-        .contiguous()  # (1, 3, h, w)
-        for pixels in (original, decoded)
+        mirrored(torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None], SIDE).contiguous()
+        for pixels in (original, decoded)  # (1, 3, h, w)
     ]
     return float(scores(planes[1], planes[0]))

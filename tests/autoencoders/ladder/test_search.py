@@ -13,12 +13,13 @@ from tiny_ladder import picture
 import vqcodec
 from vqcodec import image, zoo
 from vqcodec.autoencoders.ladder import search
-from vqcodec.autoencoders.ladder.codec import FOR_THE_EYE, LadderCodec, mirrored
+from vqcodec.autoencoders.ladder.codec import FOR_THE_EYE, LadderCodec
 from vqcodec.autoencoders.ladder.model import LAMBDA
 from vqcodec.autoencoders.ladder.rate import RatePoint
 from vqcodec.compress import compress
 from vqcodec.errors import UsageError
 from vqcodec.metrics.mixture import mixture
+from vqcodec.metrics.quality import mirrored
 
 PHOTO = Path(__file__).parents[2] / "data" / "photo.png"
 

@@ -27,6 +27,7 @@ from vqcodec.autoencoders.ladder.search import ROUNDS, Distortion, Point, search
 from vqcodec.autoencoders.ladder.synthesis import FoldedSynthesis, fast_dtype
 from vqcodec.guest import own_gradients, own_torch
 from vqcodec.metrics.mixture import mixture, squared_error
+from vqcodec.metrics.quality import mirrored
 from vqcodec.metrics.shares import LossSettings
 from vqcodec.priors.classes import ClassTables
 from vqcodec.progress import Progress, between, unseen
@@ -46,19 +47,6 @@ class Coded(NamedTuple):
     sections: list[bytes]  # coarse first
     ideal_bits: list[float]  # of each section
     latent: Tensor  # (h * w, c) float32 in steps: what the decoder will make of them
-
-
-def mirrored(x: Tensor, least: int) -> Tensor:
-    """x (B, 3, H, W), continued by its mirror image and so on to ``least`` pixels a side."""
-    height, width = x.shape[2:]
-    if min(height, width) >= least:
-        return x
-
-    def places(n: int) -> Tensor:
-        at = torch.arange(max(n, least), device=x.device) % (2 * n)
-        return torch.minimum(at, 2 * n - 1 - at)
-
-    return x[:, :, places(height)[:, None], places(width)]
 
 
 class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
