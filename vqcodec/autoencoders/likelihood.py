@@ -51,13 +51,13 @@ class Categorical:
         self.channels, self.maps = channels, 256 * channels
 
     def loss(self, maps: Tensor, x: Tensor) -> Tensor:
-        logits = maps.unflatten(1, (self.channels, 256)).transpose(1, 2)  # (B, 256, C, H, W)
-        return F.cross_entropy(logits, grey_levels(x))
+        logits = maps.unflatten(1, (self.channels, 256)).flatten(0, 1)  # a view of the maps
+        return F.cross_entropy(logits, grey_levels(x).flatten(0, 1))
 
     def picture(self, maps: Tensor) -> Tensor:
         share = maps.unflatten(1, (self.channels, 256)).softmax(2)
         values = torch.linspace(0, 1, 256, dtype=maps.dtype, device=maps.device)
-        return torch.einsum("bckhw,k->bchw", share, values)
+        return (values @ share.flatten(3)).unflatten(2, maps.shape[2:])
 
 
 class LogisticMixture:
