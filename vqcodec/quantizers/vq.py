@@ -22,7 +22,7 @@ from vqcodec.quantizers import usage as use
 from vqcodec.quantizers.depthwise import straight_through
 
 ESTIMATORS = ("ste", "ema", "gumbel", "st-gumbel", "rotation", "nsvq")
-_CELLS = 2**22  # distances held in memory at once
+_CELLS = 2**20  # distances at once: what fits a cache
 
 
 def rows_of(z: Tensor) -> Tensor:
@@ -60,11 +60,12 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     slack = 4 * (dim + 4) * torch.finfo(torch.float64).eps
     result = []
     for part in z.split(max(1, _CELLS // size)):
-        rough = squares - 2 * part @ codebook.T  # (n, K) squared distance less |z|^2
+        # (n, K): squared distances less |z|^2
+        rough = torch.addmm(squares, part, codebook.T, alpha=-2)
         least, index = rough.min(1)
         reach = part.square().sum(1).sqrt() + squares.max().sqrt()
         close = rough <= (least + slack * reach.square())[:, None]
-        open_ = close.sum(1) != 1
+        open_ = close.sum(1, dtype=torch.int32) != 1
         if open_.any():
             index[open_] = _exact_distances(part[open_], codebook).argmin(1)
         result.append(index)
