@@ -57,6 +57,61 @@ def test_same_sums_for_any_order_threads_and_layout(two_threads: None) -> None:
     assert torch.equal(linear(x), expected)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=SEEDS,
+    n=st.integers(1, 40),
+    inputs=st.integers(16, 900),
+    outputs=st.integers(1, 70),
+    bits=st.integers(4, 16),
+    heavy=st.booleans(),
+)
+def test_products_of_bytes_are_the_same_map(
+    seed: int, n: int, inputs: int, outputs: int, bits: int, heavy: bool
+) -> None:
+    """Of 16 bits there are activations, and weights, that have too many digits."""
+    generator = torch.Generator().manual_seed(seed)
+    x = integers(generator, n, inputs, bits=bits)
+    if heavy:  # as large as sums can be
+        x = x.sign() * min(2**bits, fixedpoint.LARGEST_DIGITS)
+    weight = integers(generator, outputs, inputs, bits=bits - 1) / 2**12
+    bias = integers(generator, outputs) / 2**10
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fixedpoint, "_multiplies_bytes", lambda device: False)
+        plain = FixedLinear(weight, bias)
+        assert not plain.takes_digits
+        expected, activated = plain(x), plain.activated(x)
+        patch.setattr(fixedpoint, "_multiplies_bytes", lambda device: True)
+        split = FixedLinear(weight, bias)
+        few = weight.abs().max() * 2**12 <= fixedpoint.LARGEST_DIGITS
+        assert split.takes_digits == (few and weight.abs().sum(1).max() < 2**11)
+        assert (fixedpoint.digits(x) is None) == (x.abs().max() > fixedpoint.LARGEST_DIGITS)
+        assert torch.equal(split(x), expected)
+        assert torch.equal(split(x.float()), expected)
+        assert torch.equal(split.activated(x), activated)
+
+
+@pytest.mark.parametrize("bits", [13, 17])
+def test_a_convolution_by_products_of_bytes(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(bits)
+    grids = integers(generator, 2, 30, 40, 32, bits=bits).float()
+    conv = torch.randn(48, 32, 3, 3, generator=generator), torch.randn(48, generator=generator)
+    results = []
+    for fast in (False, True):
+        monkeypatch.setattr(fixedpoint, "_multiplies_bytes", lambda device, fast=fast: fast)
+        results.append(FixedConv3x3(*conv).everywhere(grids))
+    assert torch.equal(*results)
+
+
+def test_digits_are_a_number_to_the_base_256() -> None:
+    x = torch.arange(-fixedpoint.LARGEST_DIGITS, fixedpoint.LARGEST_DIGITS + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fixedpoint, "_multiplies_bytes", lambda device: True)
+        high, low = fixedpoint.digits(x.float()) or pytest.fail("no digits")
+        assert fixedpoint.digits(x.float() * 2) is None
+    assert torch.equal(256 * high.int() + low.int(), x.int())
+
+
 def test_weights_too_large_for_53_bits_are_refused() -> None:
     # |w| * 2**10 + 2**10 < 2**31 leaves sums of |w| below 2**21 - 1
     FixedLinear(torch.full((1, 2), 2.0**20 - 1), torch.zeros(1))

@@ -130,11 +130,10 @@ class FixedCellNet:
         return torch.cat(list(self.chunks(grid, cells, condition)))
 
     def chunks(self, grid: Tensor, cells: Tensor, condition: Condition) -> Iterator[Tensor]:
-        """The same in parts: see ``fixedpoint.patches``."""
+        """The same in parts: see ``fixedpoint.FixedConv3x3``."""
         film = self.film.at(condition)
-        for rows in fixedpoint.patches(self._narrowed(grid), cells):
-            x = apply_film(self.conv.linear(rows), film)
-            yield self.out(self.mix.activated(x))
+        for x in self.conv.chunks(self._narrowed(grid), cells):
+            yield self.out(self.mix.activated(apply_film(x, film)))
 
     def _narrowed(self, grid: Tensor) -> Tensor:
         return grid if self.narrow is None else fixedpoint.each_cell(self.narrow.activated, grid)

@@ -14,17 +14,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from vqcodec.autoencoders.ladder.analysis import FoldedAnalysis
 from vqcodec.autoencoders.ladder.codes import Chooser, Reader, Watch
 from vqcodec.autoencoders.ladder.config import HYPER_SIZE
 from vqcodec.autoencoders.ladder.decoder import HALO, LadderDecoder, spans
+from vqcodec.autoencoders.ladder.folded import fast_dtype
 from vqcodec.autoencoders.ladder.model import Ladder
 from vqcodec.autoencoders.ladder.prior import BAND, LadderPrior
 from vqcodec.autoencoders.ladder.rate import RatePoint
 from vqcodec.autoencoders.ladder.search import ROUNDS, Distortion, Point, search
-from vqcodec.autoencoders.ladder.synthesis import FoldedSynthesis, fast_dtype
+from vqcodec.autoencoders.ladder.synthesis import FoldedSynthesis
 from vqcodec.guest import own_gradients, own_torch
 from vqcodec.metrics.mixture import mixture, squared_error
 from vqcodec.metrics.quality import mirrored
@@ -86,28 +87,32 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
         values = rate.condition(self.config.conditions)
         return torch.tensor([values], dtype=torch.float32, device=self.device)
 
+    def _steps(self, rate: RatePoint) -> Tensor:
+        """Of the channels that are coded, (c,)."""
+        steps = self.steps.steps(rate)[: self.config.coded_channels(rate.bits)]
+        return torch.from_numpy(steps).to(self.device)
+
     def analyse(self, pixels: np.ndarray, rate: RatePoint, progress: Progress = unseen) -> Tensor:
         """pixels (B, H, W, 3) uint8 -> latents (B, h, w, c) float32, coded channels, in steps."""
         n, height, width, _ = pixels.shape
         h, w = -(-height // 16), -(-width // 16)
         channels = self.config.coded_channels(rate.bits)
         latent = torch.empty(n, h, w, channels, dtype=torch.float32, device=self.device)
-        condition = self._condition(rate)
-        steps = torch.from_numpy(self.steps.steps(rate)[:channels]).to(self.device)
+        folded = FoldedAnalysis(
+            self.model.analysis, self._condition(rate), self._steps(rate), fast_dtype(self.device)
+        )
         # What a block at /8 or /16 adds to the receptive field, in cells
         config = self.config
         halo = HALO + (config.analysis_fine - 2) + 2 * (config.analysis_coarse - 1)
         tiles = [(row, column) for row in spans(h, halo) for column in spans(w, halo)]
         for done, (row, column) in enumerate(tiles, 1):
             rows, columns = (slice(16 * s.outer.start, 16 * s.outer.stop) for s in (row, column))
-            tile = torch.from_numpy(np.array(pixels[:, rows, columns]))
+            missing = max(0, rows.stop - height), max(0, columns.stop - width)
+            around = (0, 0), (0, missing[0]), (0, missing[1]), (0, 0)
+            tile = torch.from_numpy(np.pad(pixels[:, rows, columns], around, "edge"))
             if self.device.type == "cuda":
                 tile = tile.pin_memory().to(self.device, non_blocking=True)
-            x = tile.permute(0, 3, 1, 2).float()
-            missing = columns.stop - columns.start - x.shape[3], rows.stop - rows.start - x.shape[2]
-            x = F.pad(x, (0, missing[0], 0, missing[1]), mode="replicate")
-            y = self.model.analysis(x, condition)[:, :channels, row.crop, column.crop]
-            torch.div(y.permute(0, 2, 3, 1), steps, out=latent[:, row.inner, column.inner])
+            latent[:, row.inner, column.inner] = folded(tile)[:, row.crop, column.crop]
             progress(done / len(tiles))
         return latent
 
@@ -116,10 +121,10 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
         return self._synthesis_at(rate)(cells)[part].cpu().numpy()
 
     def _fold(self, rate: RatePoint) -> FoldedSynthesis:
-        model, channels = self.model, self.config.coded_channels(rate.bits)
-        steps = torch.from_numpy(self.steps.steps(rate)[:channels]).to(self.device)
-        condition, dtype = self._condition(rate), fast_dtype(self.device)
-        return FoldedSynthesis(model.synthesis, model.std, condition, steps, dtype)
+        model, condition, steps = self.model, self._condition(rate), self._steps(rate)
+        return FoldedSynthesis(
+            model.synthesis, model.std, condition, steps, fast_dtype(self.device)
+        )
 
     # --- codes: exact -----------------------------------------------------------------------------
 
@@ -189,11 +194,10 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
     ) -> Tensor:
         """Better latents than y (1, h, w, c), in steps, whose codes are chosen: see ``search``."""
         condition = self._condition(rate)
-        h, w, channels = y.shape[1:]
+        h, w = y.shape[1:3]
         with torch.no_grad():
             features = self.model.hyper_synthesis(z.clone(), condition)[:, :, :h, :w]
-        steps = torch.from_numpy(self.steps.steps(rate)[:channels]).to(self.device)
-        point = Point(condition, steps[None, :, None, None], rate.step, worth)
+        point = Point(condition, self._steps(rate)[None, :, None, None], rate.step, worth)
         x = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None]
         distortion = self._visual(rate) if rate.visual else squared_error
         y = y.clone().permute(0, 3, 1, 2)

@@ -16,6 +16,7 @@ from vqcodec.autoencoders.ladder.config import LadderConfig
 from vqcodec.priors.network import Film, start_small
 
 RESIDUAL_UNIT = 32.0  # of the residual networks' outputs; one unit for all channels keeps DC calm
+PIXEL_UNIT = 64.0  # of what the analysis' residual network sees
 
 
 def dct_basis(
@@ -120,7 +121,7 @@ class Analysis(nn.Module):
         """x (B, 3, 16h, 16w) 0..255, condition (B, k) -> y (B, C, h, w)."""
         x = x - 127.5
         y = self.transform(x)
-        u = self.enter(F.pixel_unshuffle(x / 64, 8))
+        u = self.enter(F.pixel_unshuffle(x / PIXEL_UNIT, 8))
         for block in self.fine:
             u = block(u, condition)
         u = self.coarse(self.down(F.pixel_unshuffle(u, 2)), condition)

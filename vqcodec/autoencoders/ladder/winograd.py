@@ -55,17 +55,18 @@ class WinogradConv3x3:
         points = torch.einsum("xj,yi,ocij->xyco", g, g, weight.double()).flatten(0, 1)
         self._points, self._bias = points.to(weight.dtype).contiguous(), bias  # (36, in, out)
 
-    def __call__(self, grid: Tensor) -> Tensor:
-        """grid (h, w, in) -> (h, w, out)."""
-        h, w, _ = grid.shape
+    def __call__(self, grids: Tensor) -> Tensor:
+        """grids (B, h, w, in) -> (B, h, w, out)."""
+        n, h, w, _ = grids.shape
         high, wide = -(-h // 4), -(-w // 4)  # tiles
-        padded = F.pad(grid, (0, 0, 1, 4 * wide - w + 1, 1, 4 * high - h + 1))
-        result = grid.new_empty(high, 4, wide, 4, len(self._bias))
+        padded = F.pad(grids, (0, 0, 1, 4 * wide - w + 1, 1, 4 * high - h + 1))
+        results = grids.new_empty(n, high, 4, wide, 4, len(self._bias))
         rows = max(1, BAND_TILES // wide)
-        for top in range(0, high, rows):
-            tiles = result[top : top + rows]
-            self._band(padded[4 * top : 4 * (top + len(tiles)) + 2], tiles)
-        return result.reshape(4 * high, 4 * wide, -1)[:h, :w]
+        for grid, result in zip(padded, results, strict=True):
+            for top in range(0, high, rows):
+                tiles = result[top : top + rows]
+                self._band(grid[4 * top : 4 * (top + len(tiles)) + 2], tiles)
+        return results.reshape(n, 4 * high, 4 * wide, -1)[:, :h, :w]
 
     def _band(self, grid: Tensor, out: Tensor) -> None:
         """grid (4 * high + 2, 4 * wide + 2, in) -> out (high, 4, wide, 4, channels)."""
