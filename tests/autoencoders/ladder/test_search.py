@@ -90,15 +90,15 @@ def test_large_pictures_are_searched_in_parts(
 ) -> None:
     """Halos as wide as the picture make all parts the whole."""
     rate, pixels = RatePoint(2000), picture(150, 90)
-    whole = tuned.searching(3).encode(pixels, rate).sections
+    whole = tuned.searching(5).encode(pixels, rate).sections
     monkeypatch.setattr(search, "MOST", 4)
     monkeypatch.setattr(search, "HALO", 20)
     shares: list[float] = []
-    parts = tuned.searching(3).encode(pixels, rate, shares.append).sections
+    parts = tuned.searching(5).encode(pixels, rate, shares.append).sections
     assert parts == whole
     assert shares == sorted(shares) and shares[-1] == 1.0 and len(set(shares)) > 6
-    monkeypatch.setattr(search, "HALO", 2)
-    assert tuned.searching(3).encode(pixels, rate).sections != whole
+    monkeypatch.setattr(search, "HALO", 0)
+    assert tuned.searching(5).encode(pixels, rate).sections != whole
 
 
 @given(st.integers(1, 500))

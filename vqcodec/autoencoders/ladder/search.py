@@ -12,6 +12,9 @@ is measured once for each channel: by how much the gradient changes where some v
 
 The networks of the prior are those of training, in floating point. The exact ones then give the
 means that are coded against, nearly the same ones.
+
+At last each place takes its target from the round in which its neighbourhood cost least. By how
+much the distortion differs between two rounds, place by place, both their gradients tell.
 """
 
 import math
@@ -21,9 +24,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.autoencoders.ladder.decoder import Span
+from vqcodec.autoencoders.ladder.folded import fast_dtype
 from vqcodec.autoencoders.ladder.model import (
     LAMBDA,
     Ladder,
@@ -36,7 +41,6 @@ from vqcodec.priors.network import CellNet
 ROUNDS = (0, 1, 2, 3, 4, 6, 8, 12, 20)  # of --effort 1 to 9
 MOST = 48  # cells along each side of what is searched at once, without its halo
 HALO = 6  # cells around it, whose codes are searched with it and then dropped
-FIRST_PART = 0.35  # of the way to where a value should be; less in later rounds
 FARTHEST = 1.0  # steps from its last place that a value is sent in a round
 PRIOR_SHARE = 0.7  # of the gradient that other codes' bits have: it holds for small changes alone
 BIT = 0.9  # of 2 / h: how much a bit counts in the choice of a code
@@ -48,12 +52,13 @@ Distortion = Callable[[Tensor, Tensor], Tensor]  # (x_hat, x) (1, 3, H, W) -> sq
 
 @dataclass(frozen=True)
 class Point:
-    """A rate point, as tensors."""
+    """A rate point, as tensors, and how to search there."""
 
     condition: Tensor  # (1, k)
     steps: Tensor  # (1, c, 1, 1), of the channels that are coded
     step: float
     worth: float  # of a bit, in place of 1
+    part: float  # of the way to where a value should be, in the first round; less in later ones
 
 
 class _Round(NamedTuple):
@@ -61,7 +66,8 @@ class _Round(NamedTuple):
 
     cost: Tensor  # ()
     decoded: Tensor  # (1, c, h, w), in steps
-    of_pixels: Tensor  # gradients of the distortion and of the bits, of the same shape
+    bits: Tensor  # (1, h, w), of the codes around their means
+    of_pixels: Tensor  # gradients of the distortion and of the bits, of the shape of ``decoded``
     of_bits: Tensor
 
 
@@ -105,6 +111,26 @@ def _tiles(n: int) -> Iterator[Span]:
         yield Span(slice(start, stop), slice(low, high), slice(start - low, stop - low))
 
 
+class _Places:
+    """For each place the round in which its neighbourhood, of 3x3 cells, cost least."""
+
+    def __init__(self, target: Tensor, first: _Round, worth: float) -> None:
+        self.target, self._worth = target, worth
+        self._decoded, self._gradient, self._bits = first.decoded, first.of_pixels, first.bits
+
+    def see(self, target: Tensor, now: _Round) -> None:
+        # Exact where the distortion is quadratic
+        gradient = (self._gradient + now.of_pixels) / 2
+        change = (gradient * (now.decoded - self._decoded)).sum(1)
+        change = change + self._worth * (now.bits - self._bits)
+        better = F.avg_pool2d(change, 3, 1, 1) < 0
+        self._bits = torch.where(better, now.bits, self._bits)
+        better = better[:, None]
+        self._decoded = torch.where(better, now.decoded, self._decoded)
+        self._gradient = torch.where(better, now.of_pixels, self._gradient)
+        self.target = torch.where(better, target, self.target)
+
+
 class _Searched:
     """One part of a picture in search."""
 
@@ -128,20 +154,20 @@ class _Searched:
         self.curvature = self.linear[None, :, None, None]  # at first
 
     def best(self, y: Tensor, rounds: int) -> Tensor:
-        last = self._round(y)
-        least, best = last.cost, last.decoded
+        last = least = self._round(y)
         self.curvature = self._measured(last)
-        target = y
+        target, places = y, _Places(y, last, self.point.worth)
         for number in range(rounds):
             gradient = last.of_pixels + PRIOR_SHARE * last.of_bits
             move = (gradient / self.curvature).clamp(-FARTHEST, FARTHEST)
-            part = FIRST_PART / (1 + number / 4)
+            part = self.point.part / (1 + number / 4)
             target = target + part * (last.decoded - move - target)
             last = self._round(target)
-            better = last.cost < least
-            least = torch.where(better, last.cost, least)
-            best = torch.where(better, last.decoded, best)
-        return best
+            least = min(least, last, key=lambda one: float(one.cost))
+            places.see(target, last)
+        if rounds > 1:
+            least = min(least, self._round(places.target), key=lambda one: float(one.cost))
+        return least.decoded
 
     def _choose(self, residual: Tensor, log2_scale: Tensor, part: slice) -> Tensor:
         rdo = 2 * BIT * self.point.worth / self.curvature[:, part]
@@ -151,7 +177,7 @@ class _Searched:
         """The codes of latents y, in their order, and the gradients at what they decode to."""
         model, point = self.model, self.point
         parts: list[list[Tensor]] = []  # of each slice what has a gradient, all of it last
-        seen, bits, start = self.features, y.new_zeros(()), 0
+        seen, bits, start = self.features, y.new_zeros(1, *y.shape[2:]), 0
         for size, first, second in zip(
             model.config.slices, model.anchor_nets, model.other_nets, strict=True
         ):
@@ -175,22 +201,26 @@ class _Searched:
             leaves.append(decoded)
             parts.append(leaves)
             # Of the codes around the means: that of a code by itself is no part of the gradient
-            bits = bits + logistic_bits(decoded.detach() - mean, scale).sum()
+            bits = bits + logistic_bits(decoded.detach() - mean, scale).sum(1)
             seen = torch.cat((seen, model.prior_inputs(decoded * steps, part, steps)), 1)
         values = torch.cat([leaves[-1] for leaves in parts], 1)
         error = self._error(values)
         of_pixels = torch.autograd.grad(error, values)[0]
         known = [leaf for leaves in parts for leaf in leaves]
-        found = torch.autograd.grad(bits, known, allow_unused=True, materialize_grads=True)
+        found = torch.autograd.grad(bits.sum(), known, allow_unused=True, materialize_grads=True)
         of_each = iter(found)
-        of_bits = [sum((next(of_each) for _ in leaves), y.new_zeros(())) for leaves in parts]
-        cost = error.detach() + point.worth * bits.detach()
-        return _Round(cost, values.detach(), of_pixels, point.worth * torch.cat(of_bits, 1))
+        of_each_part = [sum((next(of_each) for _ in leaves), y.new_zeros(())) for leaves in parts]
+        bits = bits.detach()
+        cost = error.detach() + point.worth * bits.sum()
+        of_bits = point.worth * torch.cat(of_each_part, 1)
+        return _Round(cost, values.detach(), bits, of_pixels, of_bits)
 
     def _error(self, decoded: Tensor) -> Tensor:
         """n * lambda * distortion of decoded values, ()."""
         model, point = self.model, self.point
-        x_hat = model.synthesis(decoded * point.steps, point.condition, model.std)
+        fast = fast_dtype(decoded.device)
+        with torch.autocast(decoded.device.type, fast, enabled=fast != torch.float32):
+            x_hat = model.synthesis(decoded * point.steps, point.condition, model.std)
         height, width = self.x.shape[2:]
         return self.weight * self.distortion(x_hat[..., :height, :width], self.x).sum()
 
