@@ -77,11 +77,11 @@ def test_products_of_bytes_are_the_same_map(
     weight = integers(generator, outputs, inputs, bits=bits - 1) / 2**12
     bias = integers(generator, outputs) / 2**10
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fixedpoint, "_multiplies_bytes", lambda device: False)
+        patch.setattr(fixedpoint, "multiplies_bytes", lambda device: False)
         plain = FixedLinear(weight, bias)
         assert not plain.takes_digits
         expected, activated = plain(x), plain.activated(x)
-        patch.setattr(fixedpoint, "_multiplies_bytes", lambda device: True)
+        patch.setattr(fixedpoint, "multiplies_bytes", lambda device: True)
         split = FixedLinear(weight, bias)
         few = weight.abs().max() * 2**12 <= fixedpoint.LARGEST_DIGITS
         assert split.takes_digits == (few and weight.abs().sum(1).max() < 2**11)
@@ -98,7 +98,7 @@ def test_a_convolution_by_products_of_bytes(bits: int, monkeypatch: pytest.Monke
     conv = torch.randn(48, 32, 3, 3, generator=generator), torch.randn(48, generator=generator)
     results = []
     for fast in (False, True):
-        monkeypatch.setattr(fixedpoint, "_multiplies_bytes", lambda device, fast=fast: fast)
+        monkeypatch.setattr(fixedpoint, "multiplies_bytes", lambda device, fast=fast: fast)
         results.append(FixedConv3x3(*conv).everywhere(grids))
     assert torch.equal(*results)
 
@@ -106,7 +106,7 @@ def test_a_convolution_by_products_of_bytes(bits: int, monkeypatch: pytest.Monke
 def test_digits_are_a_number_to_the_base_256() -> None:
     x = torch.arange(-fixedpoint.LARGEST_DIGITS, fixedpoint.LARGEST_DIGITS + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fixedpoint, "_multiplies_bytes", lambda device: True)
+        patch.setattr(fixedpoint, "multiplies_bytes", lambda device: True)
         high, low = fixedpoint.digits(x.float()) or pytest.fail("no digits")
         assert fixedpoint.digits(x.float() * 2) is None
     assert torch.equal(256 * high.int() + low.int(), x.int())

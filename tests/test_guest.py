@@ -83,7 +83,7 @@ def test_the_program_s_settings_change_nothing(
 
 
 @pytest.mark.parametrize("codec", IDS)
-def test_the_program_s_settings_are_left(codec: str) -> None:
+def test_the_program_s_settings_are_left(codec: str, two_threads: None) -> None:
     def state() -> tuple[object, ...]:
         return (
             torch.get_default_dtype(),

@@ -90,7 +90,7 @@ class Digits(NamedTuple):
 
 def digits(x: Tensor) -> Digits | None:
     """Of integers in a floating point tensor; None where there is one with more, or no use."""
-    if not _multiplies_bytes(x.device) or x.abs().max() > LARGEST_DIGITS:
+    if not multiplies_bytes(x.device) or x.abs().max() > LARGEST_DIGITS:
         return None
     whole = x.to(torch.int16)
     high = whole.add(128).bitwise_right_shift_(8).to(torch.int8)
@@ -98,7 +98,7 @@ def digits(x: Tensor) -> Digits | None:
 
 
 @cache
-def _multiplies_bytes(device: torch.device) -> bool:
+def multiplies_bytes(device: torch.device) -> bool:
     """Whether products of int8 are fast, and exact: without VNNI they may overflow."""
     known = getattr(torch.cpu, "_is_vnni_supported", None)
     if device.type != "cpu" or known is None or not known():

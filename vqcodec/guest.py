@@ -35,6 +35,20 @@ def own_gradients() -> Iterator[None]:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """For many small operations of this thread, of which each would wake the others up."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def making_networks() -> Iterator[None]:
     """For networks whose weights are put in at once: first weights are not drawn, but zero.
 

@@ -41,7 +41,9 @@ class FoldedAnalysis:
         n, height, width, _ = pixels.shape
         h, w = height // 16, width // 16
         blocks = gathered(pixels, 8).float().sub_(127.5)
+        y = torch.addmm(self.bias, gathered(blocks).view(n * h * w, -1), self.linear)
         x = torch.addmm(self.enter_bias, blocks.view(4 * n * h * w, -1), self.enter)
+        del blocks  # as large as all that follows
         x = x.view(n, 2 * h, 2 * w, -1)
         for block in self.fine:
             x = block(x)
@@ -49,5 +51,4 @@ class FoldedAnalysis:
         x = x.view(n, h, w, -1)
         for block in self.coarse:
             x = block(x)
-        y = torch.addmm(self.bias, gathered(blocks).view(n * h * w, -1), self.linear)
         return y.addmm_(x.reshape(n * h * w, -1), self.leave).view(n, h, w, -1)

@@ -74,6 +74,7 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
         self.steps = self.prior.steps
         self._wraps = model.config.weighted
         self._rounds = 0  # of a search for better codes
+        self._analysis: tuple[RatePoint, FoldedAnalysis] | None = None
 
     def searching(self, effort: int) -> "LadderCodec":
         """The same weights; the encoder makes an effort, from 1 to 9 (see ``search``)."""
@@ -99,9 +100,7 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
         h, w = -(-height // 16), -(-width // 16)
         channels = self.config.coded_channels(rate.bits)
         latent = torch.empty(n, h, w, channels, dtype=torch.float32, device=self.device)
-        folded = FoldedAnalysis(
-            self.model.analysis, self._condition(rate), self._steps(rate), fast_dtype(self.device)
-        )
+        folded = self._analysis_at(rate)
         # What a block at /8 or /16 adds to the receptive field, in cells
         config = self.config
         halo = HALO + (config.analysis_fine - 2) + 2 * (config.analysis_coarse - 1)
@@ -116,6 +115,15 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
             latent[:, row.inner, column.inner] = folded(tile)[:, row.crop, column.crop]
             progress(done / len(tiles))
         return latent
+
+    def _analysis_at(self, rate: RatePoint) -> FoldedAnalysis:
+        """As ``_synthesis_at``."""
+        known = self._analysis
+        if known is None or known[0] != rate:
+            model, condition, steps = self.model, self._condition(rate), self._steps(rate)
+            folded = FoldedAnalysis(model.analysis, condition, steps, fast_dtype(self.device))
+            known = self._analysis = rate, folded
+        return known[1]
 
     @own_torch()
     def _pixels(self, cells: Tensor, rate: RatePoint, part: tuple[slice, slice]) -> np.ndarray:

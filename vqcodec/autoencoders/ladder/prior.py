@@ -7,6 +7,7 @@ rounding, so a file decodes to the same codes everywhere.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from vqcodec import fixedpoint
 from vqcodec.arithmetic import UNITS
 from vqcodec.autoencoders.ladder.model import Ladder, anchors
 from vqcodec.autoencoders.ladder.rate import ChannelSteps, RatePoint
+from vqcodec.guest import one_thread
 from vqcodec.priors.network import (
     CellNet,
     Condition,
@@ -120,6 +122,13 @@ class LadderPrior:
 
         z (B, hyper, h', w') of images with h x w cells, which do not see each other.
         """
+        # Products of bytes take less time than it takes to wake a thread for them
+        with one_thread() if fixedpoint.multiplies_bytes(self.device) else nullcontext():
+            self._walk(z, h, w, rate, source, progress)
+
+    def _walk(
+        self, z: Tensor, h: int, w: int, rate: RatePoint, source: Source, progress: Progress
+    ) -> None:
         slices = self.config.slices[: self.config.coded_slices(rate.bits)]
         parts = [slice(sum(slices[:i]), sum(slices[: i + 1])) for i in range(len(slices))]
         condition = rate.condition(self.config.conditions)
