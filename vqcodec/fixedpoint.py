@@ -104,7 +104,7 @@ def multiplies_bytes(device: torch.device) -> bool:
     if device.type != "cpu" or known is None or not known():
         return False
     # Tried, because oneDNN can be told to do without it
-    ends = torch.tensor([[-128], [127]], dtype=torch.int8).repeat(32, 64)
+    ends = torch.tensor([[-128], [127]], dtype=torch.int8, device=device).repeat(32, 64)
     whole = ends.double()
     return torch.equal(torch._int_mm(ends, ends.t()).double(), whole @ whole.t())
 

@@ -154,7 +154,8 @@ class _Searched:
         self.curvature = self.linear[None, :, None, None]  # at first
 
     def best(self, y: Tensor, rounds: int) -> Tensor:
-        last = least = self._round(y)
+        last = self._round(y)
+        least, best = last.cost, last.decoded
         self.curvature = self._measured(last)
         target, places = y, _Places(y, last, self.point.worth)
         for number in range(rounds):
@@ -163,11 +164,14 @@ class _Searched:
             part = self.point.part / (1 + number / 4)
             target = target + part * (last.decoded - move - target)
             last = self._round(target)
-            least = min(least, last, key=lambda one: float(one.cost))
+            better = last.cost < least
+            least = torch.where(better, last.cost, least)
+            best = torch.where(better, last.decoded, best)
             places.see(target, last)
         if rounds > 1:
-            least = min(least, self._round(places.target), key=lambda one: float(one.cost))
-        return least.decoded
+            last = self._round(places.target)
+            best = torch.where(last.cost < least, last.decoded, best)
+        return best
 
     def _choose(self, residual: Tensor, log2_scale: Tensor, part: slice) -> Tensor:
         rdo = 2 * BIT * self.point.worth / self.curvature[:, part]
