@@ -15,7 +15,7 @@ to the base 256, and four products of bytes take the place of one: the same inte
 
 Grids are (h, w, channels) tensors, or (B, h, w, channels) for B of one size, so that a cell's
 vector is contiguous in memory. They are kept in float32, which holds any activation exactly, and
-widened to float64 for one layer at a time. ``leaky_relu`` is exact in both.
+widened to float64, or split into digits, for one layer at a time. ``leaky_relu`` is exact in both.
 """
 
 from collections.abc import Callable, Iterator
@@ -214,14 +214,11 @@ class FixedConv3x3:
         index = corner[:, None] + torch.arange(3, device=grid.device) * (w + 2)
         most = min(len(cells), CHUNK_CELLS)
         split = digits(grid) if self._linear.takes_digits else None
-        if split is not None:
-            high, low = (_Patches(part, torch.int8, most) for part in split)
-            for part in index.split(CHUNK_CELLS):
-                yield self._linear(Digits(high.at(part), low.at(part)))
-        else:
-            whole = _Patches(grid, torch.float64, most)
-            for part in index.split(CHUNK_CELLS):
-                yield self._linear(whole.at(part))
+        dtype = torch.float64 if split is None else torch.int8
+        parts = [_Patches(part, dtype, most) for part in split or (grid,)]
+        for corners in index.split(CHUNK_CELLS):
+            rows = [part.at(corners) for part in parts]
+            yield self._linear(rows[0] if split is None else Digits(*rows))
 
     def __call__(self, grid: Tensor, cells: Tensor) -> Tensor:
         """grid (..., h, w, C) float32, cells (n,) flat indices -> (n, out) float64."""
