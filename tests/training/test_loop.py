@@ -255,6 +255,16 @@ def test_the_log_has_means_what_was_measured_and_the_settings(tmp_path: Path) ->
     assert all(s.images_per_second > 0 and 0 <= s.wait_share < 1 for s in states)
 
 
+def test_denormal_numbers_are_zero_while_a_training_runs(tmp_path: Path) -> None:
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor has no such mode")
+    torch.set_flush_denormal(False)
+    denormal, seen = torch.tensor([1e-40]), list[float]()
+    run = ladder_run(tmp_path, steps=10, late_steps=0)
+    assert loop.train(run, HELD_OUT, None, lambda state: seen.append((denormal * 1).item()))
+    assert seen == [0] and (denormal * 1).item() > 0
+
+
 def test_time_is_up_at_the_end_of_a_step_with_a_checkpoint(tmp_path: Path) -> None:
     run = ladder_run(tmp_path)
     notes: list[str] = []

@@ -308,8 +308,8 @@ class VQ(Codebook):
         """z (N, D) -> mixtures of codewords, or codewords (N, D), heaviest codes (N,), loss ()."""
         codebook = self.codebook.to(z.dtype)
         square = distances(z, codebook)  # (N, K)
-        log_q = (-square).log_softmax(1)
-        q = log_q.exp()
+        # Not exp(log q) for q: where it underflows it takes ten times as long.
+        log_q, q = (-square).log_softmax(1), (-square).softmax(1)
         # HQA's algorithms halve the square, its eq. 6 and its code do not.
         loss = self.beta * (q * square).sum() / z.numel()
         loss = loss + self.negentropy * (q * log_q).sum() / len(z)
