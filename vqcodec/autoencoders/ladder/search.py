@@ -163,24 +163,34 @@ class _Searched:
             move = (gradient / self.curvature).clamp(-FARTHEST, FARTHEST)
             part = self.point.part / (1 + number / 4)
             target = target + part * (last.decoded - move - target)
+            if rounds == 1:
+                return self._cheaper(target, least, best)
             last = self._round(target)
             better = last.cost < least
             least = torch.where(better, last.cost, least)
             best = torch.where(better, last.decoded, best)
             places.see(target, last)
-        if rounds > 1:
-            last = self._round(places.target)
-            best = torch.where(last.cost < least, last.decoded, best)
-        return best
+        return self._cheaper(places.target, least, best)
+
+    @torch.no_grad()
+    def _cheaper(self, y: Tensor, least: Tensor, best: Tensor) -> Tensor:
+        """What latents y decode to, or ``best`` where that costs more than ``least``."""
+        parts, bits = self._coded(y)
+        decoded = torch.cat([leaves[-1] for leaves in parts], 1)
+        cost = self._error(decoded) + self.point.worth * bits.sum()
+        return torch.where(cost < least, decoded, best)
 
     def _choose(self, residual: Tensor, log2_scale: Tensor, part: slice) -> Tensor:
         rdo = 2 * BIT * self.point.worth / self.curvature[:, part]
         return choose_codes(residual, log2_scale, rdo)
 
-    def _round(self, y: Tensor) -> _Round:
-        """The codes of latents y, in their order, and the gradients at what they decode to."""
+    def _coded(self, y: Tensor) -> tuple[list[list[Tensor]], Tensor]:
+        """What latents y decode to, slice by slice, and the bits (1, h, w) of their codes.
+
+        Of each slice what has a gradient: all of it last, before it the half that was coded first.
+        """
         model, point = self.model, self.point
-        parts: list[list[Tensor]] = []  # of each slice what has a gradient, all of it last
+        parts: list[list[Tensor]] = []
         seen, bits, start = self.features, y.new_zeros(1, *y.shape[2:]), 0
         for size, first, second in zip(
             model.config.slices, model.anchor_nets, model.other_nets, strict=True
@@ -207,6 +217,12 @@ class _Searched:
             # Of the codes around the means: that of a code by itself is no part of the gradient
             bits = bits + logistic_bits(decoded.detach() - mean, scale).sum(1)
             seen = torch.cat((seen, model.prior_inputs(decoded * steps, part, steps)), 1)
+        return parts, bits
+
+    def _round(self, y: Tensor) -> _Round:
+        """The codes of latents y, in their order, and the gradients at what they decode to."""
+        worth = self.point.worth
+        parts, bits = self._coded(y)
         values = torch.cat([leaves[-1] for leaves in parts], 1)
         error = self._error(values)
         of_pixels = torch.autograd.grad(error, values)[0]
@@ -215,8 +231,8 @@ class _Searched:
         of_each = iter(found)
         of_each_part = [sum((next(of_each) for _ in leaves), y.new_zeros(())) for leaves in parts]
         bits = bits.detach()
-        cost = error.detach() + point.worth * bits.sum()
-        of_bits = point.worth * torch.cat(of_each_part, 1)
+        cost = error.detach() + worth * bits.sum()
+        of_bits = worth * torch.cat(of_each_part, 1)
         return _Round(cost, values.detach(), bits, of_pixels, of_bits)
 
     def _error(self, decoded: Tensor) -> Tensor:
