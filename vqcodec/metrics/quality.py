@@ -29,7 +29,9 @@ def quality_of(original: np.ndarray, decoded: np.ndarray) -> float:
     the picture's mirror image, and that by the picture, up to 113.
     """
     planes = [
-        mirrored(torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None], SIDE).contiguous()
+        mirrored(
+            torch.from_numpy(np.require(pixels, requirements="W")).permute(2, 0, 1)[None], SIDE
+        )
         for pixels in (original, decoded)  # (1, 3, h, w)
     ]
     return float(scores(planes[1], planes[0]))

@@ -107,8 +107,8 @@ def scores(x_hat: Tensor, x: Tensor) -> Tensor:
 
 
 def _light(x: Tensor) -> Tensor:
-    """``_linear`` in at least float32."""
-    return _linear(x.to(torch.promote_types(x.dtype, torch.float32)))
+    """``_linear`` in at least float32, plane after plane."""
+    return _linear(x.to(torch.promote_types(x.dtype, torch.float32)).contiguous())
 
 
 def _as_it_is(x: Tensor) -> Tensor:
@@ -125,14 +125,22 @@ def _scale(
     """The part (B,) of one scale, and both pictures, linear, at half the size. They are (B, 3, h,
     w), and ``light`` makes them linear, in strips of so many rows, an even number or all."""
     height, width = a.shape[2:]
-    halves = []
+    halves: list[Tensor] = []  # of both pictures, whole: two copies of them are much memory
     sums = []  # of each strip (6, B, 3): three maps, then their fourth powers
     for top in range(0, height, rows):
         start, end = max(top - _RADIUS, 0), min(top + rows + _RADIUS, height)  # what is blurred
         strip = [light(planes[:, :, start:end]) for planes in (a, b)]
         maps = _maps(*map(_xyb, strip))
         own = slice(top - start, min(top + rows, height) - start)
-        halves.append([F.avg_pool2d(p[:, :, own], 2, ceil_mode=True) for p in strip])
+        half = [F.avg_pool2d(p[:, :, own], 2, ceil_mode=True) for p in strip]
+        if rows >= height:
+            halves = half
+        else:
+            halves = halves or [
+                p.new_empty(*p.shape[:2], -(-height // 2), p.shape[3]) for p in half
+            ]
+            for whole, part in zip(halves, half, strict=True):
+                whole[:, :, top // 2 : top // 2 + part.shape[2]] = part
         inside = [m[:, :, own] for m in maps]
         sums.append(
             torch.stack(
@@ -147,8 +155,7 @@ def _scale(
         for channel in range(3)
         if weights[channel][i]
     )
-    half_a, half_b = (torch.cat(parts, 2) for parts in zip(*halves, strict=True))
-    return weighed, half_a, half_b
+    return weighed, halves[0], halves[1]
 
 
 def _maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
