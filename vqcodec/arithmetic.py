@@ -6,7 +6,7 @@ WEIGHT_BITS = 12
 WEIGHT_SCALE = 2.0**WEIGHT_BITS  # weights are integers over this
 ACTIVATION_BITS = 10
 UNITS = 2.0**ACTIVATION_BITS  # in one
-ACTIVATION_LIMIT = 2.0**20  # units
+ACTIVATION_LIMIT = 1 << 20  # magnitude, in units
 _EXACT = 2.0**53
 
 

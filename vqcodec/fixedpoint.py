@@ -52,8 +52,11 @@ def leaky_relu(x: Tensor) -> Tensor:
     """max(y, y / 8) rounded, where ``x`` is the activation y, or a sum plus 1/2 that rounds to it.
 
     floor(floor(x) / 8 + 1/2) = floor(x / 8 + 1/2), so that one floor serves both roundings. The
-    power of two makes x / 8 exact.
+    power of two makes x / 8 exact. Of an int32 activation the result is int32, too.
     """
+    if x.dtype == torch.int32:
+        larger = torch.maximum(x, x.add(4).bitwise_right_shift_(3))
+        return larger.clamp_(-ACTIVATION_LIMIT // 8, ACTIVATION_LIMIT)
     larger = torch.maximum(x, (x * (1 / 8)).add_(0.5)).floor_()
     return larger.clamp_(-ACTIVATION_LIMIT / 8, ACTIVATION_LIMIT)
 
@@ -89,8 +92,11 @@ class Digits(NamedTuple):
 
 
 def digits(x: Tensor) -> Digits | None:
-    """Of integers in a floating point tensor; None where there is one with more, or no use."""
-    if not multiplies_bytes(x.device) or x.abs().max() > LARGEST_DIGITS:
+    """Of integers in a tensor of any type; None where there is one with more, or no use."""
+    if not multiplies_bytes(x.device):
+        return None
+    least, most = x.aminmax()
+    if max(-least.item(), most.item()) > LARGEST_DIGITS:
         return None
     whole = x.to(torch.int16)
     high = whole.add(128).bitwise_right_shift_(8).to(torch.int8)
@@ -137,7 +143,7 @@ class FixedLinear:
         return self._bytes is not None
 
     def _sum(self, rows: Tensor | Digits) -> Tensor:
-        """Before it is rounded down: float64."""
+        """An int32 activation before it is clipped, or float64 that is yet to be rounded down."""
         if isinstance(rows, Tensor):
             split = digits(rows) if self.takes_digits else None
             if split is None:
@@ -151,11 +157,14 @@ class FixedLinear:
         # the last 8 bits do not matter
         sums = high[:, n:].add_(high[:, :n], alpha=256).add_(low[:, :n])
         sums.add_(low[:, n:].bitwise_right_shift_(8)).add_(self._bytes_bias)
-        return sums.bitwise_right_shift_(4).double()
+        return sums.bitwise_right_shift_(4)
 
     def __call__(self, rows: Tensor | Digits) -> Tensor:
-        """rows (n, in), in units -> (n, out) float64, in units."""
-        return self._sum(rows).floor_().clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        """rows (n, in), in units -> (n, out) int32 or float64, in units."""
+        sums = self._sum(rows)
+        if sums.dtype != torch.int32:
+            sums.floor_()
+        return sums.clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
     def activated(self, rows: Tensor | Digits) -> Tensor:
         """The same with a leaky ReLU."""
@@ -205,7 +214,7 @@ class FixedConv3x3:
 
     def chunks(self, grid: Tensor, cells: Tensor) -> Iterator[Tensor]:
         """grid (h, w, C) or (B, h, w, C) float32; cells (n,) int64, flat indices into the grid or
-        grids -> (n, out) float64, in parts of CHUNK_CELLS rows.
+        grids -> (n, out) as of ``FixedLinear``, in parts of CHUNK_CELLS rows.
         """
         h, w = grid.shape[-3:-1]
         row = cells // w
@@ -221,7 +230,7 @@ class FixedConv3x3:
             yield self._linear(rows[0] if split is None else Digits(*rows))
 
     def __call__(self, grid: Tensor, cells: Tensor) -> Tensor:
-        """grid (..., h, w, C) float32, cells (n,) flat indices -> (n, out) float64."""
+        """grid (..., h, w, C) float32, cells (n,) flat indices -> (n, out)."""
         return torch.cat(list(self.chunks(grid, cells)))
 
     def everywhere(self, grid: Tensor) -> Tensor:

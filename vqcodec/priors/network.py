@@ -53,9 +53,9 @@ class FixedFilm:
 
 
 def apply_film(x: Tensor, film: tuple[Tensor, Tensor]) -> Tensor:
-    """Then the leaky ReLU. x (n, C) float64 in units, from ``FixedFilm.at``: scale and shift."""
+    """Then the leaky ReLU. x (n, C) in units, from ``FixedFilm.at``: scale and shift."""
     scale, shift = film
-    return fixedpoint.leaky_relu(torch.addcmul(shift * UNITS + 0.5, x, scale))
+    return fixedpoint.leaky_relu(torch.addcmul(shift * UNITS + 0.5, x.double(), scale))
 
 
 def classify(log2_scale: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class FixedCellNet:
         """The same in parts: see ``fixedpoint.FixedConv3x3``."""
         film = self.film.at(condition)
         for x in self.conv.chunks(self._narrowed(grid), cells):
-            yield self.out(self.mix.activated(apply_film(x, film)))
+            yield self.out(self.mix.activated(apply_film(x, film))).double()
 
     def _narrowed(self, grid: Tensor) -> Tensor:
         return grid if self.narrow is None else fixedpoint.each_cell(self.narrow.activated, grid)
