@@ -13,8 +13,10 @@ is measured once for each channel: by how much the gradient changes where some v
 The networks of the prior are those of training, in floating point. The exact ones then give the
 means that are coded against, nearly the same ones.
 
-At last each place takes its target from the round in which its neighbourhood cost least. By how
-much the distortion differs between two rounds, place by place, both their gradients tell.
+In the first half of the rounds targets are moved about at random, so that codes are tried that the
+gradient does not ask for. At last each place takes its target from the round in which its
+neighbourhood cost least. By how much the distortion differs between two rounds, place by place,
+both their gradients tell.
 """
 
 import math
@@ -44,6 +46,7 @@ HALO = 6  # cells around it, whose codes are searched with it and then dropped
 FARTHEST = 1.0  # steps from its last place that a value is sent in a round
 PRIOR_SHARE = 0.7  # of the gradient that other codes' bits have: it holds for small changes alone
 BIT = 0.9  # of 2 / h: how much a bit counts in the choice of a code
+NOISE = 0.5  # steps: moves targets about at first, and no more from the middle of the rounds on
 PROBED, PROBE = 0.1, 0.5  # share of values that are changed to measure curvatures, and steps
 TRUST = 8.0  # in the curvature of the linear part, as squared steps of a channel's own probe
 
@@ -158,6 +161,7 @@ class _Searched:
         least, best = last.cost, last.decoded
         self.curvature = self._measured(last)
         target, places = y, _Places(y, last, self.point.worth)
+        generator = torch.Generator().manual_seed(1)
         for number in range(rounds):
             gradient = last.of_pixels + PRIOR_SHARE * last.of_bits
             move = (gradient / self.curvature).clamp(-FARTHEST, FARTHEST)
@@ -165,11 +169,15 @@ class _Searched:
             target = target + part * (last.decoded - move - target)
             if rounds == 1:
                 return self._cheaper(target, least, best)
-            last = self._round(target)
+            tried, noise = target, NOISE * (1 - 2 * (number + 1) / rounds)
+            if noise > 0:
+                random = torch.rand(target.shape, generator=generator).to(target.device)
+                tried = target + noise * (random - 0.5)
+            last = self._round(tried)
             better = last.cost < least
             least = torch.where(better, last.cost, least)
             best = torch.where(better, last.decoded, best)
-            places.see(target, last)
+            places.see(tried, last)
         return self._cheaper(places.target, least, best)
 
     @torch.no_grad()
