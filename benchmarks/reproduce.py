@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ RESULTS = HERE / "systems.json"
 DEFAULTS = {"batch": 64, "ema": 0.99, "warmup_steps": 30, "workers": 0}
 
 
+@lru_cache(1)  # photographs take longer to read than a small network to train
 def read(path: Path, side: int) -> tuple[data.Labelled, data.Labelled]:
     """(training, held out) pictures; of photographs with short sides of ``side`` pixels."""
     if path.suffix == ".npz":

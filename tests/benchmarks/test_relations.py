@@ -1,7 +1,7 @@
 """The small experiments on the papers' claims: that they are what the papers describe."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,17 @@ def test_vqvae_is_compared_with_the_paper_s_pqvae(relations: Any) -> None:
     assert jobs(relations, "progressive")["VQ-VAE, the same network"]["training"] == job["training"]
 
 
-def test_the_seven_estimators_have_hard_gumbel_samples(relations: Any) -> None:
-    made = jobs(relations, "estimators").values()
-    names = {job["shape"]["quantizer"] for job in made}
-    assert {"ste", "ema", "rotation", "st-gumbel", "nsvq", "diveq", "sfdiveq"} <= names
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("estimators", range(6, 11)), ("total_bits", (8, 10, 12))]
+)
+def test_the_seven_estimators_have_hard_gumbel_samples(
+    relations: Any, name: str, sizes: Sequence[int]
+) -> None:
+    made = jobs(relations, name)
+    asked = {"ste", "ema", "rotation", "st-gumbel", "nsvq", "diveq", "sfdiveq"}
+    for bits in sizes:
+        at_it = [job for label, job in made.items() if label.startswith(f"{bits} bits")]
+        assert asked <= {job["shape"]["quantizer"] for job in at_it}
 
 
 def test_hqa_s_baseline_is_as_large_as_the_paper_s(relations: Any) -> None:
