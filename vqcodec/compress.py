@@ -270,7 +270,7 @@ def _at(
     if not measured:
         return made
     bands = codec.bands(coded.latent, _header(codec, picture, index))
-    del coded  # a latent has 400 bytes a cell and more, and is not needed to measure
+    del coded  # a latent has a kilobyte a cell and more, and is not needed to measure
     if measured == "db":
         if picture.alpha is not None:
             bands = _as_seen(bands, picture, picture.alpha)
