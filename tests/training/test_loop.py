@@ -74,6 +74,29 @@ def test_only_layers_have_more_than_adamw(tmp_path: Path) -> None:
     assert [g["weight_decay"] for g in made.param_groups] == [0.1, 0.1]
 
 
+@pytest.mark.parametrize("fast", [torch.bfloat16, torch.float32])
+def test_muon_turns_a_gradient_into_a_rotation_of_either_precision(
+    fast: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pytorch_optimizer")
+    monkeypatch.setattr(optimizers, "fast_dtype", lambda device: fast)
+    layers = nn.ModuleList([nn.Conv2d(4, 8, 3), nn.Linear(16, 8), nn.Linear(24, 6)])
+    made = optimizers.make("muon", layers, [{"params": list(layers.parameters()), "lr": 1.0}], 0.0)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in layers.parameters():
+        parameter.data.zero_()
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    made.step()
+    for layer in layers:
+        step = -layer.weight.detach().flatten(1) / (0.2 * max(layer.weight.flatten(1).shape) ** 0.5)
+        lengths = torch.linalg.svdvals(step)
+        assert lengths.min() > 0.6 and lengths.max() < 1.3  # five steps of the iteration are rough
+        assert (step * layer.weight.grad.flatten(1)).sum() > 0
+        assert torch.allclose(step, step.to(torch.bfloat16).float(), rtol=1e-5) == (
+            fast == torch.bfloat16
+        )
+
+
 def test_a_missing_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

@@ -9,12 +9,13 @@ The latter two are for the weights of convolutions and linear layers. All else (
 transforms that start as a DCT) has AdamW in their place too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from vqcodec.autoencoders.ladder.folded import fast_dtype
 from vqcodec.errors import UsageError
 
 BETAS = (0.9, 0.99)
@@ -50,7 +51,31 @@ def make(
                 two.append(group | options | {"params": params, "weight_decay": weight_decay})
     if name == "soap":
         return pytorch_optimizer.SOAP(two, betas=(0.95, 0.95))
-    return pytorch_optimizer.Muon(two)
+    return _muon()(two)
+
+
+def _muon() -> Callable[[list[Group]], torch.optim.Optimizer]:
+    """The package's Muon, which iterates in bfloat16, but in float32 on processors without it.
+
+    There a product of matrices in bfloat16 is a plain loop, and most of a step's time.
+    """
+    from pytorch_optimizer import Muon
+    from pytorch_optimizer.optimizer.utils import zero_power_via_newton_schulz_5
+
+    class PortableMuon(Muon):  # type: ignore[misc, unused-ignore]
+        @staticmethod
+        def _orthogonalize(group: Group, updates: list[Tensor]) -> list[Tensor]:
+            device = updates[0].device
+            if device.type != "cpu" or fast_dtype(device) == torch.bfloat16:
+                return Muon._orthogonalize(group, updates)
+            options = {"num_steps": group["ns_steps"], "weights": group["ns_coeffs"]}
+            flat = (update.flatten(1) for update in updates)
+            return [
+                zero_power_via_newton_schulz_5(matrix, **options, dtype=torch.float32)
+                for matrix in flat
+            ]
+
+    return PortableMuon
 
 
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
