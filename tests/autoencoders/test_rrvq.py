@@ -12,6 +12,7 @@ from vqcodec.autoencoders import SYSTEMS
 from vqcodec.autoencoders.rrvq import RRVQ, RRVQConfig
 from vqcodec.autoencoders.rrvq.model import logistic_nats
 from vqcodec.autoencoders.system import Config, System
+from vqcodec.quantizers.responsibility import Responsibility
 
 TINY = RRVQConfig(
     side=16, grids=(1, 2, 2, 4), sizes=(4, 6, 5, 8), embedding=6, width=12, fine=8, blocks=2
@@ -241,6 +242,21 @@ def test_free_bits_are_a_floor_of_each_layer(squares: Tensor) -> None:
     for level in made.levels(made.rates[0]):
         cells = level.grid[0] * level.grid[1]
         assert float(parts[f"kl.{level.name}"]) >= 2.5 * cells * (1 - 1e-6)
+
+
+def test_unused_codewords_cost_at_first(squares: Tensor) -> None:
+    """In units of the loss; what they cost falls to nothing in the course of the training."""
+    made, plain = (model(RRVQConfig(**{**vars(TINY), "usage": u})).train() for u in (0.5, 0.0))
+    for progress, weight in ((0.0, 0.5), (0.6, 0.2), (1.0, 0.0)):
+        loss, without = (m.loss(squares, progress, seeded(0))["loss"] for m in (made, plain))
+        unused = 0.0
+        for layer in range(4):
+            codebook = made.codebook(layer)
+            assert isinstance(codebook, Responsibility)
+            assert codebook.usage == pytest.approx(weight)
+            unused += math.log2(codebook.sizes[0])
+        assert 0 <= (loss - without).item() < weight * unused + 1e-6
+        assert (loss > without) == (weight > 0)
 
 
 def test_the_state_is_all_there_is(tiny: RRVQ, squares: Tensor) -> None:

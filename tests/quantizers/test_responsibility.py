@@ -362,3 +362,27 @@ def test_mistakes_are_named() -> None:
     ):
         with pytest.raises(ValueError, match=match):
             Responsibility(**arguments)
+
+
+def test_codewords_that_a_batch_leaves_unused_cost() -> None:
+    """The cost alone spreads embeddings that are all on one code over the whole codebook."""
+    quantizer = mixture().train()
+    size = quantizer.sizes[0]
+    with torch.no_grad():
+        quantizer.raw_log_variances.zero_()
+        e = quantizer.means[:1, :, None, None] + 0.1 * latents(64, 3, 1, 1)
+    e.requires_grad_(True)
+    log_p = quantizer.uniform()
+    assert len(quantizer.encode(e).unique()) == 1
+    assert quantizer(e, log_p).loss == 0
+    quantizer.usage = 0.5
+    shares = quantizer.log_responsibilities(e).exp().mean((0, 2, 3))
+    entropy = torch.special.entr(shares).sum().item() / math.log(2)
+    assert quantizer(e, log_p).loss.item() == pytest.approx(0.5 * (math.log2(size) - entropy))
+    for _ in range(200):
+        (gradient,) = torch.autograd.grad(quantizer(e, log_p).loss, e)
+        with torch.no_grad():
+            e -= 20 * gradient
+    assert len(quantizer.encode(e).unique()) == size
+    assert quantizer(e, log_p).loss.item() < 0.01
+    assert quantizer.eval()(e, log_p).loss == 0

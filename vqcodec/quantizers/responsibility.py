@@ -98,8 +98,10 @@ class Responsibility(Mixture):
     rate the KL divergence of the ELBO, which only bits-back coding reaches, and 0 the cross-entropy
     -E_q log2 p, which a file pays; a trainer may lower it too, and the posterior gets sharper.
     ``free_bits`` is a number of bits per code below which the rate is not pushed (the floor of
-    openai/iaf: of the batch's mean, for the layer as a whole). ``seed`` makes the first codebook
-    and, where ``forward`` is given no generator, the noise.
+    openai/iaf: of the batch's mean, for the layer as a whole). ``usage`` is the weight, in the
+    loss, of each bit by which the entropy of a batch's codes (the mean of q over its cells) stays
+    below log2 K; a trainer may lower it. ``seed`` makes the first codebook and, where ``forward``
+    is given no generator, the noise.
 
     ValueError: fewer than 2 codewords, no channels, a temperature that is not positive.
     """
@@ -125,6 +127,7 @@ class Responsibility(Mixture):
         self.temperature = temperature
         self.bits_back = 1.0
         self.free_bits = free_bits
+        self.usage = 0.0
         self.generator = torch.Generator().manual_seed(seed)
         # Codewords of about unit length: the logits of unit embeddings then differ by about 1, and
         # every codeword gets a gradient from the first step on.
@@ -157,7 +160,8 @@ class Responsibility(Mixture):
         each mixture, an exact sample, and ``bits`` is KL(q || p) in closed form (the rate term of
         Eq. 5) and what ``bits_back`` leaves of the entropy of q, with free bits. In evaluation q
         is all on the codes of ``encode``, so ``z`` are their means and ``bits`` is their -log2 p,
-        what a file pays. ``bits`` is a sum over the grid and a mean over the batch; ``loss`` is 0.
+        what a file pays. ``bits`` is a sum over the grid and a mean over the batch. ``loss`` is the
+        term of ``usage``, in training, or else 0.
         """
         nats_to_bits = 1 / (len(e) * math.log(2))  # per image
         bits = None
@@ -168,12 +172,12 @@ class Responsibility(Mixture):
                 bits = -log_p.gather(1, codes).sum() * nats_to_bits
             return Quantized(self.decode(codes).to(e.dtype), codes, e.new_zeros(()), bits)
         logits = self.logits(e)
+        log_q = logits.log_softmax(1)
         weights = gumbel_softmax(rows_of(logits), self.temperature, generator or self.generator)
         codes = planes_of(weights.argmax(1), e)
         with torch.autocast(e.device.type, enabled=False):
             z = planes_of(weights @ self.means.to(weights.dtype), e).to(e.dtype)
         if log_p is not None:
-            log_q = logits.log_softmax(1)
             entropy = (log_q.exp() * -log_q).sum() * nats_to_bits
             divergence = kl(log_q, log_p).sum() * nats_to_bits
             # The floor holds for the whole rate. Of the divergence alone it would leave the entropy
@@ -181,7 +185,9 @@ class Responsibility(Mixture):
             # all codewords, and the layer is dead before anything has been learned from it.
             rate = divergence + (1 - self.bits_back) * entropy
             bits = rate.clamp_min(self.free_bits * codes[0].numel())
-        return Quantized(z, codes, e.new_zeros(()), bits)
+        shares = log_q.exp().mean((0, 2, 3)).clamp_min(1e-12)
+        unused = math.log2(self.sizes[0]) + (shares * shares.log2()).sum()
+        return Quantized(z, codes, self.usage * unused, bits)
 
     def encode(self, e: Tensor) -> Tensor:
         """e (B, D, H, W) -> its most responsible codes (B, 1, H, W) int64."""

@@ -157,6 +157,7 @@ class RRVQ(System):
         for part in self.modules():
             if isinstance(part, Responsibility):
                 part.bits_back = 1 + (self.config.last_bits_back - 1) * sharpening
+                part.usage = self.config.usage * (1 - progress)
         d_bars = self.bottom_up(x)
         rates: dict[str, Tensor] = {}
         losses: list[Tensor] = []

@@ -36,6 +36,7 @@ class RRVQConfig(Config):
     last_temperature: float = 0.5  # ... and at the end of training
     last_bits_back: float = 0.0  # share of q's entropy that the rate leaves out at last; 1 at first
     free_bits: float = 0.0  # of a code: no lower rate is rewarded
+    usage: float = 0.0  # of each bit of a codebook that a batch leaves unused, at first; falls to 0
     quantizer: str = "responsibility"  # or another name that ``quantizers.choice`` knows
     beta: float = 0.25  # weight of the commitment loss of another
 
