@@ -68,11 +68,14 @@ def _muon() -> Callable[[list[Group]], torch.optim.Optimizer]:
             device = updates[0].device
             if device.type != "cpu" or fast_dtype(device) == torch.bfloat16:
                 return Muon._orthogonalize(group, updates)
-            options = {"num_steps": group["ns_steps"], "weights": group["ns_coeffs"]}
-            flat = (update.flatten(1) for update in updates)
             return [
-                zero_power_via_newton_schulz_5(matrix, **options, dtype=torch.float32)
-                for matrix in flat
+                zero_power_via_newton_schulz_5(
+                    update.flatten(1),
+                    group["ns_steps"],
+                    weights=group["ns_coeffs"],
+                    dtype=torch.float32,
+                )
+                for update in updates
             ]
 
     return PortableMuon
