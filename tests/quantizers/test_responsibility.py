@@ -386,3 +386,19 @@ def test_codewords_that_a_batch_leaves_unused_cost() -> None:
     assert len(quantizer.encode(e).unique()) == size
     assert quantizer(e, log_p).loss.item() < 0.01
     assert quantizer.eval()(e, log_p).loss == 0
+
+
+def test_what_processes_together_leave_unused_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has half of the batch; their gradients have the mean that the whole batch's is."""
+    quantizer = mixture().train()
+    quantizer.usage = 0.5
+    e = latents(8, 3, 2, 2).requires_grad_(True)
+    log_p = quantizer.uniform()
+    whole = quantizer(e, log_p).loss
+    (expected,) = torch.autograd.grad(whole, e)
+    shares = quantizer.log_responsibilities(e).exp().mean((0, 2, 3)).detach()
+    monkeypatch.setattr("vqcodec.distributed.mean", lambda x: x.copy_(shares))
+    halves = [quantizer(half, log_p).loss for half in e.split(4)]
+    assert torch.stack(halves).mean().item() == pytest.approx(whole.item())
+    (found,) = torch.autograd.grad(torch.stack(halves).mean(), e)
+    torch.testing.assert_close(found, expected)

@@ -185,9 +185,14 @@ class Responsibility(Mixture):
             # all codewords, and the layer is dead before anything has been learned from it.
             rate = divergence + (1 - self.bits_back) * entropy
             bits = rate.clamp_min(self.free_bits * codes[0].numel())
-        shares = log_q.exp().mean((0, 2, 3)).clamp_min(1e-12)
-        unused = math.log2(self.sizes[0]) + (shares * shares.log2()).sum()
-        return Quantized(z, codes, self.usage * unused, bits)
+        loss = e.new_zeros(())
+        if self.usage:
+            shares = log_q.exp().mean((0, 2, 3))
+            # Of several processes the shares are those of all. That of the logarithm is a constant:
+            # its derivative adds up to zero.
+            everywhere = distributed.mean(shares.detach().clone()).clamp_min(1e-12)
+            loss = self.usage * (math.log2(self.sizes[0]) + (shares * everywhere.log2()).sum())
+        return Quantized(z, codes, loss, bits)
 
     def encode(self, e: Tensor) -> Tensor:
         """e (B, D, H, W) -> its most responsible codes (B, 1, H, W) int64."""
