@@ -19,7 +19,6 @@ widened to float64, or split into digits, for one layer at a time. ``leaky_relu`
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -27,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.arithmetic import ACTIVATION_LIMIT, UNITS, WEIGHT_SCALE, check_exact
+from vqcodec.processor import multiplies_bytes
 
 CHUNK_CELLS = 768  # in work at once: their patches, 768 x 9 x 128 x 8 bytes = 7 MB, stay in cache
 LARGEST_DIGITS = 127 * 256 + 127  # the largest magnitude that two digits hold of either sign
@@ -101,18 +101,6 @@ def digits(x: Tensor) -> Digits | None:
     whole = x.to(torch.int16)
     high = whole.add(128).bitwise_right_shift_(8).to(torch.int8)
     return Digits(high, whole.to(torch.int8))  # which keeps the lower byte
-
-
-@cache
-def multiplies_bytes(device: torch.device) -> bool:
-    """Whether products of int8 are fast, and exact: without VNNI they may overflow."""
-    known = getattr(torch.cpu, "_is_vnni_supported", None)
-    if device.type != "cpu" or known is None or not known():
-        return False
-    # Tried, because oneDNN can be told to do without it
-    ends = torch.tensor([[-128], [127]], dtype=torch.int8, device=device).repeat(32, 64)
-    whole = ends.double()
-    return torch.equal(torch._int_mm(ends, ends.t()).double(), whole @ whole.t())
 
 
 class FixedLinear:

@@ -83,11 +83,11 @@ def test_another_thread_may_decode_another_rate(
     both: Both, which: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system: Any = both[which]
-    sections = both[0].encode(picture(20, 30), system.point(1900)).sections
+    files = {n: both[0].encode(picture(20, 30), system.point(n)) for n in (1900, 2000, 2500)}
 
     def decoded(number: int) -> np.ndarray:
         rate = system.point(number)
-        latent = system.decode(sections[:2], 20, 30, rate)
+        latent = system.decode(files[number].sections, 20, 30, rate)
         return np.concatenate(list(system.bands(latent, 20, 30, rate)))
 
     expected = decoded(1900)

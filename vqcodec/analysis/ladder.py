@@ -15,6 +15,7 @@ import torch
 from vqcodec.analysis import plots
 from vqcodec.analysis.subject import Made, Settings, read
 from vqcodec.autoencoders.ladder.codec import LadderCodec
+from vqcodec.autoencoders.ladder.correction import BIT
 from vqcodec.autoencoders.ladder.model import anchors
 from vqcodec.autoencoders.ladder.rate import RatePoint
 from vqcodec.autoencoders.ladder.transform import frequencies
@@ -96,12 +97,12 @@ def _count(codec: LadderCodec, pixels: np.ndarray, point: Point) -> Map:
     """Adds one picture to the sums of a rate point."""
     height, width = pixels.shape[:2]
     rate = point.rate
-    y, z = codec.latents(pixels[None], rate)
+    y, z = codec.prepared(pixels, rate, codec.rdo)
     wanted = y[0].flatten(0, 1).clone()  # (h * w, c) in steps
     h, w = y.shape[1:3]
     bits = np.zeros((h * w, len(point.channel_bits)))
     watch = _watcher(codec, rate, h, w, bits, point.nonzero)
-    coded = codec.encode_latents(y, z, rate, watch)[0]
+    coded = codec.encode_latents(y, z, rate, watch, rdo=BIT * codec.rdo)[0]
     channels = bits.sum(0)
     point.channel_bits += channels
     point.level_bits += coded.ideal_bits

@@ -21,6 +21,7 @@ import torch
 
 from vqcodec import container, image, zoo
 from vqcodec.autoencoders.ladder.codec import LadderCodec
+from vqcodec.autoencoders.ladder.correction import BIT
 from vqcodec.autoencoders.ladder.rate import RatePoint
 from vqcodec.bench.plan import Plan
 from vqcodec.bench.references import Reference
@@ -138,13 +139,13 @@ def _parts(codec: Codec, system: LadderCodec, pixels: np.ndarray, data: bytes) -
     """Seconds of analysis, synthesis, range encoding, range decoding, input and output."""
     height, width = pixels.shape[:2]
     point = RatePoint(container.read(data).header.rate)
-    y, z = system.latents(pixels[None], point)
+    y, z = system.prepared(pixels, point, system.rdo)
     groups: list[tuple[int, np.ndarray, np.ndarray]] = []
 
     def watch(level: int, codes: np.ndarray, classes: np.ndarray) -> None:
         groups.append((level - 1, codes, classes))
 
-    (coded,) = system.encode_latents(y, z, point, watch)
+    (coded,) = system.encode_latents(y, z, point, watch, rdo=BIT * system.rdo)
     tables = ClassTables(system.class_tables, system.steps.codewords(point))
 
     def range_encode() -> None:
@@ -174,7 +175,7 @@ def _parts(codec: Codec, system: LadderCodec, pixels: np.ndarray, data: bytes) -
             image.write(decoded, png, "PNG", force=True)
 
         return (
-            seconds(lambda: system.latents(pixels[None], point)),
+            seconds(lambda: system.prepared(pixels, point, system.rdo)),
             seconds(lambda: list(system.bands(coded.latent, height, width, point))),
             seconds(range_encode),
             seconds(range_decode),

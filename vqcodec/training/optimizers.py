@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqcodec.autoencoders.ladder.folded import fast_dtype
 from vqcodec.errors import UsageError
+from vqcodec.processor import fast_dtype
 
 BETAS = (0.9, 0.99)
 LARGEST = 512  # rows or columns that SOAP preconditions: more cost more than they help

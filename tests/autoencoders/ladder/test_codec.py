@@ -92,8 +92,9 @@ def test_images_that_are_coded_together_have_the_sections_of_each(
     monkeypatch.setattr(ladder_prior, "BAND", band)
     rate = RatePoint(2400)
     pictures = [np.roll(picture(100, 75), 20 * index, 0) for index in range(3)]
-    each = [codec.encode(pixels, rate) for pixels in pictures]
-    y, z = (torch.cat(part) for part in zip(*(codec.latents(p[None], rate) for p in pictures)))  # noqa: B905
+    latents = [codec.latents(pixels[None], rate) for pixels in pictures]
+    y, z = (torch.cat(part) for part in zip(*latents, strict=True))
+    each = [codec.encode_latents(*one, rate)[0] for one in latents]
     watched: list[int] = []
     together = codec.encode_latents(y, z, rate, lambda level, *_: watched.append(level))
     levels = range(1, codec.levels(rate))
@@ -103,7 +104,7 @@ def test_images_that_are_coded_together_have_the_sections_of_each(
         assert one.ideal_bits == pytest.approx(alone.ideal_bits, rel=1e-12)
         assert torch.equal(one.latent, alone.latent)
     assert [one.sections for one in codec.encode_many(pictures, rate)] == [
-        one.sections for one in each
+        codec.encode(pixels, rate).sections for pixels in pictures
     ]
 
 

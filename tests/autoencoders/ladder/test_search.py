@@ -45,7 +45,7 @@ def cost(name: str, pixels: np.ndarray, rate: float) -> tuple[float, float]:
     return n_pixels * LAMBDA / point.step**2 * distortion + bits, bits
 
 
-@pytest.mark.parametrize(("tune", "saved"), [("psnr", 0.01), ("visual", 0.015)])
+@pytest.mark.parametrize(("tune", "saved"), [("psnr", 0.01), ("visual", 0.005)])
 def test_more_effort_costs_less(tune: str, saved: float) -> None:
     costs = [cost(f"photo-3:{tune}:effort{n}", photo(), 7.0) for n in (1, 3, 7)]
     assert costs[0][0] > costs[1][0] > costs[2][0]
@@ -55,7 +55,7 @@ def test_more_effort_costs_less(tune: str, saved: float) -> None:
 
 @pytest.mark.parametrize("codec_id", ["photo-1", "photo-2"])
 def test_the_older_codecs_search_too(codec_id: str) -> None:
-    least, most = (cost(f"{codec_id}:effort{n}", photo(), 8.0)[0] for n in (1, 5))
+    least, most = (cost(f"{codec_id}:effort{n}", photo(), 8.0)[0] for n in (1, 9))
     assert most < 0.995 * least
 
 

@@ -36,6 +36,11 @@ class FoldedAnalysis:
         linear = model.linear[:channels].reshape(channels, 3, 2, 8, 2, 8).permute(2, 4, 3, 5, 1, 0)
         self.linear = linear.reshape(768, channels) / steps
 
+    def linearly(self, x: Tensor) -> Tensor:
+        """The linear part alone: x (B, 16h, 16w, 3) float32 -> (B, h, w, channels)."""
+        cells = gathered(gathered(x, 8))
+        return (cells.flatten(0, 2) @ self.linear).view(*cells.shape[:3], -1)
+
     def __call__(self, pixels: Tensor) -> Tensor:
         """pixels (B, 16h, 16w, 3) uint8 -> y (B, h, w, channels)."""
         n, height, width, _ = pixels.shape

@@ -19,8 +19,9 @@ from torch import Tensor
 from vqcodec.autoencoders.ladder.analysis import FoldedAnalysis
 from vqcodec.autoencoders.ladder.codes import Chooser, Reader, Watch
 from vqcodec.autoencoders.ladder.config import HYPER_SIZE
+from vqcodec.autoencoders.ladder.correction import BIT, correct
 from vqcodec.autoencoders.ladder.decoder import HALO, LadderDecoder, spans
-from vqcodec.autoencoders.ladder.folded import fast_dtype
+from vqcodec.autoencoders.ladder.draft import Setting
 from vqcodec.autoencoders.ladder.model import Ladder
 from vqcodec.autoencoders.ladder.prior import BAND, LadderPrior
 from vqcodec.autoencoders.ladder.rate import RatePoint
@@ -31,16 +32,17 @@ from vqcodec.metrics.mixture import mixture, squared_error
 from vqcodec.metrics.quality import mirrored
 from vqcodec.metrics.shares import LossSettings
 from vqcodec.priors.classes import ClassTables
+from vqcodec.processor import fast_dtype
 from vqcodec.progress import Progress, between, unseen
 from vqcodec.rangecoder import RangeDecoder, RangeEncoder, ideal_bits
 
 RDO = 0.08  # squared steps that one bit is worth in the encoder's choice of codes
-ANALYSIS_SHARE = 0.35  # of the time that encoding takes; the walk takes the rest
+PREPARED_SHARE = 0.7  # of the time that encoding takes; the walk takes the rest
 # What a search for the eye lowers. A metric that is searched for is no judge any more: with more of
 # SSIMULACRA2 it alone gains, and others lose.
 FOR_THE_EYE = LossSettings(mse=0.25, luma=0.35, ms_ssim_y=0.35, ssimulacra2=0.05)
 FIRST_PARTS = {False: 0.6, True: 0.35}  # of a search, for PSNR and for the eye: see ``Point``
-ROUND_SHARE = 1.8  # a round of a search takes so much longer than all of that
+ROUND_SHARE = 1.0  # of a round of a search, in the same unit
 
 
 class Coded(NamedTuple):
@@ -146,29 +148,35 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
     ) -> Coded:
         """pixels (H, W, 3) uint8 -> sections. rdo: in place of the codec's own."""
         searched = ROUND_SHARE * self._rounds / (1 + ROUND_SHARE * self._rounds)
-        start = ANALYSIS_SHARE * (1 - searched)
-        y, z = self.latents(pixels[None], rate, between(progress, 0, start))
+        start = PREPARED_SHARE * (1 - searched)
+        rdo = self.rdo if rdo is None else rdo
+        y, z = self.prepared(pixels, rate, rdo, between(progress, 0, start))
         if self._rounds:
-            worth = 1.0 if rdo is None else rdo / self.rdo
+            worth = rdo / self.rdo
             y = self._search(pixels, y, z, rate, worth, between(progress, start, start + searched))
             rdo = 0.0  # the codes have been chosen
         walk = between(progress, start + searched, 1)
-        return self.encode_latents(y, z, rate, progress=walk, rdo=rdo)[0]
+        return self.encode_latents(y, z, rate, progress=walk, rdo=BIT * rdo)[0]
 
     def encode_many(self, pictures: Sequence[np.ndarray], rate: RatePoint) -> list[Coded]:
         """Pictures (H, W, 3) uint8 of one size -> the sections of each.
 
-        The prior sees all at once, which is faster where they are small. On the CPU each makes the
-        file that it makes alone, byte for byte; on a GPU the transform has all at once too, whose
-        sums may then round otherwise.
+        The prior sees all at once, which is faster where they are small. Each makes the file that
+        it makes alone, byte for byte.
         """
         if self._rounds:
             return [self.encode(pixels, rate) for pixels in pictures]
-        if self.device.type == "cuda":
-            return self.encode_latents(*self.latents(np.stack(pictures), rate), rate)
-        each = (self.latents(pixels[None], rate) for pixels in pictures)
+        each = (self.prepared(pixels, rate, self.rdo) for pixels in pictures)
         y, z = (torch.cat(part) for part in zip(*each, strict=True))
-        return self.encode_latents(y, z, rate)
+        return self.encode_latents(y, z, rate, rdo=BIT * self.rdo)
+
+    def prepared(
+        self, pixels: np.ndarray, rate: RatePoint, rdo: float, progress: Progress = unseen
+    ) -> tuple[Tensor, Tensor]:
+        """pixels (H, W, 3) uint8 -> corrected latents (1, h, w, c), for codes that weigh a bit by
+        BIT * rdo, and hyper codes (1, hyper, h', w')."""
+        y, z = self.latents(pixels[None], rate, between(progress, 0, 0.35))
+        return self._corrected(pixels, y, z, rate, rdo, between(progress, 0.35, 1)), z
 
     @own_torch()
     def latents(
@@ -191,6 +199,43 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
             bands.append(z[:, :, 1:] if top else z)
         return y, torch.cat(bands, 2)
 
+    def _features(self, z: Tensor, size: tuple[int, int], rate: RatePoint) -> Tensor:
+        """What hyper codes z (1, hyper, h', w') say of the cells of a grid: (1, f, *size)."""
+        h, w = size
+        with torch.no_grad():
+            return self.model.hyper_synthesis(z.clone(), self._condition(rate))[:, :, :h, :w]
+
+    @own_torch()
+    def _corrected(
+        self,
+        pixels: np.ndarray,
+        y: Tensor,
+        z: Tensor,
+        rate: RatePoint,
+        rdo: float,
+        progress: Progress = unseen,
+    ) -> Tensor:
+        """Better latents than y (1, h, w, c), in steps: see ``correction``."""
+        h, w = y.shape[1:3]
+        features = self._features(z, (h, w), rate)
+        setting = Setting(self._condition(rate), self._steps(rate)[None, :, None, None])
+        analysis, decode = self._analysis_at(rate), self._synthesis_at(rate)
+        corrected = torch.empty_like(y)
+        tiles = [(row, column) for row in spans(h, HALO) for column in spans(w, HALO)]
+        for done, (row, column) in enumerate(tiles, 1):
+            rows, columns = (slice(16 * s.outer.start, 16 * s.outer.stop) for s in (row, column))
+            x = torch.from_numpy(np.ascontiguousarray(pixels[rows, columns])).to(self.device)
+            cells = y[:, row.outer, column.outer].permute(0, 3, 1, 2)
+            around = features[:, :, row.outer, column.outer]
+            odd = (row.outer.start + column.outer.start) % 2
+            cells = correct(
+                self.model, cells, around, x, rate.visual, setting, analysis, decode, rdo, odd
+            )
+            better = cells.permute(0, 2, 3, 1)
+            corrected[:, row.inner, column.inner] = better[:, row.crop, column.crop]
+            progress(done / len(tiles))
+        return corrected
+
     @own_gradients()
     def _search(
         self,
@@ -202,12 +247,9 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
         progress: Progress,
     ) -> Tensor:
         """Better latents than y (1, h, w, c), in steps, whose codes are chosen: see ``search``."""
-        condition = self._condition(rate)
-        h, w = y.shape[1:3]
-        with torch.no_grad():
-            features = self.model.hyper_synthesis(z.clone(), condition)[:, :, :h, :w]
-        part = FIRST_PARTS[rate.visual]
-        point = Point(condition, self._steps(rate)[None, :, None, None], rate.step, worth, part)
+        features = self._features(z, (y.shape[1], y.shape[2]), rate)
+        part, steps = FIRST_PARTS[rate.visual], self._steps(rate)[None, :, None, None]
+        point = Point(self._condition(rate), steps, rate.step, worth, part)
         x = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None]
         distortion = self._visual(rate) if rate.visual else squared_error
         y = y.clone().permute(0, 3, 1, 2)

@@ -6,7 +6,6 @@ do: what they change of the output is a small part of a small part.
 """
 
 from collections.abc import Callable
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -32,13 +31,6 @@ class FoldedBlock:
     def __call__(self, x: Tensor) -> Tensor:
         """x (B, h, w, C), which is overwritten -> (B, h, w, C)."""
         return x.add_(self.second(F.leaky_relu_(self.first(x), 1 / 8)).float())
-
-
-@cache
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """Of 3x3 convolutions of files: bfloat16 where the processor multiplies in it."""
-    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # since torch 2.6
-    return torch.bfloat16 if device.type == "cpu" and known and known() else torch.float32
 
 
 def _conv3x3(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

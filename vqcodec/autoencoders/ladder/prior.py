@@ -29,6 +29,7 @@ from vqcodec.priors.network import (
     fixed_conv,
     fixed_linear,
 )
+from vqcodec.processor import multiplies_bytes
 from vqcodec.progress import Progress
 
 BAND = 1 << 15  # cells that the networks see at once, of at most 3 kB each
@@ -123,7 +124,7 @@ class LadderPrior:
         z (B, hyper, h', w') of images with h x w cells, which do not see each other.
         """
         # Products of bytes take less time than it takes to wake a thread for them
-        with one_thread() if fixedpoint.multiplies_bytes(self.device) else nullcontext():
+        with one_thread() if multiplies_bytes(self.device) else nullcontext():
             self._walk(z, h, w, rate, source, progress)
 
     def _walk(

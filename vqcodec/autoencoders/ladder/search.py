@@ -30,15 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.autoencoders.ladder.decoder import Span
-from vqcodec.autoencoders.ladder.folded import fast_dtype
-from vqcodec.autoencoders.ladder.model import (
-    LAMBDA,
-    Ladder,
-    anchors,
-    choose_codes,
-    logistic_bits,
-)
-from vqcodec.priors.network import CellNet
+from vqcodec.autoencoders.ladder.draft import Draft, Setting, draft
+from vqcodec.autoencoders.ladder.model import LAMBDA, Ladder, anchors, logistic_bits
+from vqcodec.processor import fast_dtype
 
 ROUNDS = (0, 1, 2, 3, 4, 6, 8, 12, 20)  # of --effort 1 to 9
 MOST = 48  # cells along each side of what is searched at once, without its halo
@@ -54,11 +48,9 @@ Distortion = Callable[[Tensor, Tensor], Tensor]  # (x_hat, x) (1, 3, H, W) -> sq
 
 
 @dataclass(frozen=True)
-class Point:
-    """A rate point, as tensors, and how to search there."""
+class Point(Setting):
+    """A rate point, and how to search there."""
 
-    condition: Tensor  # (1, k)
-    steps: Tensor  # (1, c, 1, 1), of the channels that are coded
     step: float
     worth: float  # of a bit, in place of 1
     part: float  # of the way to where a value should be, in the first round; less in later ones
@@ -183,55 +175,22 @@ class _Searched:
     @torch.no_grad()
     def _cheaper(self, y: Tensor, least: Tensor, best: Tensor) -> Tensor:
         """What latents y decode to, or ``best`` where that costs more than ``least``."""
-        parts, bits = self._coded(y)
-        decoded = torch.cat([leaves[-1] for leaves in parts], 1)
-        cost = self._error(decoded) + self.point.worth * bits.sum()
-        return torch.where(cost < least, decoded, best)
+        made, bits = self._draft(y)
+        cost = self._error(made.decoded) + self.point.worth * bits.sum()
+        return torch.where(cost < least, made.decoded, best)
 
-    def _choose(self, residual: Tensor, log2_scale: Tensor, part: slice) -> Tensor:
-        rdo = 2 * BIT * self.point.worth / self.curvature[:, part]
-        return choose_codes(residual, log2_scale, rdo)
-
-    def _coded(self, y: Tensor) -> tuple[list[list[Tensor]], Tensor]:
-        """What latents y decode to, slice by slice, and the bits (1, h, w) of their codes.
-
-        Of each slice what has a gradient: all of it last, before it the half that was coded first.
-        """
-        model, point = self.model, self.point
-        parts: list[list[Tensor]] = []
-        seen, bits, start = self.features, y.new_zeros(1, *y.shape[2:]), 0
-        for size, first, second in zip(
-            model.config.slices, model.anchor_nets, model.other_nets, strict=True
-        ):
-            part = slice(start, start + size)
-            start += size
-            if start > y.shape[1]:
-                break
-            steps = point.steps[:, part]
-            mean, scale = model.predict(first, seen, point.condition, part, steps)
-            decoded = (mean + self._choose(y[:, part] - mean, scale, part)).detach()
-            leaves = []
-            if isinstance(second, CellNet):
-                half = torch.where(self.board, decoded, 0.0).requires_grad_()
-                leaves.append(half)
-                inputs = torch.cat((seen, model.prior_inputs(half * steps, part, steps)), 1)
-                mean2, scale2 = model.predict(second, inputs, point.condition, part, steps)
-                mean = torch.where(self.board, mean, mean2)
-                scale = torch.where(self.board, scale, scale2)
-                decoded = (mean + self._choose(y[:, part] - mean, scale, part)).detach()
-            decoded.requires_grad_()
-            leaves.append(decoded)
-            parts.append(leaves)
-            # Of the codes around the means: that of a code by itself is no part of the gradient
-            bits = bits + logistic_bits(decoded.detach() - mean, scale).sum(1)
-            seen = torch.cat((seen, model.prior_inputs(decoded * steps, part, steps)), 1)
-        return parts, bits
+    def _draft(self, y: Tensor) -> tuple[Draft, Tensor]:
+        """Codes for latents y, and the bits (1, h, w) of these around their means."""
+        rdo = 2 * BIT * self.point.worth / self.curvature
+        made = draft(self.model, y, self.features, self.point, self.board, rdo)
+        # That of a code by itself is no part of the gradient
+        return made, logistic_bits(made.decoded.detach() - made.mean, made.log2_scale).sum(1)
 
     def _round(self, y: Tensor) -> _Round:
         """The codes of latents y, in their order, and the gradients at what they decode to."""
         worth = self.point.worth
-        parts, bits = self._coded(y)
-        values = torch.cat([leaves[-1] for leaves in parts], 1)
+        made, bits = self._draft(y)
+        values, parts = made.decoded, made.leaves
         error = self._error(values)
         of_pixels = torch.autograd.grad(error, values)[0]
         known = [leaf for leaves in parts for leaf in leaves]
