@@ -1,5 +1,6 @@
 """Latents corrected by the error of what they decode to cost less, and make ordinary files."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,14 @@ def test_what_is_corrected_is_what_is_decoded(tune: int, tuned: LadderCodec) -> 
         rate, pixels = RatePoint(tune + 1900), picture(*size)
         coded = tuned.encode(pixels, rate)
         assert torch.equal(tuned.decode(coded.sections, *size, rate), coded.latent)
+
+
+def test_pixels_are_read_only(tuned: LadderCodec) -> None:
+    pixels = picture(40, 50)
+    pixels.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns of arrays that it could write to, but must not
+        tuned.encode(pixels, RatePoint(2000))
 
 
 def test_large_pictures_are_corrected_in_tiles(

@@ -224,7 +224,7 @@ class LadderCodec(LadderDecoder[Tensor, FoldedSynthesis]):
         tiles = [(row, column) for row in spans(h, HALO) for column in spans(w, HALO)]
         for done, (row, column) in enumerate(tiles, 1):
             rows, columns = (slice(16 * s.outer.start, 16 * s.outer.stop) for s in (row, column))
-            x = torch.from_numpy(np.ascontiguousarray(pixels[rows, columns])).to(self.device)
+            x = torch.from_numpy(np.array(pixels[rows, columns])).to(self.device)
             cells = y[:, row.outer, column.outer].permute(0, 3, 1, 2)
             around = features[:, :, row.outer, column.outer]
             odd = (row.outer.start + column.outer.start) % 2
