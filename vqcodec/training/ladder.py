@@ -225,6 +225,8 @@ def fit_tables(
 
     Every image is encoded at one random rate point in each band. The choice of codes depends on
     the tables, so the counts are taken ``passes`` times, ``advance`` being called per image.
+    Latents are counted as they are before their correction, which changes the tables too little to
+    be worth its time.
     """
     hyper, aims = model.config.hyper, TUNES if model.config.tuned else (None,)
     hyper_tables = integer_rows(np.ones((BANDS * len(aims), hyper, HYPER_SIZE)))

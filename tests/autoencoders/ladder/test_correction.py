@@ -1,15 +1,13 @@
 """Latents corrected by the error of what they decode to cost less, and make ordinary files."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from tiny_ladder import picture
+from tiny_ladder import photo, picture
 
 from vqcodec import zoo
 from vqcodec.autoencoders.ladder import codec as ladder_codec
@@ -20,13 +18,6 @@ from vqcodec.autoencoders.ladder.draft import Setting, chosen, draft
 from vqcodec.autoencoders.ladder.model import LAMBDA, anchors, choose_codes
 from vqcodec.autoencoders.ladder.rate import RatePoint
 from vqcodec.metrics import measure
-
-PHOTO = Path(__file__).parents[2] / "data" / "photo.png"
-
-
-def photo() -> np.ndarray:
-    """192 x 176 of a photograph."""
-    return np.asarray(Image.open(PHOTO).convert("RGB"))[:176, :192]
 
 
 def uncorrected(codec: LadderCodec, pixels: np.ndarray, rate: RatePoint) -> Coded:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_ladder import picture
+from tiny_ladder import photo, picture
 
 import vqcodec
 from vqcodec import image, zoo
@@ -20,13 +20,6 @@ from vqcodec.compress import compress
 from vqcodec.errors import UsageError
 from vqcodec.metrics.mixture import mixture
 from vqcodec.metrics.quality import mirrored
-
-PHOTO = Path(__file__).parents[2] / "data" / "photo.png"
-
-
-def photo() -> np.ndarray:
-    """192 x 176 of a photograph."""
-    return np.asarray(Image.open(PHOTO).convert("RGB"))[:176, :192]
 
 
 def cost(name: str, pixels: np.ndarray, rate: float) -> tuple[float, float]:

@@ -1,9 +1,11 @@
-"""A ladder of a few channels with random weights, and its codec."""
+"""A ladder of a few channels with random weights, its codec, and pictures to try it on."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from vqcodec.autoencoders.ladder.codec import LadderCodec
 from vqcodec.autoencoders.ladder.config import HYPER_SIZE, LadderConfig
@@ -13,6 +15,7 @@ from vqcodec.priors import classes
 from vqcodec.priors.histogram import integer_rows
 
 CPU = torch.device("cpu")
+PHOTO = Path(__file__).parents[2] / "data" / "photo.png"
 TINY = LadderConfig(
     more_luma=8,
     more_chroma=4,
@@ -50,6 +53,11 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     waves = [np.sin(x / a + y / b) for a, b in rng.uniform(2, 30, (3, 2))]
     pixels = 128 + 60 * np.stack(waves, -1) + 40 * (x + y > height)[..., None]
     return (pixels + rng.normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8)
+
+
+def photo() -> np.ndarray:
+    """192 x 176 of a photograph."""
+    return np.asarray(Image.open(PHOTO).convert("RGB"))[:176, :192]
 
 
 def make_codec(model: Ladder) -> LadderCodec:
